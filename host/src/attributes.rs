@@ -1,0 +1,155 @@
+//! Owns the plain description of what is being authorized, whichever edge it came in through.
+//!
+//! It knows no protobuf: the edges fill it in, everything below them only reads it.
+
+use serde_json::{Map, Value};
+
+/// What an edge asks about.
+#[derive(Debug, Clone, Default)]
+pub struct Attributes {
+    /// The HTTP request; `None` when Envoy's network filter asks about a raw TCP connection.
+    pub http: Option<HttpAttributes>,
+    /// The downstream peer.
+    pub source: Peer,
+    /// Envoy's `context_extensions`, in no particular order.
+    pub context_extensions: Vec<(String, String)>,
+    /// Envoy's filter metadata, by namespace.
+    pub metadata: Map<String, Value>,
+}
+
+/// An HTTP request as the client sent it.
+///
+/// `Debug` omits the header values and the query: tokens travel there.
+#[derive(Clone, Default)]
+pub struct HttpAttributes {
+    /// Method, as sent.
+    pub method: String,
+    /// `http` or `https`.
+    pub scheme: String,
+    /// The authority, port included, as sent.
+    pub host: String,
+    /// Path with query, as sent.
+    pub path: String,
+    /// Header fields, names in lower case, pseudo headers left out.
+    pub headers: Headers,
+    /// The body, where Envoy was configured to pass it.
+    pub body: Option<Body>,
+}
+
+/// Header fields in the order in which they arrived, names in lower case.
+#[derive(Clone, Default)]
+pub struct Headers(Vec<(String, String)>);
+
+/// A request body.
+#[derive(Clone, Default)]
+pub struct Body {
+    /// The bytes that were passed on.
+    pub bytes: Vec<u8>,
+    /// Whether the body goes on after them.
+    pub truncated: bool,
+}
+
+/// One end of a connection. Empty fields are unknown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// IP address.
+    pub address: String,
+    /// Port.
+    pub port: u32,
+    /// Identity in the peer's certificate, for example a SPIFFE id.
+    pub principal: String,
+}
+
+// === impl Headers ===
+
+impl Headers {
+    /// Collects fields, lower-casing their names.
+    pub fn new(fields: impl IntoIterator<Item = (String, String)>) -> Self {
+        fields.into_iter().collect()
+    }
+
+    /// Every value of `name`, which must be in lower case.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The first value of `name`, which must be in lower case.
+    #[must_use]
+    pub fn first(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All fields.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl FromIterator<(String, String)> for Headers {
+    fn from_iter<T: IntoIterator<Item = (String, String)>>(fields: T) -> Self {
+        Self(
+            fields
+                .into_iter()
+                .map(|(mut name, value)| {
+                    name.make_ascii_lowercase();
+                    (name, value)
+                })
+                .collect(),
+        )
+    }
+}
+
+// === impl Debug ===
+
+impl std::fmt::Debug for HttpAttributes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.path.split(['?', '#']).next().unwrap_or_default();
+        f.debug_struct("HttpAttributes")
+            .field("method", &self.method)
+            .field("scheme", &self.scheme)
+            .field("host", &self.host)
+            .field("path", &path)
+            .field("headers", &self.headers)
+            .field("body", &self.body)
+            .finish()
+    }
+}
+
+impl std::fmt::Debug for Headers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Body")
+            .field("length", &self.bytes.len())
+            .field("truncated", &self.truncated)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_names_are_found_in_lower_case() {
+        let headers = Headers::new([("X-User-Id".to_owned(), "u1".to_owned())]);
+        assert_eq!(headers.first("x-user-id"), Some("u1"));
+        assert_eq!(headers.all("x-user-id").count(), 1);
+    }
+
+    #[test]
+    fn debug_shows_no_header_value_and_no_query() {
+        let http = HttpAttributes {
+            path: "/a?access_token=tok3n".to_owned(),
+            headers: Headers::new([("authorization".to_owned(), "Bearer tok3n".to_owned())]),
+            ..HttpAttributes::default()
+        };
+        let shown = format!("{http:?}");
+        assert!(!shown.contains("tok3n"), "{shown}");
+        assert!(shown.contains("authorization"), "{shown}");
+    }
+}

@@ -1,0 +1,245 @@
+//! Owns the answer: allow or deny, and the stable reason for it.
+//!
+//! A deny is a value. Nothing in here is an error, and nothing in here knows a protocol.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+/// The answer to one check, with what the record of it needs.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// Allow or deny.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// A finer word for logs: the policy's own reason, or what exactly was wrong with a token.
+    /// Never a token or a token id.
+    pub detail: Option<String>,
+    /// The route that matched, if the request got that far.
+    pub route: Option<Arc<str>>,
+    /// The policy revision that was asked, if the request got that far.
+    pub revision: Option<Arc<str>>,
+}
+
+/// Allow or deny.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// Let the request pass, changed as described.
+    Allow(Allow),
+    /// Answer the request here.
+    Deny(Deny),
+}
+
+/// How to change a request that passes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Allow {
+    /// Request headers to set, replacing what the client sent under these names.
+    pub set_request_headers: Vec<Header>,
+    /// Request headers to remove.
+    pub remove_request_headers: Vec<String>,
+    /// Headers to add to the client's response.
+    pub response_headers: Vec<Header>,
+    /// Query parameters to set.
+    pub set_query_parameters: Vec<(String, String)>,
+    /// Query parameters to remove.
+    pub remove_query_parameters: Vec<String>,
+    /// Envoy dynamic metadata.
+    pub metadata: Vec<(String, Value)>,
+}
+
+/// How to answer a request that does not pass.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deny {
+    /// HTTP status.
+    pub status: u16,
+    /// Response body.
+    pub body: String,
+    /// Response headers.
+    pub headers: Vec<Header>,
+    /// Envoy dynamic metadata.
+    pub metadata: Vec<(String, Value)>,
+}
+
+/// A header field, name in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Name, in lower case.
+    pub name: String,
+    /// Value.
+    pub value: String,
+}
+
+/// Why a decision came out as it did. The codes are stable: dashboards and alerts name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The policy, or a route that needs none, let the request pass.
+    Allowed,
+    /// A CORS preflight, which carries no credentials by specification.
+    CorsPreflight,
+    /// The route requires a token and the request has none.
+    MissingToken,
+    /// The token, or the way it was sent, is not acceptable.
+    InvalidToken,
+    /// The token is blacklisted.
+    TokenRevoked,
+    /// The policy said no.
+    PolicyDenied,
+    /// No route matches.
+    NoRoute,
+    /// The request cannot be read: undecodable message, missing parts.
+    MalformedRequest,
+    /// The path can be read in two ways.
+    AmbiguousPath,
+    /// The request is larger than the configured limit.
+    RequestTooLarge,
+    /// Portcullis does not have everything it needs to decide: it is starting, or its blacklist is
+    /// too old.
+    NotReady,
+    /// The policy did not answer in time.
+    PolicyTimeout,
+    /// The policy trapped, ran out of memory, answered with an error or with nonsense.
+    PolicyFailed,
+    /// The decision would have changed the request in a way that is not permitted.
+    UnsafeDecision,
+    /// A fault of Portcullis itself.
+    InternalError,
+}
+
+// === impl Decision ===
+
+impl Decision {
+    /// A deny with the status and the body that go with `reason`.
+    #[must_use]
+    pub fn deny(reason: Reason) -> Self {
+        Self::new(Verdict::Deny(Deny::for_reason(reason)), reason)
+    }
+
+    /// A decision without route or revision.
+    #[must_use]
+    pub fn new(verdict: Verdict, reason: Reason) -> Self {
+        Self { verdict, reason, detail: None, route: None, revision: None }
+    }
+
+    /// The same decision with a finer word for logs.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Whether the request may pass.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        matches!(self.verdict, Verdict::Allow(_))
+    }
+}
+
+// === impl Deny ===
+
+impl Deny {
+    /// The standard answer for `reason`.
+    #[must_use]
+    pub fn for_reason(reason: Reason) -> Self {
+        let challenge = match reason {
+            // RFC 6750 section 3: the challenge names an error only if a token was sent.
+            Reason::MissingToken => Some("Bearer"),
+            Reason::InvalidToken => Some("Bearer error=\"invalid_token\""),
+            _ => None,
+        };
+        Self {
+            status: reason.status(),
+            body: reason.message().to_owned(),
+            headers: challenge
+                .map(|value| Header {
+                    name: "www-authenticate".to_owned(),
+                    value: value.to_owned(),
+                })
+                .into_iter()
+                .collect(),
+            metadata: Vec::new(),
+        }
+    }
+}
+
+// === impl Reason ===
+
+impl Reason {
+    /// Every reason, for metrics that want a time series for each from the start.
+    pub const ALL: [Self; 15] = [
+        Self::Allowed,
+        Self::CorsPreflight,
+        Self::MissingToken,
+        Self::InvalidToken,
+        Self::TokenRevoked,
+        Self::PolicyDenied,
+        Self::NoRoute,
+        Self::MalformedRequest,
+        Self::AmbiguousPath,
+        Self::RequestTooLarge,
+        Self::NotReady,
+        Self::PolicyTimeout,
+        Self::PolicyFailed,
+        Self::UnsafeDecision,
+        Self::InternalError,
+    ];
+
+    /// The stable code for metrics, logs and configuration.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::CorsPreflight => "cors_preflight",
+            Self::MissingToken => "missing_token",
+            Self::InvalidToken => "invalid_token",
+            Self::TokenRevoked => "token_revoked",
+            Self::PolicyDenied => "policy_denied",
+            Self::NoRoute => "no_route",
+            Self::MalformedRequest => "malformed_request",
+            Self::AmbiguousPath => "ambiguous_path",
+            Self::RequestTooLarge => "request_too_large",
+            Self::NotReady => "not_ready",
+            Self::PolicyTimeout => "policy_timeout",
+            Self::PolicyFailed => "policy_failed",
+            Self::UnsafeDecision => "unsafe_decision",
+            Self::InternalError => "internal_error",
+        }
+    }
+
+    /// The HTTP status of a deny for this reason, unless the policy chose its own.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Allowed | Self::CorsPreflight => 200,
+            Self::MissingToken | Self::InvalidToken => 401,
+            Self::TokenRevoked | Self::PolicyDenied | Self::NoRoute => 403,
+            Self::MalformedRequest | Self::AmbiguousPath => 400,
+            Self::RequestTooLarge => 413,
+            Self::NotReady => 503,
+            Self::PolicyTimeout
+            | Self::PolicyFailed
+            | Self::UnsafeDecision
+            | Self::InternalError => 500,
+        }
+    }
+
+    /// The response body of a deny for this reason, unless configuration or policy has another.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::Allowed | Self::CorsPreflight => "",
+            Self::MissingToken => "missing token",
+            Self::InvalidToken => "invalid token",
+            Self::TokenRevoked => "token revoked",
+            Self::PolicyDenied | Self::NoRoute => "access denied",
+            Self::MalformedRequest => "malformed request",
+            Self::AmbiguousPath => "ambiguous path",
+            Self::RequestTooLarge => "request too large",
+            Self::NotReady => "authorization is not ready",
+            Self::PolicyTimeout
+            | Self::PolicyFailed
+            | Self::UnsafeDecision
+            | Self::InternalError => "internal authorization error",
+        }
+    }
+}

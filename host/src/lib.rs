@@ -1,0 +1,13 @@
+//! Portcullis: external authorization for Envoy and Istio.
+//!
+//! One direction: an edge turns a protocol into [`attributes`], the authorizer turns them into a
+//! [`decision`], the edge turns that back. Only `app` and the binary assume that the process is
+//! theirs, so the library can be embedded.
+
+pub mod attributes;
+pub mod decision;
+pub mod drain;
+pub mod file_watch;
+pub mod readiness;
+pub mod secret;
+pub mod timestamp;
