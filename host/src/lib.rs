@@ -7,6 +7,7 @@
 pub mod attributes;
 pub mod decision;
 pub mod drain;
+pub mod duration;
 pub mod file_watch;
 pub mod readiness;
 pub mod secret;
