@@ -9,6 +9,7 @@ pub mod decision;
 pub mod drain;
 pub mod duration;
 pub mod file_watch;
+pub mod policy;
 pub mod readiness;
 pub mod secret;
 pub mod timestamp;

@@ -1,0 +1,11 @@
+//! Owns the Rust types generated from `wit/`. Only `convert` and `instance` use them.
+
+#![expect(missing_docs, unreachable_pub, reason = "generated; the WIT files are the documentation")]
+#![expect(clippy::pedantic, reason = "generated code answers to its generator")]
+
+wasmtime::component::bindgen!({
+    path: "../wit",
+    world: "policy",
+    // Requests are lowered from borrowed strings, so that nothing is copied twice.
+    ownership: Borrowing { duplicate_if_necessary: true },
+});
