@@ -1,6 +1,5 @@
 //! Owns the Rust types generated from `wit/`. Only `convert` and `instance` use them.
 
-#![expect(missing_docs, unreachable_pub, reason = "generated; the WIT files are the documentation")]
 #![expect(clippy::pedantic, reason = "generated code answers to its generator")]
 
 wasmtime::component::bindgen!({

@@ -48,7 +48,7 @@ pub enum EngineError {
 ///
 /// # Errors
 /// When the host cannot reserve the address space.
-pub fn build(config: &HostConfig, instances: u32) -> Result<Engine, EngineError> {
+pub(super) fn build(config: &HostConfig, instances: u32) -> Result<Engine, EngineError> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
@@ -123,7 +123,7 @@ impl Drop for EpochTicker {
 
 /// The number of ticks that give a call at least `deadline`.
 #[must_use]
-pub fn ticks(deadline: Duration) -> u64 {
+pub(super) fn ticks(deadline: Duration) -> u64 {
     // The current tick is already partly over, hence one more.
     let ticks = deadline.as_millis().div_ceil(TICK.as_millis()) + 1;
     u64::try_from(ticks).unwrap_or(u64::MAX)
