@@ -4,7 +4,7 @@
 
 mod announce;
 
-use std::{future::pending, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{future::pending, path::Path, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -250,7 +250,3 @@ impl Signals {
     }
 }
 
-/// Shown in messages: an address that may be switched off.
-pub(crate) fn or_off(address: Option<SocketAddr>) -> String {
-    address.map_or_else(|| "off".to_owned(), |address| address.to_string())
-}
