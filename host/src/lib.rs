@@ -11,4 +11,5 @@ pub mod duration;
 pub mod file_watch;
 pub mod readiness;
 pub mod secret;
+pub mod telemetry;
 pub mod timestamp;
