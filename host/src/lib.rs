@@ -12,4 +12,5 @@ pub mod file_watch;
 pub mod policy;
 pub mod readiness;
 pub mod secret;
+pub mod telemetry;
 pub mod timestamp;
