@@ -136,13 +136,11 @@ async fn ready(State(parts): State<Arc<Parts>>) -> Response {
 }
 
 async fn metrics(State(parts): State<Arc<Parts>>) -> Response {
-    for policy in parts.policies.status() {
-        parts.metrics.set_policy(&policy.name, &policy.digest, policy.reloads, policy.failures);
-    }
-    parts.metrics.set_blacklist_size(parts.blacklist.len());
-    parts.metrics.set_ready(parts.readiness.is_ready());
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], parts.metrics.render()).into_response()
+    match parts.metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, content_type)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }
 
 async fn policies(State(parts): State<Arc<Parts>>) -> Json<Vec<PolicyStatus>> {

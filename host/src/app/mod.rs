@@ -126,7 +126,7 @@ pub async fn run(
 }
 
 fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::new(&authorizer::reason_codes()));
     let admin_token = config.admin.token_file.as_deref().map(Secret::read).transpose()?;
     let token_config = token::Config {
         issuers: config.issuers.clone(),
@@ -135,9 +135,13 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
     let (verifier, keys) = token::build(&token_config)?;
     let uses = authorizer::policy_uses(&config.routes);
     let (policies, reload, reloader) =
-        policy::build(&config.policy_host, &config.policies, &uses)?;
+        policy::build(&config.policy_host, &config.policies, &uses, &metrics)?;
     let blacklist::Built { blacklist, feed, in_process, handle } =
         blacklist::build(&config.blacklist, token_config.longest_leeway(), readiness);
+    let size = blacklist.clone();
+    metrics.report_blacklist_size(move || size.len());
+    let ready = readiness.clone();
+    metrics.report_ready(move || ready.is_ready());
     let recorder = Recorder::new(Arc::clone(&metrics), DecisionLog::new(&config.log));
     let authorizer_config = authorizer::Config {
         routes: config.routes.clone(),

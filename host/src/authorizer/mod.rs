@@ -23,10 +23,10 @@ pub use config::{
 };
 pub use path::{AmbiguousPath, CanonicalPath, PathConfig, Tolerance, canonical_host, canonicalize};
 pub use pattern::{ParsePatternError, Pattern};
-pub use record::Recorder;
+pub use record::{Recorder, reason_codes};
 pub use route::{RouteCause, RouteError};
 
-use route::{Key, Route, Routes};
+use route::{Key, Route, RoutePolicy, Routes};
 
 use crate::{
     attributes::{Attributes, Headers, HttpAttributes},
@@ -109,7 +109,8 @@ pub fn build(
                 let index = indices.entry(name).or_default();
                 let handle = policies.handle(name, *index);
                 *index += 1;
-                Some(handle.ok_or_else(|| error(RouteCause::UnknownPolicy(name.clone())))?)
+                let handle = handle.ok_or_else(|| error(RouteCause::UnknownPolicy(name.clone())))?;
+                Some(RoutePolicy { handle, metrics: recorder.metrics().policy(name) })
             }
         };
         let issuers = issuers(route, &verifier).map_err(error)?;
@@ -140,10 +141,11 @@ struct Check<'a> {
 impl Authorize for Authorizer {
     fn authorize(&self, attributes: &Attributes, deadline: Option<Duration>) -> Decision {
         let started = Instant::now();
+        let _in_flight = self.recorder.in_flight();
         let deadline = deadline.and_then(|deadline| started.checked_add(deadline));
         let decision = self.decide(attributes, deadline, Timestamp::now());
         let decision = self.dress(decision, attributes);
-        self.recorder.record(attributes, &decision, started.elapsed());
+        self.recorder.decision(attributes, &decision, started);
         decision
     }
 }
@@ -266,8 +268,10 @@ impl Authorizer {
         if self.blacklist.is_expired() {
             return Err(Decision::deny(Reason::NotReady).with_detail("blacklist"));
         }
-        if self.blacklist.is_blacklisted(&identity::presented(&verified), check.now) {
-            self.recorder.blacklist_hit();
+        let blacklisted =
+            self.blacklist.is_blacklisted(&identity::presented(&verified), check.now);
+        self.recorder.blacklist(blacklisted);
+        if blacklisted {
             return Err(Decision::deny(Reason::TokenRevoked));
         }
         Ok(Some(verified))
@@ -285,7 +289,8 @@ impl Authorizer {
         };
         let left = check.deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let deadline = left.map_or(route.deadline, |left| left.min(route.deadline));
-        let policy::Evaluation { digest, outcome } = policy.evaluate(input, deadline);
+        let policy::Evaluation { digest, outcome } = policy.handle.evaluate(input, deadline);
+        policy.metrics.evaluated(record::outcome(&outcome));
         let decision = match outcome {
             Ok((Verdict::Allow(allow), _)) => self.guarded(allow, Some(route), token),
             Ok((Verdict::Deny(deny), reason)) => policy_deny(deny, reason),

@@ -7,7 +7,7 @@ use super::{
     guard,
     pattern::Pattern,
 };
-use crate::{policy::PolicyHandle, token::IssuerSet};
+use crate::{policy::PolicyHandle, telemetry::PolicyMetrics, token::IssuerSet};
 
 /// The key of Envoy's `context_extensions` that names a route directly.
 const ROUTE_EXTENSION: &str = "route";
@@ -27,12 +27,19 @@ pub(super) struct Route {
     pub(super) token: TokenMode,
     pub(super) issuers: IssuerSet,
     /// `None` lets requests pass on the strength of the token alone.
-    pub(super) policy: Option<PolicyHandle>,
+    pub(super) policy: Option<RoutePolicy>,
     pub(super) deadline: Duration,
     pub(super) forward_token: bool,
     /// Header name, and the claims to take its value from.
     pub(super) identity_headers: Vec<(String, Vec<String>)>,
     matches: MatchConfig,
+}
+
+/// The policy of a route, and where its calls are counted.
+#[derive(Debug)]
+pub(super) struct RoutePolicy {
+    pub(super) handle: PolicyHandle,
+    pub(super) metrics: PolicyMetrics,
 }
 
 /// A route does not make sense.
@@ -131,7 +138,7 @@ impl Route {
     /// Compiles `config`; `policy` and `issuers` are what its names stand for.
     pub(super) fn new(
         config: &RouteConfig,
-        policy: Option<PolicyHandle>,
+        policy: Option<RoutePolicy>,
         issuers: IssuerSet,
     ) -> Result<Self, RouteError> {
         check(config).map_err(|cause| RouteError { route: config.name.clone(), cause })?;

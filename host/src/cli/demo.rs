@@ -21,7 +21,7 @@ grpc: {{ listen: "{grpc}" }}
 http: {{ listen: "{http}" }}
 admin: {{ listen: "{admin}", token_file: "{folder}/admin.token" }}
 shutdown: {{ grace: 0s, timeout: 5s }}
-log: {{ level: warn }}
+log: {{ format: text, filter: warn }}
 issuers:
   dev:
     issuer: https://dev.portcullis.invalid

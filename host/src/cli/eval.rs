@@ -15,6 +15,7 @@ use crate::{
     attributes::{Body, Headers, Peer},
     decision::{Allow, Deny, Header, Verdict},
     policy::{self, HostConfig, Identity, Input, PolicyConfig, PolicyUse},
+    telemetry::Metrics,
 };
 
 const NAME: &str = "policy";
@@ -132,7 +133,7 @@ impl Eval {
         let route_use =
             PolicyUse { route: request.route.clone(), settings: settings.to_string() };
         let uses = BTreeMap::from([(NAME.to_owned(), vec![route_use])]);
-        let (policies, ..) = policy::build(&host, &policies, &uses)?;
+        let (policies, ..) = policy::build(&host, &policies, &uses, &Metrics::new(&[]))?;
         let evaluation = request.with_input(|input| {
             policies
                 .handle(NAME, 0)

@@ -83,6 +83,9 @@ pub enum CliError {
     /// The service could not start or end well.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The log cannot be set up.
+    #[error(transparent)]
+    Log(#[from] telemetry::log::BuildError),
     /// The sandbox could not be set up.
     #[error(transparent)]
     Dev(#[from] dev::DevError),
@@ -137,7 +140,7 @@ impl CliError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) => ExitCode::from(2),
+            Self::Config(_) | Self::Log(_) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }
@@ -149,9 +152,16 @@ fn serve(
     announce: Option<&Path>,
     ready: impl FnOnce(&app::Announcement),
 ) -> Result<(), CliError> {
-    telemetry::install_log(&config.log);
+    install_log(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     Ok(runtime.block_on(app::run(config, announce, ready))?)
+}
+
+/// Log lines go to standard error, so that they never mix with what a command prints.
+fn install_log(config: &telemetry::log::Config) -> Result<(), CliError> {
+    let subscriber = telemetry::log::subscriber(config, std::io::stderr)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(std::io::Error::other)?;
+    Ok(())
 }
 
 /// Prints to standard output; a reader that went away is an error, not a panic.

@@ -54,7 +54,7 @@ pub struct Config {
     /// What denials say.
     pub denials: DenialConfig,
     /// Log lines.
-    pub log: telemetry::LogConfig,
+    pub log: telemetry::log::Config,
     /// How the process ends.
     pub shutdown: ShutdownConfig,
 }

@@ -21,7 +21,9 @@ use super::{
     configured::{ConfigureError, Configured},
     slot::{Revision, Slot},
 };
-use crate::{drain::Drain, file_watch::FileWatch, timestamp::Timestamp};
+use crate::{
+    drain::Drain, file_watch::FileWatch, telemetry::PolicyMetrics, timestamp::Timestamp,
+};
 
 /// A policy could not be loaded. The message names the policy, the file, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +100,7 @@ pub(super) struct Loader {
     pub(super) uses: Vec<PolicyUse>,
     pub(super) threads: usize,
     pub(super) engine: Engine,
+    pub(super) metrics: PolicyMetrics,
 }
 
 /// What a loader and the admin API both know of a policy.
@@ -170,7 +173,9 @@ impl Loader {
 
 impl Loaded {
     pub(super) fn new(loader: Loader) -> Result<Arc<Self>, LoadError> {
-        let slot = Slot::new(&loader.name, loader.load()?);
+        let revision = loader.load()?;
+        loader.metrics.reloaded(Some(&revision.digest));
+        let slot = Slot::new(&loader.name, revision);
         Ok(Arc::new(Self { loader, slot, tally: Mutex::default() }))
     }
 
@@ -198,12 +203,14 @@ impl Loaded {
             }
             Ok(revision) => {
                 tracing::info!(policy = %self.slot.name, digest = %revision.digest, "policy replaced");
+                self.loader.metrics.reloaded(Some(&revision.digest));
                 self.slot.replace(revision);
                 tally.reloads += 1;
                 tally.last_error = None;
             }
             Err(error) => {
                 tracing::error!(policy = %self.slot.name, %error, "policy not replaced; the old one keeps serving");
+                self.loader.metrics.reloaded(None);
                 tally.failures += 1;
                 tally.last_error = Some(error.to_string());
             }

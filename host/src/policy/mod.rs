@@ -31,6 +31,8 @@ pub use slot::{Evaluation, PolicyHandle};
 
 use loader::{Loaded, Loader};
 
+use crate::telemetry::Metrics;
+
 /// Revisions of a policy that may be alive at once: the one that serves, the one being loaded, and
 /// one that slow calls still hold.
 const REVISIONS: usize = 3;
@@ -62,6 +64,7 @@ pub fn build(
     host: &HostConfig,
     policies: &BTreeMap<String, PolicyConfig>,
     uses: &BTreeMap<String, Vec<PolicyUse>>,
+    metrics: &Metrics,
 ) -> Result<(Policies, Reload, PolicyReloader), BuildError> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let configured: usize = uses.values().map(Vec::len).sum();
@@ -79,6 +82,7 @@ pub fn build(
                 uses: uses.get(name).cloned().unwrap_or_default(),
                 threads,
                 engine: engine.clone(),
+                metrics: metrics.policy(name),
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
