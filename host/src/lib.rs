@@ -5,6 +5,7 @@
 //! theirs, so the library can be embedded.
 
 pub mod attributes;
+pub mod blacklist;
 pub mod decision;
 pub mod drain;
 pub mod duration;

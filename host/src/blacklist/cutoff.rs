@@ -103,13 +103,8 @@ impl fmt::Debug for Cutoff {
 
 impl CutoffKind {
     /// All kinds, in the order of [`CutoffKind::index`].
-    pub(super) const ALL: [Self; 5] = [
-        Self::Subject,
-        Self::SubjectOfIssuer,
-        Self::Session,
-        Self::SessionOfIssuer,
-        Self::Issuer,
-    ];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Subject, Self::SubjectOfIssuer, Self::Session, Self::SessionOfIssuer, Self::Issuer];
 
     /// A number of its own, smaller than the number of kinds.
     pub(super) const fn index(self) -> usize {

@@ -90,10 +90,9 @@ impl Event {
         let fields: Map<String, Value> =
             serde_json::from_slice(message).map_err(|_| ParseEventError::NotAnObject)?;
         match fields.get("type").map(Value::as_str) {
-            None | Some(Some("add")) => Ok(Self::Add {
-                token_id: token_id(&fields)?,
-                expires_at: expires_at(&fields)?,
-            }),
+            None | Some(Some("add")) => {
+                Ok(Self::Add { token_id: token_id(&fields)?, expires_at: expires_at(&fields)? })
+            }
             Some(Some("remove")) => Ok(Self::Remove { token_id: token_id(&fields)? }),
             Some(Some("cutoff")) => Ok(Self::CutOff {
                 cutoff: cutoff(&fields)?,
@@ -204,7 +203,10 @@ mod tests {
             (json!({"jti": "j", "exp": 1, "expires_at": at}), Some(1_999_999_999)),
             (json!({"jti": "j", "exp": 1, "expires_at": null}), Some(1)),
             // Expired already: stored, counts for nothing, swept.
-            (json!({"type": "add", "jti": "j", "expires_at": "2020-01-01T00:00:00Z"}), Some(1_577_836_800)),
+            (
+                json!({"type": "add", "jti": "j", "expires_at": "2020-01-01T00:00:00Z"}),
+                Some(1_577_836_800),
+            ),
             (json!({"jti": "j"}), None),
             (json!({"type": "add", "jti": "j", "expires_at": null}), None),
             (json!({"type": "add", "jti": "j", "expires_at": "0001-01-01T00:00:00Z"}), None),
