@@ -233,7 +233,10 @@ impl Writer {
     /// Tells readers whether the set may be relied upon. Nothing is, until this is first called
     /// with `false`.
     pub fn set_expired(&mut self, expired: bool) {
-        self.store.expired.store(expired, Ordering::Release);
+        // Writing only what changes leaves the readers' caches alone.
+        if self.store.expired.load(Ordering::Relaxed) != expired {
+            self.store.expired.store(expired, Ordering::Release);
+        }
     }
 
     /// Ends writing in good order: what readers were told last stays valid, so that requests which
