@@ -5,6 +5,7 @@
 //! theirs, so the library can be embedded.
 
 pub mod attributes;
+pub mod blacklist;
 pub mod decision;
 pub mod drain;
 pub mod duration;
@@ -14,3 +15,4 @@ pub mod readiness;
 pub mod secret;
 pub mod telemetry;
 pub mod timestamp;
+pub mod token_id;
