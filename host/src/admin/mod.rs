@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::{
-    blacklist::{FeedHandle, InProcess},
+    blacklist::{Blacklist, InProcess, Status},
     drain::Drain,
     policy::{Policies, PolicyStatus, Reload},
     readiness::Readiness,
@@ -60,9 +60,9 @@ pub struct Parts {
     /// Where revocations go.
     pub revocations: InProcess,
     /// The state of the blacklist.
-    pub feed: FeedHandle,
+    pub feed: Status,
     /// The blacklist itself.
-    pub blacklist: crate::blacklist::Blacklist,
+    pub blacklist: Blacklist,
 }
 
 /// The address is taken or not permitted.

@@ -68,7 +68,7 @@ struct Parts {
     keys: token::KeyReloader,
     feed: blacklist::Feed,
     revocations: blacklist::InProcess,
-    feed_handle: blacklist::FeedHandle,
+    feed_status: blacklist::Status,
     blacklist: blacklist::Blacklist,
     policies: policy::Policies,
     reload: Reload,
@@ -128,15 +128,12 @@ pub async fn run(
 fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
     let metrics = Arc::new(Metrics::new(&authorizer::reason_codes()));
     let admin_token = config.admin.token_file.as_deref().map(Secret::read).transpose()?;
-    let token_config = token::Config {
-        issuers: config.issuers.clone(),
-        cache: config.token_cache.clone(),
-    };
+    let token_config = config.token();
     let (verifier, keys) = token::build(&token_config)?;
     let uses = authorizer::policy_uses(&config.routes);
     let (policies, reload, reloader) =
         policy::build(&config.policy_host, &config.policies, &uses, &metrics)?;
-    let blacklist::Built { blacklist, feed, in_process, handle } =
+    let (blacklist, feed, revocations, feed_status) =
         blacklist::build(&config.blacklist, token_config.longest_leeway(), readiness);
     let size = blacklist.clone();
     metrics.report_blacklist_size(move || size.len());
@@ -155,8 +152,8 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
         authorizer,
         keys,
         feed,
-        revocations: in_process,
-        feed_handle: handle,
+        revocations,
+        feed_status,
         blacklist,
         policies,
         reload,
@@ -192,7 +189,7 @@ async fn start(
         policies: parts.policies,
         reload: parts.reload,
         revocations: parts.revocations,
-        feed: parts.feed_handle,
+        feed: parts.feed_status,
         blacklist: parts.blacklist,
     };
     drain.spawn("admin edge", admin.serve(admin_parts, drain.clone()));
