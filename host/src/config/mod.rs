@@ -2,6 +2,7 @@
 //! with it. What a section means belongs to the module that it configures.
 
 mod env;
+mod reference;
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use env::Env;
+pub use reference::reference;
 
 use crate::{
     admin,
