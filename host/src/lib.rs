@@ -4,7 +4,9 @@
 //! [`decision`], the edge turns that back. Only `app` and the binary assume that the process is
 //! theirs, so the library can be embedded.
 
+pub mod admin;
 pub mod attributes;
+pub mod authorizer;
 pub mod blacklist;
 pub mod decision;
 pub mod drain;
@@ -15,4 +17,5 @@ pub mod readiness;
 pub mod secret;
 pub mod telemetry;
 pub mod timestamp;
+pub mod token;
 pub mod token_id;
