@@ -254,7 +254,10 @@ impl Condition {
         match self {
             Self::Methods(methods) => methods.iter().any(|method| **method == *request.method),
             Self::Hosts(hosts) => hosts.iter().any(|host| host.matches(&request.host)),
-            Self::NotPaths(paths) => !paths.iter().any(|path| path.matches(&request.path)),
+            // A raw connection has no path, which is not the same as another path.
+            Self::NotPaths(paths) => {
+                !request.path.is_empty() && !paths.iter().any(|path| path.matches(&request.path))
+            }
             Self::Identified(expected) => identity.is_some() == *expected,
             Self::Scopes(scopes) => has_scopes(identity, scopes),
             Self::Header(header) => header.holds(request),
