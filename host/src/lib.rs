@@ -12,3 +12,4 @@ pub mod file_watch;
 pub mod readiness;
 pub mod secret;
 pub mod timestamp;
+pub mod token_id;
