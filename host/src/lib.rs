@@ -12,4 +12,5 @@ pub mod file_watch;
 pub mod readiness;
 pub mod secret;
 pub mod timestamp;
+pub mod token;
 pub mod token_id;
