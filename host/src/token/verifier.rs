@@ -177,6 +177,12 @@ impl Verifier {
         Ok(verified)
     }
 
+    /// The names of all issuers, in order.
+    #[must_use]
+    pub fn issuer_names(&self) -> Vec<String> {
+        self.shared.issuers.iter().map(|issuer| issuer.name.to_string()).collect()
+    }
+
     /// How often a key file has changed without being usable since the start.
     #[must_use]
     pub fn reload_failures(&self) -> u64 {
