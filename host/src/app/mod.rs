@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     drain::{self, DeadTasks, Drain, TaskDied},
     grpc, http,
+    listen::BindError,
     policy::{self, Reload},
     readiness::Readiness,
     secret::{ReadSecretError, Secret},
@@ -39,15 +40,9 @@ pub enum RunError {
     /// The admin token cannot be read.
     #[error("`admin.token_file`: {0}")]
     AdminToken(#[from] ReadSecretError),
-    /// An address is taken.
+    /// An address cannot be listened on.
     #[error(transparent)]
-    BindGrpc(#[from] grpc::BindError),
-    /// An address is taken.
-    #[error(transparent)]
-    BindHttp(#[from] http::BindError),
-    /// An address is taken.
-    #[error(transparent)]
-    BindAdmin(#[from] admin::BindError),
+    Bind(#[from] BindError),
     /// The addresses cannot be written down.
     #[error(transparent)]
     Announce(#[from] AnnounceError),
@@ -134,7 +129,7 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
     let (policies, reload, reloader) =
         policy::build(&config.policy_host, &config.policies, &uses, &metrics)?;
     let (blacklist, feed, revocations, feed_status) =
-        blacklist::build(&config.blacklist, token_config.longest_leeway(), readiness);
+        blacklist::build(&config.blacklist, longest_leeway(config), readiness);
     let size = blacklist.clone();
     metrics.report_blacklist_size(move || size.len());
     let ready = readiness.clone();
@@ -201,6 +196,11 @@ async fn start(
         drain.spawn("http edge", http.serve(authorizer, drain.clone()));
     }
     Ok(announcement)
+}
+
+/// A token may still be accepted this long after it expired, so its revocation must last as long.
+fn longest_leeway(config: &Config) -> Duration {
+    config.issuers.values().map(|issuer| issuer.leeway.get()).max().unwrap_or_default()
 }
 
 async fn wait_until_ready(readiness: &Readiness) {

@@ -1,7 +1,6 @@
 //! skeleton
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
-
 use portcullis_policy::{Decision, EvaluateError, Manifest, Policy, Request, SettingsError};
 
 portcullis_policy::no_std_runtime!();
@@ -17,6 +16,10 @@ impl Policy for Rules {
     }
 
     fn evaluate(&self, request: &Request) -> Result<Decision, EvaluateError> {
-        Ok(if request.identity.is_some() { Decision::allow() } else { Decision::deny(403, "no-rule-matches") })
+        Ok(if request.identity.is_some() {
+            Decision::allow()
+        } else {
+            Decision::deny(403, "no-rule-matches")
+        })
     }
 }

@@ -35,8 +35,9 @@ pub struct Rules(RuleList);
 
 impl Policy for Rules {
     fn configure(settings: &str) -> Result<(Self, Manifest), SettingsError> {
-        let settings = serde_json::from_str(settings)
-            .map_err(|error| SettingsError::syntax(format!("the settings are not JSON: {error}")))?;
+        let settings = serde_json::from_str(settings).map_err(|error| {
+            SettingsError::syntax(format!("the settings are not JSON: {error}"))
+        })?;
         let (rules, manifest) = RuleList::read(&settings)?;
         Ok((Self(rules), manifest))
     }
