@@ -137,7 +137,8 @@ mod tests {
         fn what_jiff_prints_is_read_back(nanos in -10_i128.pow(19)..10_i128.pow(20)) {
             let time = jiff::Timestamp::from_nanosecond(nanos).unwrap();
             let read = parse(&json!(time.to_string())).unwrap().unwrap();
-            let expected = nanos.div_euclid(1_000_000) + i128::from(nanos.rem_euclid(1_000_000) > 0);
+            let round_up = i128::from(nanos.rem_euclid(1_000_000) > 0);
+            let expected = nanos.div_euclid(1_000_000) + round_up;
             prop_assert_eq!(i128::from(read.as_millis()), expected);
         }
 
