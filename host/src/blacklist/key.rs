@@ -38,8 +38,9 @@ impl From<TokenId> for Key {
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Eight bytes of a digest are as good a hash as any, and cost nothing.
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+        if let Some(number) = self.0.first_chunk() {
+            state.write_u64(u64::from_le_bytes(*number));
+        }
     }
 }
 

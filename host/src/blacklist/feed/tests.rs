@@ -250,9 +250,11 @@ proptest! {
         tell(&mut core, snapshot);
         tell(&mut core, [FeedEvent::InitDone]);
         tell(&mut core, live);
-        let expected: BTreeMap<u8, bool> =
-            (0..4).map(|name| (name, listed_at(name, log.len()))).collect();
-        let arrived: BTreeMap<u8, bool> = (0..4).map(|name| (name, has(&blacklist, name))).collect();
+        let by_name = |listed: &dyn Fn(u8) -> bool| -> BTreeMap<u8, bool> {
+            (0..4).map(|name| (name, listed(name))).collect()
+        };
+        let expected = by_name(&|name| listed_at(name, log.len()));
+        let arrived = by_name(&|name| has(&blacklist, name));
         prop_assert_eq!(arrived, expected);
     }
 }
