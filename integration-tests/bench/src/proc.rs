@@ -26,7 +26,9 @@ pub(crate) struct Memory {
 /// The process cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
-    #[error("cannot read {path}: {source}; the benchmark needs Linux, and the server must be alive")]
+    #[error(
+        "cannot read {path}: {source}; the benchmark needs Linux, and the server must be alive"
+    )]
     Read { path: PathBuf, source: io::Error },
     #[error("{path} has no `{what}`; is this Linux?")]
     Missing { path: PathBuf, what: &'static str },

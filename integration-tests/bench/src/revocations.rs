@@ -26,7 +26,8 @@ pub(crate) fn events(now: Timestamp, from: u64, to: u64) -> String {
     let mut lines = String::new();
     for n in from..to {
         // Logins are spread over time, and so are the ends of their tokens.
-        let expires_at = now + SignedDuration::from_secs(i64::try_from(3600 + n % 3600).unwrap_or(3600));
+        let expires_at =
+            now + SignedDuration::from_secs(i64::try_from(3600 + n % 3600).unwrap_or(3600));
         let jti = token_id(n);
         // Writing to a string cannot fail.
         let _ = writeln!(lines, r#"{{"type":"add","jti":"{jti}","expires_at":"{expires_at:.0}"}}"#);

@@ -5,7 +5,7 @@
 use aws_lc_rs::{
     encoding::{AsDer as _, PublicKeyX509Der},
     error::Unspecified,
-    rand::SystemRandom,
+    rand::{SecureRandom as _, SystemRandom},
     rsa::{KeyPair, KeySize},
     signature::{KeyPair as _, RSA_PKCS1_SHA256},
 };
@@ -31,7 +31,7 @@ pub(crate) struct Issuer {
 
 /// A token could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {step} with the RSA key of the benchmark: the cryptography library refused")]
+#[error("cannot {step} with the key of the benchmark: the cryptography library refused")]
 pub(crate) struct IssueError {
     step: &'static str,
 }
@@ -58,6 +58,13 @@ impl Issuer {
         }
         pem.push_str("-----END PUBLIC KEY-----\n");
         Ok(pem)
+    }
+
+    /// A secret that nobody can guess.
+    pub(crate) fn secret(&self) -> Result<String, IssueError> {
+        let mut bytes = [0; 32];
+        self.random.fill(&mut bytes).map_err(failed("make a secret"))?;
+        Ok(URL_SAFE_NO_PAD.encode(bytes))
     }
 
     /// A token that is good for a day, as an identity provider would issue it.
