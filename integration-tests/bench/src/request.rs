@@ -117,7 +117,7 @@ fn check_request(token: &str) -> CheckRequest {
         id: "9164305182331274115".to_owned(),
         method: "GET".to_owned(),
         headers: headers(token),
-        path: format!("{PATH}?page=2&sort=-created_at"),
+        path: format!("{PATH}?page=2"),
         host: HOST.to_owned(),
         scheme: "https".to_owned(),
         protocol: "HTTP/2".to_owned(),
@@ -134,7 +134,7 @@ fn check_request(token: &str) -> CheckRequest {
 
 fn headers(token: &str) -> HashMap<String, String> {
     let bearer = format!("Bearer {token}");
-    let path = format!("{PATH}?page=2&sort=-created_at");
+    let path = format!("{PATH}?page=2");
     let headers = [
         (":authority", HOST),
         (":method", "GET"),
@@ -145,7 +145,7 @@ fn headers(token: &str) -> HashMap<String, String> {
         ("accept-language", "de,en;q=0.7"),
         ("authorization", bearer.as_str()),
         ("origin", "https://www.shop.example"),
-        ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0"),
+        ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Firefox/144.0"),
         ("x-forwarded-for", "203.0.113.77"),
         ("x-forwarded-proto", "https"),
         ("x-request-id", "5a1bb4e8-0b2c-4a55-9f0e-6b9c2d1f7a30"),

@@ -98,3 +98,24 @@ impl Issuer {
 fn failed(step: &'static str) -> impl Fn(Unspecified) -> IssueError {
     move |Unspecified| IssueError { step }
 }
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+
+    use super::*;
+
+    #[test]
+    fn a_token_verifies_with_the_exported_key() {
+        let issuer = Issuer::generate().unwrap();
+        let token = issuer.token("somebody", "some-id").unwrap();
+        let key = DecodingKey::from_rsa_pem(issuer.public_pem().unwrap().as_bytes()).unwrap();
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[AUDIENCE]);
+        let token = decode::<serde_json::Value>(token.as_str(), &key, &validation).unwrap();
+        assert_eq!(token.header.kid.as_deref(), Some(KEY_ID));
+        assert_eq!(token.claims["sub"], "somebody");
+        assert_eq!(token.claims["jti"], "some-id");
+    }
+}
