@@ -42,7 +42,7 @@ impl Admin {
     pub(crate) fn new(address: SocketAddr, token: &str) -> Result<Self, AdminError> {
         let client = Client::builder()
             .no_proxy()
-            .timeout(Duration::from_secs(60))
+            .timeout(Duration::from_mins(1))
             .build()
             .map_err(|source| AdminError::Send { path: "/", source })?;
         Ok(Self { client, base: format!("http://{address}"), token: token.to_owned() })

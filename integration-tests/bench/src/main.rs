@@ -105,9 +105,9 @@ enum BenchError {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error("{name} does not decide rightly on {what}: {source}\n{log}")]
-    Wrong { name: &'static str, what: &'static str, source: LoadError, log: String },
+    Wrong { name: &'static str, what: &'static str, source: Box<LoadError>, log: String },
     #[error("{source}\n{log}")]
-    Round { source: RoundError, log: String },
+    Round { source: Box<RoundError>, log: String },
     #[error("cannot write {0}: {1}")]
     Report(PathBuf, io::Error),
 }
@@ -167,7 +167,7 @@ fn run(options: &Options) -> Result<(), BenchError> {
         let failed = running.iter().find(|(name, _)| *name == source.name);
         BenchError::Round {
             log: failed.map(|(_, server)| server.log()).unwrap_or_default(),
-            source,
+            source: Box::new(source),
         }
     })?;
     let conditions = conditions(options, &calls);
@@ -234,7 +234,7 @@ fn verify(
         target.ask(check, expected).map_err(|source| BenchError::Wrong {
             name,
             what,
-            source,
+            source: Box::new(source),
             log: server.log(),
         })
     };

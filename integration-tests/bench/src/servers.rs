@@ -165,9 +165,5 @@ fn stop(process: &mut Child) {
 fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
-    lines
-        .iter()
-        .skip(lines.len().saturating_sub(LOG_LINES))
-        .map(|line| format!("  {line}\n"))
-        .collect()
+    lines.split_at(lines.len().saturating_sub(LOG_LINES)).1.join("\n")
 }

@@ -98,8 +98,9 @@ async fn answer_all(
     let caller = Caller::connect(target.address).await?;
     let mut latencies = latencies()?;
     let mut record = |latency: Option<Duration>| {
-        let nanoseconds = latency.map(|latency| u64::try_from(latency.as_nanos()));
-        nanoseconds.into_iter().for_each(|ns| latencies.saturating_record(ns.unwrap_or(u64::MAX)));
+        if let Some(latency) = latency {
+            latencies.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+        }
     };
     let mut calls = JoinSet::new();
     while let Some(next) = due.recv().await {
