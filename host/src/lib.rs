@@ -5,10 +5,13 @@
 //! theirs, so the library can be embedded.
 
 pub mod attributes;
+pub mod authorizer;
 pub mod decision;
 pub mod drain;
 pub mod duration;
 pub mod file_watch;
+pub mod grpc;
+pub mod listen;
 pub mod readiness;
 pub mod secret;
 pub mod telemetry;
