@@ -24,6 +24,16 @@ pub trait Authorize: Send + Sync + 'static {
     }
 }
 
+/// A function decides: for tests, and for whoever embeds an edge without the pipeline.
+impl<F> Authorize for F
+where
+    F: Fn(&Attributes, Option<Duration>) -> Decision + Send + Sync + 'static,
+{
+    fn authorize(&self, attributes: &Attributes, deadline: Option<Duration>) -> Decision {
+        self(attributes, deadline)
+    }
+}
+
 /// Asks for a decision; a panic on the way is a deny.
 ///
 /// A panic that left the edge would end as a reset stream, which a proxy set to fail open lets

@@ -60,7 +60,8 @@ struct Answer {
     is_done: bool,
 }
 
-type Answered = Pin<Box<dyn Future<Output = Result<Response<tonic::body::Body>, Infallible>> + Send>>;
+type Answered =
+    Pin<Box<dyn Future<Output = Result<Response<tonic::body::Body>, Infallible>> + Send>>;
 
 // === impl CheckService ===
 

@@ -17,7 +17,7 @@ const PREFIX: usize = 5;
 /// How many times the limit is read and thrown away before giving up on a peer that keeps sending.
 /// An answer before the end of the request makes some proxies reset the stream instead of reading
 /// the answer, so an honest request that is merely too large is read to its end.
-const PATIENCE: usize = 64;
+const PATIENCE: usize = 16;
 
 const TOO_LARGE: Refusal = (Reason::RequestTooLarge, "message larger than grpc.max_message_bytes");
 

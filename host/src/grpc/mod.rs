@@ -113,12 +113,12 @@ impl Bound {
             read_timeout: self.config.read_timeout.get(),
         };
         let service = CheckService::new(authorizer, limits, others);
-        let stopping = { let drain = drain.clone(); async move { drain.stopping().await } };
-        let served = server(&self.config).serve_with_incoming_shutdown(
-            service,
-            self.incoming,
-            stopping,
-        );
+        let stopping = {
+            let drain = drain.clone();
+            async move { drain.stopping().await }
+        };
+        let served =
+            server(&self.config).serve_with_incoming_shutdown(service, self.incoming, stopping);
         let (served, ()) = tokio::join!(served, health::follow(serving, readiness, drain));
         if let Err(error) = served {
             tracing::error!(%error, "the grpc edge failed");

@@ -78,7 +78,9 @@ fn peer(peer: wire::Peer) -> Peer {
 fn metadata(metadata: wire::Metadata) -> Map<String, Value> {
     let namespaces = metadata.filter_metadata.into_iter();
     namespaces
-        .map(|namespace| (namespace.key, Value::Object(object(namespace.value.unwrap_or_default()))))
+        .map(|namespace| {
+            (namespace.key, Value::Object(object(namespace.value.unwrap_or_default())))
+        })
         .collect()
 }
 
@@ -93,7 +95,9 @@ fn value(kind: Option<Kind>) -> Value {
         Some(Kind::NumberValue(value)) => number(value),
         Some(Kind::StringValue(value)) => Value::String(value),
         Some(Kind::StructValue(structure)) => Value::Object(object(structure)),
-        Some(Kind::ListValue(list)) => list.values.into_iter().map(|item| value(item.kind)).collect(),
+        Some(Kind::ListValue(list)) => {
+            list.values.into_iter().map(|item| value(item.kind)).collect()
+        }
     }
 }
 

@@ -14,8 +14,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use envoy_types::pb::{
     envoy::{
         config::core::v3::{
-            HeaderValue, HeaderValueOption, QueryParameter,
-            header_value_option::HeaderAppendAction,
+            HeaderValue, HeaderValueOption, QueryParameter, header_value_option::HeaderAppendAction,
         },
         service::auth::v3::{
             CheckResponse, DeniedHttpResponse, OkHttpResponse, check_response::HttpResponse,

@@ -148,6 +148,16 @@ macro_rules! show_the_name_only {
 }
 
 show_the_name_only!(
-    CheckRequest, AttributeContext, Peer, Address, SocketAddress, Request, HttpRequest, Pair,
-    HeaderMap, HeaderValue, Metadata, Namespace
+    CheckRequest,
+    AttributeContext,
+    Peer,
+    Address,
+    SocketAddress,
+    Request,
+    HttpRequest,
+    Pair,
+    HeaderMap,
+    HeaderValue,
+    Metadata,
+    Namespace
 );
