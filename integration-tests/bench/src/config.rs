@@ -68,7 +68,7 @@ impl Files {
     pub(crate) fn configuration(&self, variant: Variant) -> Result<PathBuf, WriteError> {
         let mut config = self.shared()?;
         match variant {
-            Variant::VerifyEachTime => config["token_cache"] = json!({"capacity": 0}),
+            Variant::VerifyEachTime => config["tokens"] = json!({"cache_capacity": 0}),
             Variant::Default => {}
             Variant::FreshInstance => config["policy_host"] = json!({"instance_reuse": 1}),
         }
