@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::{Sleep, sleep},
 };
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt};
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +100,26 @@ fn is_about_one_connection(kind: ErrorKind) -> bool {
         kind,
         ErrorKind::ConnectionAborted | ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset
     )
+}
+
+impl axum::serve::Listener for Incoming {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            // The stream never ends, and its items are always `Ok`.
+            if let Some(Ok(connection)) = self.next().await
+                && let Ok(peer) = connection.peer_addr()
+            {
+                return (connection, peer);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
 }
 
 impl fmt::Debug for Incoming {
