@@ -35,7 +35,8 @@ impl Issuer {
     /// Takes the rules over from the configuration, which must not contain blanks: a blank
     /// audience, say, would be one that nobody meant.
     pub(super) fn new(name: &str, config: &IssuerConfig) -> Result<Self, BuildError> {
-        let error = |setting, problem| BuildError::Setting { issuer: name.into(), setting, problem };
+        let error =
+            |setting, problem| BuildError::Setting { issuer: name.into(), setting, problem };
         let token_type = config.token_type.as_ref();
         for (setting, values) in [
             ("issuer", config.issuer.as_slice()),
