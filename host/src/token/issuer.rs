@@ -17,7 +17,7 @@ use crate::timestamp::Timestamp;
 pub(super) struct Issuer {
     pub(super) name: Arc<str>,
     /// What `iss` must be; `None` if it is not looked at.
-    pub(super) issuer: Option<String>,
+    pub(super) iss: Option<String>,
     audiences: Vec<String>,
     leeway: Duration,
     required_claims: Vec<Arc<str>>,
@@ -59,7 +59,7 @@ impl Issuer {
         let shared = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
         Ok(Self {
             name: name.into(),
-            issuer: config.issuer.clone(),
+            iss: config.issuer.clone(),
             audiences: config.audiences.clone(),
             leeway: config.leeway.get(),
             required_claims: shared(&config.required_claims),

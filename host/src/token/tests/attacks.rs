@@ -37,7 +37,8 @@ fn a_public_key_does_not_verify_as_a_secret() {
         (&Signer::ed25519(), Algorithm::EdDsa),
     ] {
         let (pem, jwk) = (signer.pem(), signer.jwk(json!({})));
-        let keys = [files.pem("pem", signer, algorithm), files.jwks("jwks", &[jwk.clone()])];
+        let keys =
+            [files.pem("pem", signer, algorithm), files.jwks("jwks", std::slice::from_ref(&jwk))];
         let mut secrets = vec![
             pem.clone().into_bytes(),
             pem.trim_end().as_bytes().to_vec(),

@@ -22,7 +22,7 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::{Algorithm, Config, IssuerSet, KeyReloader, Verifier, build};
@@ -139,7 +139,7 @@ impl Signer {
     /// `SubjectPublicKeyInfo`.
     fn der(&self) -> Vec<u8> {
         let der: PublicKeyX509Der<'_> = match self {
-            Self::Hmac(_) => panic!("a secret has no public key"),
+            Self::Hmac(_) => unreachable!("a secret has no public key"),
             Self::Rsa(key) => key.public_key().as_der().unwrap(),
             Self::P256(key) | Self::P384(key) => key.public_key().as_der().unwrap(),
             Self::Ed25519(key) => key.public_key().as_der().unwrap(),
@@ -170,8 +170,7 @@ impl Signer {
                 json!({ "kty": "OKP", "crv": "Ed25519", "x": x })
             }
         };
-        let Value::Object(more) = more else { panic!("members are an object") };
-        jwk.as_object_mut().unwrap().extend(more);
+        jwk.as_object_mut().unwrap().extend(members(more));
         jwk
     }
 
@@ -203,11 +202,16 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
+fn members(object: Value) -> Map<String, Value> {
+    let Value::Object(members) = object else { unreachable!("an object was expected") };
+    members
+}
+
 /// Claims with which a token is good, unless `more` says otherwise. Null removes a claim.
 fn claims(more: Value) -> Value {
     let mut claims = json!({ "sub": "u1", "jti": "t1", "iat": NOW_SECS, "exp": NOW_SECS + 60 });
     let object = claims.as_object_mut().unwrap();
-    for (name, value) in more.as_object().unwrap().clone() {
+    for (name, value) in members(more) {
         if value.is_null() {
             object.remove(&name);
         } else {
@@ -238,8 +242,8 @@ impl Single {
 
     /// With these keys and further settings.
     fn new(keys: Value, more: Value) -> Self {
-        let mut issuer = json!({ "keys": keys });
-        issuer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut issuer = members(more);
+        issuer.insert("keys".to_owned(), keys);
         let (verifier, reloader) = built(json!({ "issuers": { "main": issuer } }));
         let set = verifier.issuer_set(&["main".to_owned()]).unwrap();
         Self { verifier, reloader, set }
@@ -261,5 +265,6 @@ fn build_error(config: Value) -> String {
 
 /// The error that a single key leads to.
 fn key_error(key: Value) -> String {
-    build_error(json!({ "issuers": { "main": { "keys": [key] } } }))
+    let keys = Value::Array(vec![key]);
+    build_error(json!({ "issuers": { "main": { "keys": keys } } }))
 }

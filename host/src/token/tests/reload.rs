@@ -15,7 +15,8 @@ fn token(signer: &Signer, kid: &str) -> String {
 fn a_removed_key_verifies_nothing_any_more_not_even_remembered_tokens() {
     let (files, old, new) = (Files::new(), Signer::p256(), Signer::p256());
     let (old_jwk, new_jwk) = (old.jwk(json!({"kid": "old"})), new.jwk(json!({"kid": "new"})));
-    let mut single = Single::new(json!([files.jwks("jwks", &[old_jwk.clone()])]), json!({}));
+    let mut single =
+        Single::new(json!([files.jwks("jwks", std::slice::from_ref(&old_jwk))]), json!({}));
     let (old, new) = (token(&old, "old"), token(&new, "new"));
     assert_eq!((single.verdict(&old), single.verdict(&new)), ("ok", "unknown_key"));
 
