@@ -11,6 +11,7 @@ pub mod drain;
 pub mod duration;
 pub mod file_watch;
 pub mod grpc;
+pub mod http;
 pub mod listen;
 pub mod readiness;
 pub mod secret;

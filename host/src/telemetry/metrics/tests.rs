@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::telemetry::Outcome;
 
 const REASONS: [&str; 2] = ["allowed", "missing_token"];
 
