@@ -25,7 +25,7 @@ pub(super) fn response(
     proxy: RequestFrom,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     match decision.verdict {
-        Verdict::Allow(allow) => allowed(allow),
+        Verdict::Allow(allow) => allowed(&allow),
         Verdict::Deny(deny) => denied(deny, proxy),
     }
 }
@@ -37,7 +37,7 @@ pub(super) fn last_resort() -> Response<Full<Bytes>> {
     response
 }
 
-fn allowed(allow: Allow) -> Result<Response<Full<Bytes>>, Refusal> {
+fn allowed(allow: &Allow) -> Result<Response<Full<Bytes>>, Refusal> {
     if !allow.set_query_parameters.is_empty() || !allow.remove_query_parameters.is_empty() {
         // To let the request through unchanged would be to ignore what the policy asked for.
         return Err((Reason::UnsafeDecision, "the query cannot be changed over HTTP"));

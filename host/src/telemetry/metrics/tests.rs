@@ -1,5 +1,7 @@
 //! What a scrape shows after known observations.
 
+#![expect(clippy::float_cmp, reason = "Prometheus shows counts as floating-point numbers")]
+
 use std::collections::BTreeMap;
 
 use super::*;
