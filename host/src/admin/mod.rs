@@ -17,11 +17,11 @@ use axum::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 
 use crate::{
-    blacklist::{FeedHandle, InProcess},
+    blacklist::{Blacklist, InProcess, Status},
     drain::Drain,
+    listen::{self, BindError, Incoming},
     policy::{Policies, PolicyStatus, Reload},
     readiness::Readiness,
     secret::Secret,
@@ -60,47 +60,33 @@ pub struct Parts {
     /// Where revocations go.
     pub revocations: InProcess,
     /// The state of the blacklist.
-    pub feed: FeedHandle,
+    pub feed: Status,
     /// The blacklist itself.
-    pub blacklist: crate::blacklist::Blacklist,
-}
-
-/// The address is taken or not permitted.
-#[derive(Debug, thiserror::Error)]
-#[error("`admin.listen` ({address}): {source}; choose another address or stop what uses it")]
-pub struct BindError {
-    address: SocketAddr,
-    source: std::io::Error,
+    pub blacklist: Blacklist,
 }
 
 /// A listening admin edge.
 #[derive(Debug)]
-pub struct Bound {
-    listener: TcpListener,
-    address: SocketAddr,
-}
+pub struct Bound(Incoming);
 
 /// Listens.
 ///
 /// # Errors
-/// When the address is taken.
+/// When the address is taken, is not one of this machine, or needs more rights.
 pub async fn bind(config: &Config) -> Result<Bound, BindError> {
-    let error = |source| BindError { address: config.listen, source };
-    let listener = TcpListener::bind(config.listen).await.map_err(error)?;
-    let address = listener.local_addr().map_err(error)?;
-    Ok(Bound { listener, address })
+    Ok(Bound(listen::bind("admin.listen", config.listen).await?))
 }
 
 impl Bound {
     /// The address, with the port that the operating system chose if none was asked for.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.0.local_addr()
     }
 
     /// Serves until the drain begins.
     pub async fn serve(self, parts: Parts, drain: Drain) {
-        let serving = axum::serve(self.listener, router(parts));
+        let serving = axum::serve(self.0, router(parts));
         let stopping = async move { drain.stopping().await };
         if let Err(error) = serving.with_graceful_shutdown(stopping).await {
             tracing::error!(%error, "the admin edge failed");

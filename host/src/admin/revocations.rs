@@ -28,11 +28,15 @@ pub(super) fn router() -> Router<Arc<Parts>> {
 }
 
 async fn summary(State(parts): State<Arc<Parts>>) -> Response {
-    let status = parts.feed.status();
+    let status = parts.feed.get();
     Json(json!({
-        "entries": parts.blacklist.len(),
-        "cutoffs": parts.blacklist.cutoffs(),
-        "state": status.state.as_str(),
+        "state": status.state.to_string(),
+        "since": status.since.as_secs(),
+        "staleness_ms": status.staleness.as_millis(),
+        "lost": status.lost,
+        "last_event_at": status.last_event_at.map(Timestamp::as_secs),
+        "entries": status.entries,
+        "cutoffs": status.cutoffs,
     }))
     .into_response()
 }

@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     drain::{self, DeadTasks, Drain, TaskDied},
     grpc, http,
+    listen::BindError,
     policy::{self, Reload},
     readiness::Readiness,
     secret::{ReadSecretError, Secret},
@@ -39,15 +40,9 @@ pub enum RunError {
     /// The admin token cannot be read.
     #[error("`admin.token_file`: {0}")]
     AdminToken(#[from] ReadSecretError),
-    /// An address is taken.
+    /// An address cannot be listened on.
     #[error(transparent)]
-    BindGrpc(#[from] grpc::BindError),
-    /// An address is taken.
-    #[error(transparent)]
-    BindHttp(#[from] http::BindError),
-    /// An address is taken.
-    #[error(transparent)]
-    BindAdmin(#[from] admin::BindError),
+    Bind(#[from] BindError),
     /// The addresses cannot be written down.
     #[error(transparent)]
     Announce(#[from] AnnounceError),
@@ -68,7 +63,7 @@ struct Parts {
     keys: token::KeyReloader,
     feed: blacklist::Feed,
     revocations: blacklist::InProcess,
-    feed_handle: blacklist::FeedHandle,
+    feed_status: blacklist::Status,
     blacklist: blacklist::Blacklist,
     policies: policy::Policies,
     reload: Reload,
@@ -128,16 +123,13 @@ pub async fn run(
 fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
     let metrics = Arc::new(Metrics::new(&authorizer::reason_codes()));
     let admin_token = config.admin.token_file.as_deref().map(Secret::read).transpose()?;
-    let token_config = token::Config {
-        issuers: config.issuers.clone(),
-        cache: config.token_cache.clone(),
-    };
+    let token_config = config.token();
     let (verifier, keys) = token::build(&token_config)?;
     let uses = authorizer::policy_uses(&config.routes);
     let (policies, reload, reloader) =
         policy::build(&config.policy_host, &config.policies, &uses, &metrics)?;
-    let blacklist::Built { blacklist, feed, in_process, handle } =
-        blacklist::build(&config.blacklist, token_config.longest_leeway(), readiness);
+    let (blacklist, feed, revocations, feed_status) =
+        blacklist::build(&config.blacklist, longest_leeway(config), readiness);
     let size = blacklist.clone();
     metrics.report_blacklist_size(move || size.len());
     let ready = readiness.clone();
@@ -155,8 +147,8 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
         authorizer,
         keys,
         feed,
-        revocations: in_process,
-        feed_handle: handle,
+        revocations,
+        feed_status,
         blacklist,
         policies,
         reload,
@@ -192,7 +184,7 @@ async fn start(
         policies: parts.policies,
         reload: parts.reload,
         revocations: parts.revocations,
-        feed: parts.feed_handle,
+        feed: parts.feed_status,
         blacklist: parts.blacklist,
     };
     drain.spawn("admin edge", admin.serve(admin_parts, drain.clone()));
@@ -204,6 +196,11 @@ async fn start(
         drain.spawn("http edge", http.serve(authorizer, drain.clone()));
     }
     Ok(announcement)
+}
+
+/// A token may still be accepted this long after it expired, so its revocation must last as long.
+fn longest_leeway(config: &Config) -> Duration {
+    config.issuers.values().map(|issuer| issuer.leeway.get()).max().unwrap_or_default()
 }
 
 async fn wait_until_ready(readiness: &Readiness) {

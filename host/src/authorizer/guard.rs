@@ -32,7 +32,7 @@ const FORBIDDEN: [&str; 11] = [
 
 /// A decision would change the request or the response in a way that is not permitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnsafeDecision {
+pub(super) enum UnsafeDecision {
     /// A header name is malformed, a pseudo header, or one of the connection's.
     #[error("header name not permitted: {0:?}")]
     Name(String),

@@ -3,6 +3,7 @@
 //! It returns a decision whatever happens; there is no error to mishandle. It knows no protobuf, no
 //! wasmtime and no broker.
 
+mod authorize;
 mod config;
 mod guard;
 mod identity;
@@ -18,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use authorize::{Authorize, ask, refuse};
 pub use config::{
     CorsConfig, DenialConfig, DenialPreset, MatchConfig, Preflight, RouteConfig, TokenMode,
 };
@@ -36,13 +38,6 @@ use crate::{
     timestamp::Timestamp,
     token::{self, BearerError, VerifiedToken, Verifier},
 };
-
-/// What an edge asks.
-pub trait Authorize: Send + Sync + 'static {
-    /// Decides on `attributes`. `deadline` is how much time the caller still gives; without one,
-    /// the route's own holds.
-    fn authorize(&self, attributes: &Attributes, deadline: Option<Duration>) -> Decision;
-}
 
 /// The settings of the pipeline.
 #[derive(Debug, Clone, Default)]
@@ -146,6 +141,13 @@ impl Authorize for Authorizer {
         let decision = self.decide(attributes, deadline, Timestamp::now());
         let decision = self.dress(decision, attributes);
         self.recorder.decision(attributes, &decision, started);
+        decision
+    }
+
+    fn refuse(&self, reason: Reason, detail: &'static str) -> Decision {
+        let nothing = Attributes::default();
+        let decision = self.dress(Decision::deny(reason).with_detail(detail), &nothing);
+        self.recorder.decision(&nothing, &decision, Instant::now());
         decision
     }
 }

@@ -64,6 +64,8 @@ struct ConfigFile {
 enum ConfigCommand {
     /// Print the JSON Schema of the configuration file, for editors.
     Schema,
+    /// Print the reference of the configuration file as Markdown.
+    Reference,
 }
 
 #[derive(Debug, Subcommand)]
@@ -116,6 +118,7 @@ impl Cli {
                 print(&format!("{}: ok\n", file.config.display()))
             }
             Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema())),
+            Command::Config(ConfigCommand::Reference) => print(&config::reference()),
             Command::Policy(PolicyCommand::Inspect(inspect)) => inspect.run(),
             Command::Policy(PolicyCommand::Eval(eval)) => eval.run(),
         }

@@ -2,6 +2,7 @@
 //! with it. What a section means belongs to the module that it configures.
 
 mod env;
+mod reference;
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use env::Env;
+pub use reference::reference;
 
 use crate::{
     admin,
@@ -22,11 +24,11 @@ use crate::{
     grpc, http,
     policy::{HostConfig, PolicyConfig},
     telemetry,
-    token::{IssuerConfig, TokenCacheConfig},
+    token::{self, IssuerConfig},
 };
 
 /// The configuration of Portcullis.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The gRPC edge, which Envoy's `ext_authz` filter and Istio's `envoyExtAuthzGrpc` speak to.
@@ -37,8 +39,8 @@ pub struct Config {
     pub admin: admin::Config,
     /// Who issues tokens, by a name of your choice.
     pub issuers: BTreeMap<String, IssuerConfig>,
-    /// Remembering tokens that have been verified.
-    pub token_cache: TokenCacheConfig,
+    /// How tokens are verified.
+    pub tokens: TokensConfig,
     /// The blacklist of revoked tokens.
     pub blacklist: blacklist::Config,
     /// Policies by a name of your choice.
@@ -59,6 +61,17 @@ pub struct Config {
     pub shutdown: ShutdownConfig,
 }
 
+/// How tokens are verified, whoever issued them.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokensConfig {
+    /// How many verified tokens are remembered, so that a token that comes again costs no signature
+    /// check. Expiry and revocation are checked each time all the same. 0 remembers none.
+    pub cache_capacity: usize,
+    /// How often key files are looked at for changes.
+    pub key_reload_interval: HumanDuration,
+}
+
 /// How the process ends after SIGTERM.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -67,6 +80,24 @@ pub struct ShutdownConfig {
     pub grace: HumanDuration,
     /// How long requests that have begun may take after that.
     pub timeout: HumanDuration,
+}
+
+impl Default for TokensConfig {
+    fn default() -> Self {
+        Self { cache_capacity: 100_000, key_reload_interval: HumanDuration::from_millis(1_000) }
+    }
+}
+
+impl Config {
+    /// What the token subsystem is built from.
+    #[must_use]
+    pub fn token(&self) -> token::Config {
+        token::Config {
+            issuers: self.issuers.clone(),
+            cache_capacity: self.tokens.cache_capacity,
+            reload_interval: self.tokens.key_reload_interval,
+        }
+    }
 }
 
 impl Default for ShutdownConfig {

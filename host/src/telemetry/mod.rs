@@ -9,5 +9,5 @@ pub mod log;
 mod metrics;
 mod shards;
 
-pub use log::{DecisionLine, DecisionLog};
+pub use log::{Config as LogConfig, DecisionLine, DecisionLog};
 pub use metrics::{EncodeError, Event, InFlight, Metrics, Observation, Outcome, PolicyMetrics};

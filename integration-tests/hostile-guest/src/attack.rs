@@ -1,0 +1,273 @@
+//! Owns the attacks. Each does one thing that no policy should do.
+
+use alloc::{
+    boxed::Box,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+use core::hint::black_box;
+
+use once_cell::race::OnceBox;
+use portcullis_policy::{
+    Allowed, Decision, Denied, EvaluateError, Header, Manifest, Request, SettingsError, Value,
+};
+
+/// What the guest remembers of the first request that it saw.
+static REMEMBERED: OnceBox<String> = OnceBox::new();
+
+/// The header that `remember` is after.
+const SECRET_HEADER: &str = "x-secret";
+
+/// Declares the attacks with the names that settings give them.
+macro_rules! attacks {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// An attack.
+        #[derive(Debug, Clone, Copy)]
+        pub(crate) enum Attack {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Attack {
+            /// The attack with this name.
+            pub(crate) fn by_name(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+attacks! {
+    /// None: lets everything pass.
+    None = "none",
+
+    // Attacks on time and memory.
+    /// Never answers.
+    Spin = "spin",
+    /// Allocates until it is given no more, and goes down with that.
+    GrowMemory = "grow_memory",
+    /// Allocates until it is given no more, and then answers as if nothing were the matter.
+    HoldMemory = "hold_memory",
+    /// Calls itself until the stack ends.
+    Recurse = "recurse",
+    /// Traps.
+    Panic = "panic",
+
+    // Attacks with the answer.
+    /// A deny with a body of `size` bytes.
+    HugeReply = "huge_reply",
+    /// An allow with `size` / 64 headers.
+    HugeList = "huge_list",
+    /// An allow with one header value of `size` bytes.
+    HugeHeader = "huge_header",
+    /// An error whose message has `size` bytes.
+    HugeError = "huge_error",
+    /// An error instead of a decision.
+    Error = "error",
+    /// A deny with a reason that would forge a line of a log.
+    LogInjection = "log_injection",
+    /// A deny with status 999.
+    BadStatus = "bad_status",
+    /// A deny with status 0.
+    ZeroStatus = "zero_status",
+    /// A deny with status 100, which is no answer.
+    InformationalStatus = "informational_status",
+
+    // Attacks on the request behind Portcullis and on the response.
+    /// Sets a header whose name is not one.
+    BadHeader = "bad_header",
+    /// Sets a header without a name.
+    EmptyHeaderName = "empty_header_name",
+    /// Sets a header with a name in upper case.
+    UpperCaseHeader = "upper_case_header",
+    /// Sets a header with a line break in its value.
+    CrlfHeader = "crlf_header",
+    /// Sets a header with a NUL in its value.
+    NulHeader = "nul_header",
+    /// Sets `:path`.
+    PseudoHeader = "pseudo_header",
+    /// Sets `host`.
+    HostHeader = "host_header",
+    /// Sets `transfer-encoding`.
+    HopByHopHeader = "hop_by_hop_header",
+    /// Sets `x-user-id`, which is for the host to say.
+    SpoofIdentity = "spoof_identity",
+    /// Removes `x-user-id`.
+    RemoveIdentity = "remove_identity",
+    /// Removes `host`.
+    RemoveHost = "remove_host",
+    /// Sets and removes the same header.
+    SetAndRemove = "set_and_remove",
+    /// Adds a response header with a line break in its value.
+    CrlfResponseHeader = "crlf_response_header",
+    /// A deny with a header with a line break in its value.
+    CrlfDenyHeader = "crlf_deny_header",
+    /// Sets a query parameter that would add another.
+    QueryInjection = "query_injection",
+    /// Puts what is not JSON where JSON text belongs.
+    BadMetadata = "bad_metadata",
+
+    // An attack on other requests.
+    /// Keeps the first `x-secret` header that it sees, and tells everybody in `x-remembered`.
+    Remember = "remember",
+
+    // Attacks in `configure`.
+    /// Traps.
+    ConfigureTrap = "configure_trap",
+    /// Never answers.
+    ConfigureSpin = "configure_spin",
+    /// Allocates until it is given no more.
+    ConfigureGrowMemory = "configure_grow_memory",
+    /// Refuses the settings with a message of `size` bytes.
+    HugeSettingsError = "huge_settings_error",
+    /// Asks for `size` / 64 headers.
+    HugeManifest = "huge_manifest",
+    /// Asks for a header whose name is not one.
+    BadManifest = "bad_manifest",
+}
+
+impl Attack {
+    /// What the guest does while it is configured.
+    pub(crate) fn configure(self, size: usize) -> Result<Manifest, SettingsError> {
+        match self {
+            Self::ConfigureTrap => trap(),
+            Self::ConfigureSpin => spin(),
+            Self::ConfigureGrowMemory => {
+                drop(take_all_memory());
+                trap()
+            }
+            Self::HugeSettingsError => Err(SettingsError::invalid("attack", "x".repeat(size))),
+            Self::HugeManifest => Ok((0..size / 64).fold(Manifest::new(), |mut manifest, number| {
+                manifest.headers.push(number.to_string());
+                manifest
+            })),
+            Self::BadManifest => Ok(Manifest::new().with_header(":path\r\n")),
+            _ => Ok(Manifest::new().with_header(SECRET_HEADER)),
+        }
+    }
+
+    /// What the guest does to a request.
+    pub(crate) fn evaluate(
+        self,
+        request: &Request,
+        size: usize,
+    ) -> Result<Decision, EvaluateError> {
+        Ok(match self {
+            Self::Spin => spin(),
+            Self::GrowMemory => {
+                drop(take_all_memory());
+                trap()
+            }
+            Self::HoldMemory => {
+                drop(take_all_memory());
+                Decision::allow()
+            }
+            Self::Recurse => {
+                black_box(recurse(black_box(0)));
+                Decision::allow()
+            }
+            Self::Panic => trap(),
+            Self::Error => return Err(EvaluateError::internal("the guest has no answer")),
+            Self::HugeError => return Err(EvaluateError::internal("x".repeat(size))),
+            Self::Remember => remember(request),
+            _ => self.reply(size),
+        })
+    }
+
+    /// The decision with which the guest attacks.
+    fn reply(self, size: usize) -> Decision {
+        let set = |name: &str, value: &str| Allowed::new().set_header(name, value).into();
+        let deny = |status| Decision::deny(status, "hostile");
+        match self {
+            Self::HugeReply => Denied::new(403, "hostile").body("x".repeat(size)).into(),
+            Self::HugeList => many_headers(size / 64).into(),
+            Self::HugeHeader => set("x-huge", &"x".repeat(size)),
+            Self::LogInjection => Decision::deny(403, "fine\n{\"level\":\"INFO\",\"forged\":true}"),
+            Self::BadStatus => deny(999),
+            Self::ZeroStatus => deny(0),
+            Self::InformationalStatus => deny(100),
+            Self::BadHeader => set("x bad:", "value"),
+            Self::EmptyHeaderName => set("", "value"),
+            Self::UpperCaseHeader => set("X-Upper", "value"),
+            Self::CrlfHeader => set("x-split", "a\r\nx-user-id: admin"),
+            Self::NulHeader => set("x-nul", "a\0b"),
+            Self::PseudoHeader => set(":path", "/admin"),
+            Self::HostHeader => set("host", "internal.example"),
+            Self::HopByHopHeader => set("transfer-encoding", "chunked"),
+            Self::SpoofIdentity => set("x-user-id", "admin"),
+            Self::RemoveIdentity => Allowed::new().remove_header("x-user-id").into(),
+            Self::RemoveHost => Allowed::new().remove_header("host").into(),
+            Self::SetAndRemove => {
+                Allowed::new().set_header("x-both", "a").remove_header("x-both").into()
+            }
+            Self::CrlfResponseHeader => {
+                Allowed::new().response_header("x-split", "a\r\nset-cookie: a=b").into()
+            }
+            Self::CrlfDenyHeader => {
+                Denied::new(403, "hostile").header("x-split", "a\r\nset-cookie: a=b").into()
+            }
+            Self::QueryInjection => Allowed::new().set_query("a", "1&admin=true#\r\n").into(),
+            Self::BadMetadata => {
+                Allowed::new().metadata("a", Value::Json("{not json".to_string())).into()
+            }
+            _ => Decision::allow(),
+        }
+    }
+}
+
+fn spin() -> ! {
+    loop {
+        black_box(());
+    }
+}
+
+/// Ends the call. The `panic!` macro itself is banned by a lint, rightly, everywhere else.
+fn trap() -> ! {
+    unreachable!("the guest panics on purpose")
+}
+
+/// Every block of memory that there is to have, and each page of it in use.
+fn take_all_memory() -> Vec<Vec<u8>> {
+    const BLOCK: usize = 64 << 10;
+    let mut blocks = Vec::new();
+    while blocks.try_reserve(1).is_ok() {
+        let mut block = Vec::new();
+        if block.try_reserve_exact(BLOCK).is_err() {
+            break;
+        }
+        block.resize(BLOCK, 1);
+        blocks.push(block);
+    }
+    black_box(blocks)
+}
+
+/// Each frame keeps something alive across the call, so that there is no loop to make of it.
+#[expect(unconditional_recursion, reason = "that is the attack")]
+fn recurse(depth: u64) -> u64 {
+    let frame = black_box([depth; 32]);
+    recurse(depth + 1) + frame[usize::from(black_box(0_u8))]
+}
+
+fn many_headers(count: usize) -> Allowed {
+    let mut allowed = Allowed::new();
+    allowed.set_request_headers =
+        vec![Header { name: "x-many".to_string(), value: "v".to_string() }; count];
+    allowed
+}
+
+fn remember(request: &Request) -> Decision {
+    let seen = request.header(SECRET_HEADER).map(ToString::to_string);
+    let before = REMEMBERED.get().cloned();
+    if let Some(seen) = seen {
+        // The first one stays.
+        let _ = REMEMBERED.set(Box::new(seen));
+    }
+    let allowed = Allowed::new();
+    match before {
+        Some(before) => allowed.response_header("x-remembered", before).into(),
+        None => allowed.into(),
+    }
+}

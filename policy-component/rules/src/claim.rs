@@ -1,0 +1,232 @@
+//! Owns claims: where a rule finds one, and what it asks of it.
+//!
+//! A claim that is `null` counts as absent. An anonymous request has no claims.
+
+use alloc::{borrow::ToOwned, boxed::Box, string::ToString, vec, vec::Vec};
+
+use portcullis_policy::{Identity, SettingsError, Value};
+use serde_json::Value as Json;
+
+use crate::{field::Field, inputs::Inputs};
+
+/// Where to find a claim. The claims that every policy gets are not asked for again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClaimRef {
+    Subject,
+    Issuer,
+    TokenId,
+    /// Position in the manifest.
+    At(usize),
+}
+
+/// A claim that the caller has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Claim<'a> {
+    Text(&'a str),
+    Other(&'a Value),
+}
+
+/// A claim and what must be true of it.
+#[derive(Debug)]
+pub(crate) struct ClaimCondition {
+    claim: ClaimRef,
+    test: Test,
+}
+
+#[derive(Debug)]
+enum Test {
+    OneOf(Vec<Scalar>),
+    Contains(Scalar),
+    Present(bool),
+}
+
+/// A value to compare with.
+#[derive(Debug)]
+enum Scalar {
+    Text(Box<str>),
+    Boolean(bool),
+    Integer(i64),
+}
+
+// === impl ClaimRef ===
+
+impl ClaimRef {
+    /// Reads `realm_access.roles` or `["https://example.com/roles"]` and asks for the claim.
+    pub(crate) fn read(field: &Field<'_>, inputs: &mut Inputs) -> Result<Self, SettingsError> {
+        let path: Vec<&str> = match field.value() {
+            Json::String(text) if text.contains("://") => {
+                return Err(field.refuse(
+                    "is split at its dots; write a name that contains dots as a list of names: \
+                     [\"https://..\"]",
+                ));
+            }
+            Json::String(text) => text.split('.').collect(),
+            Json::Array(names) if !names.is_empty() => {
+                names.iter().filter_map(Json::as_str).collect()
+            }
+            _ => vec![""],
+        };
+        let complete = field.value().as_array().is_none_or(|names| names.len() == path.len());
+        if !complete || path.iter().any(|name| name.is_empty()) {
+            return Err(field.refuse(
+                "must be the name of a claim: `sub`, or `realm_access.roles` to look inside",
+            ));
+        }
+        Ok(match path.as_slice() {
+            ["sub"] => Self::Subject,
+            ["iss"] => Self::Issuer,
+            ["jti"] => Self::TokenId,
+            path => Self::At(inputs.claim(path)),
+        })
+    }
+
+    /// The claim, if the caller has it.
+    pub(crate) fn find(self, identity: Option<&Identity>) -> Option<Claim<'_>> {
+        let identity = identity?;
+        match self {
+            Self::Subject => identity.subject.as_deref().map(Claim::Text),
+            Self::Issuer => identity.issuer.as_deref().map(Claim::Text),
+            Self::TokenId => identity.token_id.as_deref().map(Claim::Text),
+            Self::At(position) => match identity.claim(position)? {
+                Value::Null => None,
+                Value::Text(text) => Some(Claim::Text(text)),
+                other => Some(Claim::Other(other)),
+            },
+        }
+    }
+}
+
+// === impl Claim ===
+
+impl<'a> Claim<'a> {
+    /// The string, if it is one.
+    pub(crate) const fn text(self) -> Option<&'a str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Other(_) => None,
+        }
+    }
+
+    /// Whether this is `text`, or the whole number that is written so.
+    pub(crate) fn is_written(self, text: &str) -> bool {
+        match self {
+            Self::Text(own) => own == text,
+            Self::Other(Value::Integer(integer)) => integer.to_string() == text,
+            Self::Other(_) => false,
+        }
+    }
+
+    /// Whether this is a list with the string `text` in it, or that string itself.
+    pub(crate) fn contains_text(self, text: &str) -> bool {
+        match self {
+            Self::Text(own) => own == text,
+            Self::Other(value) => value.contains_text(text),
+        }
+    }
+
+    fn equals(self, scalar: &Scalar) -> bool {
+        match (self, scalar) {
+            (Self::Text(own), Scalar::Text(text)) => own == &**text,
+            (Self::Other(Value::Boolean(own)), Scalar::Boolean(boolean)) => own == boolean,
+            (Self::Other(Value::Integer(own)), Scalar::Integer(integer)) => own == integer,
+            _ => false,
+        }
+    }
+
+    fn contains(self, scalar: &Scalar) -> bool {
+        match (self, scalar) {
+            (Self::Other(Value::Json(json)), _) => list_contains(json, scalar),
+            (_, Scalar::Text(text)) => self.contains_text(text),
+            _ => self.equals(scalar),
+        }
+    }
+}
+
+/// Looks into a list that is not one of strings, which arrives as JSON text.
+fn list_contains(json: &str, scalar: &Scalar) -> bool {
+    // An object has no elements, and parsing a large one takes time.
+    json.starts_with('[')
+        && serde_json::from_str::<Vec<Json>>(json)
+            .is_ok_and(|items| items.iter().any(|item| scalar.is(item)))
+}
+
+// === impl ClaimCondition ===
+
+impl ClaimCondition {
+    /// Reads `{claim: .., equals: ..}`.
+    pub(crate) fn read(field: &Field<'_>, inputs: &mut Inputs) -> Result<Self, SettingsError> {
+        let object = field.object(&["claim", "equals", "one_of", "contains", "present"])?;
+        let claim = object.require("claim", "the name of a claim")?;
+        let claim = ClaimRef::read(&claim, inputs)?;
+        let (key, field) = object.only(&["equals", "one_of", "contains", "present"])?;
+        let test = match key {
+            "equals" => Test::OneOf(vec![Scalar::read(&field)?]),
+            "one_of" => Test::OneOf(field.list(Scalar::read)?),
+            "contains" => Test::Contains(Scalar::read(&field)?),
+            _ => Test::Present(field.boolean()?),
+        };
+        Ok(Self { claim, test })
+    }
+
+    /// Whether the caller's claim is as it must be.
+    pub(crate) fn holds(&self, identity: Option<&Identity>) -> bool {
+        let claim = self.claim.find(identity);
+        match &self.test {
+            Test::OneOf(scalars) => {
+                claim.is_some_and(|claim| scalars.iter().any(|scalar| claim.equals(scalar)))
+            }
+            Test::Contains(scalar) => claim.is_some_and(|claim| claim.contains(scalar)),
+            Test::Present(expected) => claim.is_some() == *expected,
+        }
+    }
+}
+
+// === impl Scalar ===
+
+impl Scalar {
+    fn read(field: &Field<'_>) -> Result<Self, SettingsError> {
+        match field.value() {
+            Json::String(text) => Ok(Self::Text(text.to_owned().into())),
+            Json::Bool(boolean) => Ok(Self::Boolean(*boolean)),
+            Json::Number(number) => number.as_i64().map(Self::Integer).ok_or_else(|| {
+                field.refuse("must be a whole number; fractions do not compare reliably")
+            }),
+            _ => Err(field.refuse("must be a string, a whole number, `true` or `false`")),
+        }
+    }
+
+    fn is(&self, json: &Json) -> bool {
+        match self {
+            Self::Text(text) => json.as_str() == Some(text),
+            Self::Boolean(boolean) => json.as_bool() == Some(*boolean),
+            Self::Integer(integer) => json.as_i64() == Some(*integer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contains_looks_at_whole_elements() {
+        let admin = Scalar::Text("admin".into());
+        let roles = Value::Texts(vec!["admin".into(), "user".into()]);
+        assert!(Claim::Other(&roles).contains(&admin));
+        assert!(Claim::Text("admin").contains(&admin), "a list of one may come as its element");
+        assert!(!Claim::Text("not-admin").contains(&admin));
+        let mixed = Value::Json("[1,\"admin\",{\"a\":2}]".into());
+        assert!(Claim::Other(&mixed).contains(&admin));
+        assert!(Claim::Other(&mixed).contains(&Scalar::Integer(1)));
+        assert!(!Claim::Other(&mixed).contains(&Scalar::Integer(2)));
+        let object = Value::Json("{\"admin\":true}".into());
+        assert!(!Claim::Other(&object).contains(&admin));
+    }
+
+    #[test]
+    fn a_number_is_not_the_string_that_looks_like_it() {
+        assert!(!Claim::Text("1").equals(&Scalar::Integer(1)));
+        assert!(!Claim::Other(&Value::Integer(1)).equals(&Scalar::Text("1".into())));
+        assert!(!Claim::Other(&Value::Boolean(true)).equals(&Scalar::Text("true".into())));
+    }
+}
