@@ -31,7 +31,7 @@ fn routes() -> Config {
 
 async fn start(portcullis: &Portcullis, prefix: &str) -> (Envoy, Upstream) {
     let upstream = Upstream::start().await;
-    let config = listing(envoy::Config::http(portcullis.addresses().http, upstream.address()))
+    let config = listing(envoy::Config::http(portcullis.addresses().http(), upstream.address()))
         .with_http_service("path_prefix", json!(prefix));
     (Envoy::start(&config).await, upstream)
 }
