@@ -13,6 +13,7 @@ pub mod admin;
 pub mod client;
 pub mod envoy;
 pub mod eventually;
+pub mod grpc_client;
 pub mod places;
 pub mod portcullis;
 pub mod process;
