@@ -188,10 +188,7 @@ async fn start(
         blacklist: parts.blacklist,
     };
     drain.spawn("admin edge", admin.serve(admin_parts, drain.clone()));
-    drain.spawn(
-        "grpc edge",
-        grpc.serve(Arc::clone(&authorizer), readiness.clone(), drain.clone()),
-    );
+    drain.spawn("grpc edge", grpc.serve(Arc::clone(&authorizer), readiness.clone(), drain.clone()));
     if let Some(http) = http {
         drain.spawn("http edge", http.serve(authorizer, drain.clone()));
     }
@@ -250,4 +247,3 @@ impl Signals {
         let _ = tokio::time::timeout(grace, impatient).await;
     }
 }
-

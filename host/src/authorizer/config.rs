@@ -131,7 +131,9 @@ impl DenialConfig {
             (DenialPreset::Eco2, Reason::InvalidToken) => "Invalid token",
             (DenialPreset::Eco2, Reason::TokenRevoked) => "Token is blacklisted",
             (DenialPreset::Eco2, Reason::MalformedRequest) => "Malformed request",
-            (DenialPreset::Eco2, reason) if reason.status() >= 500 => "Internal Authorization Error",
+            (DenialPreset::Eco2, reason) if reason.status() >= 500 => {
+                "Internal Authorization Error"
+            }
             (_, reason) => reason.message(),
         }
     }

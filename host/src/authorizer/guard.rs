@@ -186,10 +186,11 @@ mod tests {
         }
     }
 
-    fn identity(entries: &[(&str, Option<&str>)]) -> impl Iterator<Item = (String, Option<String>)> {
-        let owned = |(name, value): &(&str, Option<&str>)| {
-            ((*name).to_owned(), value.map(str::to_owned))
-        };
+    fn identity(
+        entries: &[(&str, Option<&str>)],
+    ) -> impl Iterator<Item = (String, Option<String>)> {
+        let owned =
+            |(name, value): &(&str, Option<&str>)| ((*name).to_owned(), value.map(str::to_owned));
         entries.iter().map(owned).collect::<Vec<_>>().into_iter()
     }
 
@@ -221,15 +222,32 @@ mod tests {
 
     #[test]
     fn headers_that_redirect_or_reframe_a_request_are_refused() {
-        for name in [":path", ":authority", "host", "Host", "connection", "Transfer-Encoding", "te",
-                     "content-length", "upgrade", "", "x y", "x\r\ny", "é"] {
+        for name in [
+            ":path",
+            ":authority",
+            "host",
+            "Host",
+            "connection",
+            "Transfer-Encoding",
+            "te",
+            "content-length",
+            "upgrade",
+            "",
+            "x y",
+            "x\r\ny",
+            "é",
+        ] {
             let wanted = setting(&[(name, "v")]);
             assert!(allow(wanted, identity(&[])).is_err(), "set {name}");
             let wanted =
                 Allow { remove_request_headers: vec![name.to_owned()], ..Allow::default() };
             assert!(allow(wanted, identity(&[])).is_err(), "remove {name}");
-            let answer = Deny { status: 403, body: String::new(), headers: vec![header(name, "v")],
-                                metadata: Vec::new() };
+            let answer = Deny {
+                status: 403,
+                body: String::new(),
+                headers: vec![header(name, "v")],
+                metadata: Vec::new(),
+            };
             assert!(deny(answer).is_err(), "deny {name}");
         }
     }

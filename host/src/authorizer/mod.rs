@@ -104,7 +104,8 @@ pub fn build(
                 let index = indices.entry(name).or_default();
                 let handle = policies.handle(name, *index);
                 *index += 1;
-                let handle = handle.ok_or_else(|| error(RouteCause::UnknownPolicy(name.clone())))?;
+                let handle =
+                    handle.ok_or_else(|| error(RouteCause::UnknownPolicy(name.clone())))?;
                 Some(RoutePolicy { handle, metrics: recorder.metrics().policy(name) })
             }
         };
@@ -112,7 +113,15 @@ pub fn build(
         routes.push(Route::new(route, policy, issuers)?);
     }
     let Config { paths, cors, denials, .. } = config;
-    Ok(Authorizer { routes: Routes::new(routes), paths, cors, denials, verifier, blacklist, recorder })
+    Ok(Authorizer {
+        routes: Routes::new(routes),
+        paths,
+        cors,
+        denials,
+        verifier,
+        blacklist,
+        recorder,
+    })
 }
 
 fn issuers(route: &RouteConfig, verifier: &Verifier) -> Result<token::IssuerSet, RouteCause> {
@@ -270,8 +279,7 @@ impl Authorizer {
         if self.blacklist.is_expired() {
             return Err(Decision::deny(Reason::NotReady).with_detail("blacklist"));
         }
-        let blacklisted =
-            self.blacklist.is_blacklisted(&identity::presented(&verified), check.now);
+        let blacklisted = self.blacklist.is_blacklisted(&identity::presented(&verified), check.now);
         self.recorder.blacklist(blacklisted);
         if blacklisted {
             return Err(Decision::deny(Reason::TokenRevoked));

@@ -77,8 +77,10 @@ pub enum RouteCause {
     #[error("`identity_headers` needs a token; set `token: required` or `optional`")]
     HeadersWithoutToken,
     /// A name that cannot be set.
-    #[error("`identity_headers`: `{0}` is not a permitted header name; write it in lower case, and \
-             do not name a pseudo header, `host` or a connection header")]
+    #[error(
+        "`identity_headers`: `{0}` is not a permitted header name; write it in lower case, and \
+             do not name a pseudo header, `host` or a connection header"
+    )]
     HeaderName(String),
     /// No claim to take the value from.
     #[error("`identity_headers.{0}` lists no claim")]
@@ -113,7 +115,9 @@ impl Routes {
     /// The route that Envoy's `context_extensions` name, or the first that matches.
     pub(super) fn find(&self, extensions: &[(String, String)], key: Key<'_>) -> Option<&Route> {
         match named(extensions) {
-            Some(name) => self.routes.iter().find(|route| !route.matches.tcp && &*route.name == name),
+            Some(name) => {
+                self.routes.iter().find(|route| !route.matches.tcp && &*route.name == name)
+            }
             None => self.routes.iter().find(|route| route.matches(key)),
         }
     }
@@ -162,7 +166,8 @@ impl Route {
         !tcp && (hosts.is_empty() || any(hosts, key.host))
             && (paths.is_empty() || any(paths, key.path))
             && !any(not_paths, key.path)
-            && (methods.is_empty() || key.method.is_none_or(|method| methods.iter().any(|m| m == method)))
+            && (methods.is_empty()
+                || key.method.is_none_or(|method| methods.iter().any(|m| m == method)))
     }
 }
 
@@ -189,7 +194,8 @@ fn check(config: &RouteConfig) -> Result<(), RouteCause> {
         }
     }
     let MatchConfig { hosts, paths, not_paths, methods, tcp } = &config.matches;
-    let is_http = !(hosts.is_empty() && paths.is_empty() && not_paths.is_empty() && methods.is_empty())
-        || config.token != TokenMode::Ignored;
+    let is_http =
+        !(hosts.is_empty() && paths.is_empty() && not_paths.is_empty() && methods.is_empty())
+            || config.token != TokenMode::Ignored;
     if *tcp && is_http { Err(RouteCause::Tcp) } else { Ok(()) }
 }

@@ -80,7 +80,11 @@ fn text(folder: &Path, addresses: &Announcement) -> String {
         ),
         ("So she is refused, although her token has not expired:", format!("{ask} {alice}"), "403"),
         ("Bob is not affected:", format!("{ask} {bob}"), "200"),
-        ("Now another policy is swapped in, while requests are served:", swap("maintenance.wasm"), "200"),
+        (
+            "Now another policy is swapped in, while requests are served:",
+            swap("maintenance.wasm"),
+            "200",
+        ),
         ("It closes everything for maintenance:", format!("{ask} {bob}"), "503"),
         ("And back again:", swap("rules.wasm"), "200"),
         ("Bob reads on:", format!("{ask} {bob}"), "200"),

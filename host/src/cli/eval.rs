@@ -130,8 +130,7 @@ impl Eval {
         let host = HostConfig::default();
         let policies =
             BTreeMap::from([(NAME.to_owned(), PolicyConfig { file: self.component.clone() })]);
-        let route_use =
-            PolicyUse { route: request.route.clone(), settings: settings.to_string() };
+        let route_use = PolicyUse { route: request.route.clone(), settings: settings.to_string() };
         let uses = BTreeMap::from([(NAME.to_owned(), vec![route_use])]);
         let (policies, ..) = policy::build(&host, &policies, &uses, &Metrics::new(&[]))?;
         let evaluation = request.with_input(|input| {
@@ -200,7 +199,8 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, EvalError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| EvalError::Unreadable { path: path.to_owned(), source })?;
     let malformed = |message| EvalError::Malformed { path: path.to_owned(), message };
-    let value: Value = serde_saphyr::from_str(&text).map_err(|error| malformed(error.to_string()))?;
+    let value: Value =
+        serde_saphyr::from_str(&text).map_err(|error| malformed(error.to_string()))?;
     serde_path_to_error::deserialize(value)
         .map_err(|error| malformed(format!("`{}`: {}", error.path(), error.inner())))
 }

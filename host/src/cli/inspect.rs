@@ -31,8 +31,8 @@ pub enum InspectError {
 
 impl Inspect {
     pub(super) fn run(self) -> Result<(), CliError> {
-        let inspection = policy::inspect(&HostConfig::default(), &self.component)
-            .map_err(InspectError::from)?;
+        let inspection =
+            policy::inspect(&HostConfig::default(), &self.component).map_err(InspectError::from)?;
         let list = |names: &[String]| match names {
             [] => "none".to_owned(),
             names => names.join(", "),

@@ -22,7 +22,9 @@ impl Env {
     /// Made-up variables.
     pub fn new<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        Self(variables.into_iter().map(owned).filter(|(name, _)| name.starts_with(PREFIX)).collect())
+        Self(
+            variables.into_iter().map(owned).filter(|(name, _)| name.starts_with(PREFIX)).collect(),
+        )
     }
 
     /// The variables in the order of their names, so that a run does not depend on chance.

@@ -190,8 +190,7 @@ pub fn parse(text: &str, path: &Path, env: &Env) -> Result<Config, ConfigError> 
 
 /// Sets one key from a variable and returns the key.
 fn overlay(document: &mut Value, variable: &str, text: &str) -> Result<String, ConfigError> {
-    let error =
-        |message: String| ConfigError::Variable { variable: variable.to_owned(), message };
+    let error = |message: String| ConfigError::Variable { variable: variable.to_owned(), message };
     let name = variable.strip_prefix(env::PREFIX).unwrap_or(variable).to_lowercase();
     let keys: Vec<&str> = name.split("__").collect();
     let value = serde_saphyr::from_str(text)
@@ -263,7 +262,8 @@ mod tests {
     #[test]
     fn the_environment_wins_over_the_file() {
         let text = "shutdown: {grace: 1s}\nroutes: [{name: a, token: ignored, deadline: 5ms}]";
-        let env = [("PORTCULLIS__SHUTDOWN__GRACE", "2s"), ("PORTCULLIS__ROUTES__0__DEADLINE", "7ms")];
+        let env =
+            [("PORTCULLIS__SHUTDOWN__GRACE", "2s"), ("PORTCULLIS__ROUTES__0__DEADLINE", "7ms")];
         let config = parse(text, &env).unwrap();
         assert_eq!(config.shutdown.grace.to_string(), "2s");
         assert_eq!(config.routes[0].deadline.to_string(), "7ms");
@@ -279,7 +279,8 @@ mod tests {
 
     #[test]
     fn variables_that_kubernetes_makes_up_are_not_ours() {
-        let env = [("PORTCULLIS_PORT", "tcp://10.0.0.1:9191"), ("PORTCULLIS_SERVICE_HOST", "10.0.0.1")];
+        let env =
+            [("PORTCULLIS_PORT", "tcp://10.0.0.1:9191"), ("PORTCULLIS_SERVICE_HOST", "10.0.0.1")];
         assert!(parse("", &env).is_ok());
     }
 }

@@ -21,9 +21,7 @@ use super::{
     configured::{ConfigureError, Configured},
     slot::{Revision, Slot},
 };
-use crate::{
-    drain::Drain, file_watch::FileWatch, telemetry::PolicyMetrics, timestamp::Timestamp,
-};
+use crate::{drain::Drain, file_watch::FileWatch, telemetry::PolicyMetrics, timestamp::Timestamp};
 
 /// A policy could not be loaded. The message names the policy, the file, and what to do.
 #[derive(Debug, thiserror::Error)]
