@@ -138,7 +138,7 @@ impl DenialConfig {
 }
 
 fn default_deadline() -> HumanDuration {
-    HumanDuration::from_millis(20)
+    HumanDuration::from_millis(50)
 }
 
 fn yes() -> bool {

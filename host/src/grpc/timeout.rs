@@ -12,8 +12,8 @@ pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     }
     let amount = digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
     match unit {
-        b'H' => Some(Duration::from_secs(amount * 3600)),
-        b'M' => Some(Duration::from_secs(amount * 60)),
+        b'H' => Some(Duration::from_hours(amount)),
+        b'M' => Some(Duration::from_mins(amount)),
         b'S' => Some(Duration::from_secs(amount)),
         b'm' => Some(Duration::from_millis(amount)),
         b'u' => Some(Duration::from_micros(amount)),
@@ -34,13 +34,13 @@ mod tests {
     #[test]
     fn every_unit_of_the_specification_is_read() {
         for (text, expected) in [
-            ("1H", Duration::from_secs(3600)),
-            ("2M", Duration::from_secs(120)),
+            ("1H", Duration::from_hours(1)),
+            ("2M", Duration::from_mins(2)),
             ("3S", Duration::from_secs(3)),
             ("200m", Duration::from_millis(200)),
             ("5u", Duration::from_micros(5)),
             ("6n", Duration::from_nanos(6)),
-            ("99999999H", Duration::from_secs(99_999_999 * 3600)),
+            ("99999999H", Duration::from_hours(99_999_999)),
         ] {
             assert_eq!(parse(text), Some(expected), "{text}");
         }

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -19,6 +19,7 @@ use prometheus::{
 use super::{
     exposition::{as_f64, counter, family, gauge, histogram, summary},
     histogram::{DurationTotals, Durations, Window, WindowTotals},
+    policy::PolicyMetrics,
     shards::Shards,
 };
 
@@ -63,23 +64,6 @@ pub enum Event {
     TokenCacheMiss,
 }
 
-/// How a policy call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It allowed.
-    Allow,
-    /// It denied.
-    Deny,
-    /// It did not answer in time.
-    Timeout,
-    /// It trapped, or answered with an error or with nonsense.
-    Failure,
-}
-
-/// The counters of one policy. Clones count into the same place.
-#[derive(Debug, Clone)]
-pub struct PolicyMetrics(Arc<PolicyCounters>);
-
 /// Counts a check as in flight until it is dropped.
 #[derive(Debug)]
 #[must_use = "the check is in flight for as long as this lives"]
@@ -121,16 +105,8 @@ const EVENTS: [(Event, &str, &str); 5] = [
     ),
 ];
 
-const OUTCOMES: [(Outcome, &str); 4] = [
-    (Outcome::Allow, "allow"),
-    (Outcome::Deny, "deny"),
-    (Outcome::Timeout, "timeout"),
-    (Outcome::Failure, "failure"),
-];
-
 /// The values of the label `result`, and their places in [`Shard`]'s arrays.
 const RESULTS: [(usize, &str); 2] = [(0, "deny"), (1, "allow")];
-const RELOAD_RESULTS: [(usize, &str); 2] = [(0, "failure"), (1, "success")];
 
 /// What the threads of one core count.
 #[derive(Debug, Default)]
@@ -140,14 +116,6 @@ struct Shard {
     window: Window,
     events: [AtomicU64; EVENTS.len()],
     in_flight: AtomicI64,
-}
-
-#[derive(Debug)]
-struct PolicyCounters {
-    name: String,
-    evaluations: Shards<[AtomicU64; OUTCOMES.len()]>,
-    reloads: [AtomicU64; 2],
-    digest: Mutex<Option<String>>,
 }
 
 /// A value that is asked for when the metrics are read, so that nobody has to keep it up to date.
@@ -199,15 +167,10 @@ impl Metrics {
     /// The counters of the policy `name`; the same ones for the same name.
     pub fn policy(&self, name: &str) -> PolicyMetrics {
         let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = policies.iter().find(|policy| policy.0.name == name) {
+        if let Some(known) = policies.iter().find(|policy| policy.name() == name) {
             return known.clone();
         }
-        let policy = PolicyMetrics(Arc::new(PolicyCounters {
-            name: name.to_owned(),
-            evaluations: Shards::default(),
-            reloads: Default::default(),
-            digest: Mutex::default(),
-        }));
+        let policy = PolicyMetrics::new(name);
         policies.push(policy.clone());
         policy
     }
@@ -304,27 +267,27 @@ impl Metrics {
 
     fn policy_families(&self) -> Vec<MetricFamily> {
         let policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
-        let each = |metrics: fn(&PolicyCounters) -> Vec<Metric>| {
-            policies.iter().flat_map(|policy| metrics(&policy.0)).collect::<Vec<_>>()
+        let each = |metrics: fn(&PolicyMetrics) -> Vec<Metric>| {
+            policies.iter().flat_map(metrics).collect::<Vec<_>>()
         };
         vec![
             family(
                 "portcullis_policy_evaluations_total",
                 "Policy calls, by how they ended.",
                 MetricType::COUNTER,
-                each(PolicyCounters::evaluations),
+                each(PolicyMetrics::evaluations),
             ),
             family(
                 "portcullis_policy_reloads_total",
                 "Attempts to load a policy revision.",
                 MetricType::COUNTER,
-                each(PolicyCounters::reloads),
+                each(PolicyMetrics::reloads),
             ),
             family(
                 "portcullis_policy_revision_info",
                 "The policy revision in use; always 1.",
                 MetricType::GAUGE,
-                each(PolicyCounters::revision),
+                each(PolicyMetrics::revision),
             ),
         ]
     }
@@ -347,48 +310,6 @@ impl Metrics {
 
     fn sum(&self, counter: impl Fn(&Shard) -> &AtomicU64) -> u64 {
         self.shards.iter().map(|shard| counter(shard).load(Relaxed)).sum()
-    }
-}
-
-// === impl PolicyMetrics ===
-
-impl PolicyMetrics {
-    /// Counts a call.
-    pub fn evaluated(&self, outcome: Outcome) {
-        self.0.evaluations.mine()[outcome as usize].fetch_add(1, Relaxed);
-    }
-
-    /// Counts an attempt to load a revision, and remembers the digest of one that is now in use.
-    pub fn reloaded(&self, digest: Option<&str>) {
-        self.0.reloads[usize::from(digest.is_some())].fetch_add(1, Relaxed);
-        if let Some(digest) = digest {
-            *self.0.digest.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest.to_owned());
-        }
-    }
-}
-
-impl PolicyCounters {
-    fn evaluations(&self) -> Vec<Metric> {
-        let metric = |(outcome, label): (Outcome, &str)| {
-            let place = outcome as usize;
-            let count = self.evaluations.iter().map(|shard| shard[place].load(Relaxed)).sum();
-            counter(&[("policy", &self.name), ("outcome", label)], count)
-        };
-        OUTCOMES.into_iter().map(metric).collect()
-    }
-
-    fn reloads(&self) -> Vec<Metric> {
-        let metric = |(place, result): (usize, &str)| {
-            let labels = [("policy", self.name.as_str()), ("result", result)];
-            counter(&labels, self.reloads[place].load(Relaxed))
-        };
-        RELOAD_RESULTS.into_iter().map(metric).collect()
-    }
-
-    fn revision(&self) -> Vec<Metric> {
-        let digest = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
-        let metric = |digest: &String| gauge(&[("policy", &self.name), ("digest", digest)], 1.0);
-        digest.iter().map(metric).collect()
     }
 }
 

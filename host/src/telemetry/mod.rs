@@ -7,7 +7,9 @@ mod exposition;
 mod histogram;
 pub mod log;
 mod metrics;
+mod policy;
 mod shards;
 
 pub use log::{Config as LogConfig, DecisionLine, DecisionLog};
-pub use metrics::{EncodeError, Event, InFlight, Metrics, Observation, Outcome, PolicyMetrics};
+pub use metrics::{EncodeError, Event, InFlight, Metrics, Observation};
+pub use policy::{Outcome, PolicyMetrics};

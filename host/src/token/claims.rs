@@ -84,7 +84,7 @@ impl VerifiedToken {
         self.token_id.as_ref()
     }
 
-    /// `sid`: the session that the token belongs to (OpenID Connect). Never blank.
+    /// `sid`: the session that the token belongs to (`OpenID` Connect). Never blank.
     #[must_use]
     pub fn session_id(&self) -> Option<&str> {
         self.string("sid")
@@ -169,10 +169,7 @@ pub(super) fn texts<'c>(
     list.map(Some).ok_or(VerifyError::MalformedClaim(name))
 }
 
-fn time(
-    claims: &Map<String, Value>,
-    name: &'static str,
-) -> Result<Option<Timestamp>, VerifyError> {
+fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<Timestamp>, VerifyError> {
     let moment = match claims.get(name) {
         None => return Ok(None),
         Some(Value::Number(number)) => numeric_date(number),
@@ -207,7 +204,7 @@ mod tests {
     use super::*;
 
     fn read(claims: Value) -> Result<VerifiedToken, VerifyError> {
-        let Value::Object(claims) = claims else { panic!("claims are an object") };
+        let Value::Object(claims) = claims else { unreachable!("claims are an object") };
         VerifiedToken::read(claims, &"main".into(), Duration::from_secs(5))
     }
 

@@ -17,7 +17,7 @@ use crate::timestamp::Timestamp;
 pub(super) struct Issuer {
     pub(super) name: Arc<str>,
     /// What `iss` must be; `None` if it is not looked at.
-    pub(super) issuer: Option<String>,
+    pub(super) iss: Option<String>,
     audiences: Vec<String>,
     leeway: Duration,
     required_claims: Vec<Arc<str>>,
@@ -35,7 +35,8 @@ impl Issuer {
     /// Takes the rules over from the configuration, which must not contain blanks: a blank
     /// audience, say, would be one that nobody meant.
     pub(super) fn new(name: &str, config: &IssuerConfig) -> Result<Self, BuildError> {
-        let error = |setting, problem| BuildError::Setting { issuer: name.into(), setting, problem };
+        let error =
+            |setting, problem| BuildError::Setting { issuer: name.into(), setting, problem };
         let token_type = config.token_type.as_ref();
         for (setting, values) in [
             ("issuer", config.issuer.as_slice()),
@@ -58,7 +59,7 @@ impl Issuer {
         let shared = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
         Ok(Self {
             name: name.into(),
-            issuer: config.issuer.clone(),
+            iss: config.issuer.clone(),
             audiences: config.audiences.clone(),
             leeway: config.leeway.get(),
             required_claims: shared(&config.required_claims),

@@ -9,7 +9,9 @@ use jsonwebtoken::{
     jwk::{AlgorithmParameters, Jwk},
 };
 
-use super::{config::Algorithm, key_fault::KeyFault, parse::Jws, strength, verify_error::VerifyError};
+use super::{
+    config::Algorithm, key_fault::KeyFault, parse::Jws, strength, verify_error::VerifyError,
+};
 
 /// A key, and the one algorithm that it verifies. The algorithm never comes from a token.
 #[derive(Debug)]
@@ -89,7 +91,8 @@ impl KeySet {
     pub(super) fn new(keys: Vec<Arc<Key>>) -> Result<Self, DuplicateKidError> {
         let mut kids: Vec<&str> = keys.iter().filter_map(|key| key.kid.as_deref()).collect();
         kids.sort_unstable();
-        if let Some((kid, _)) = kids.iter().zip(kids.iter().skip(1)).find(|(one, next)| one == next) {
+        if let Some((kid, _)) = kids.iter().zip(kids.iter().skip(1)).find(|(one, next)| one == next)
+        {
             return Err(DuplicateKidError((*kid).to_owned()));
         }
         Ok(Self(keys))

@@ -128,7 +128,7 @@ fn der_content(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     if first != tag {
         return None;
     }
-    let length_bytes = usize::from(short.checked_sub(0x80).unwrap_or_default());
+    let length_bytes = usize::from(short.saturating_sub(0x80));
     if length_bytes == 0 {
         return rest.split_at_checked(usize::from(short));
     }

@@ -43,7 +43,9 @@ pub fn split(token: &str) -> Result<Jws<'_>, VerifyError> {
     let Some((header, payload)) = signing_input.split_once('.') else {
         return Err(not_three_parts);
     };
-    // A fourth part would sit in the payload, whose alphabet has no dot.
+    if payload.contains('.') {
+        return Err(not_three_parts);
+    }
     if header.is_empty() || payload.is_empty() || signature.is_empty() {
         return Err(VerifyError::Malformed("one of its parts is empty"));
     }

@@ -41,11 +41,7 @@ struct KeySource {
 // === impl KeyReloader ===
 
 impl KeyReloader {
-    pub(super) fn new(
-        verifier: Verifier,
-        issuers: Vec<IssuerKeys>,
-        interval: Duration,
-    ) -> Self {
+    pub(super) fn new(verifier: Verifier, issuers: Vec<IssuerKeys>, interval: Duration) -> Self {
         Self { verifier, issuers, interval }
     }
 

@@ -262,7 +262,7 @@ impl Shared {
         let mut careless = None;
         for position in issuers.members.iter().copied() {
             let Some(issuer) = self.issuers.get(position) else { continue };
-            match issuer.issuer.as_deref() {
+            match issuer.iss.as_deref() {
                 None => careless = Some((position, issuer)),
                 expected if expected == iss => return Ok((position, issuer)),
                 Some(_) => {}
@@ -277,9 +277,9 @@ impl Shared {
     fn check_unambiguous(&self, members: &[usize]) -> Result<(), IssuerSetError> {
         let mut issuers: Vec<&Issuer> =
             members.iter().filter_map(|position| self.issuers.get(*position)).collect();
-        issuers.sort_by_key(|issuer| &issuer.issuer);
+        issuers.sort_by_key(|issuer| &issuer.iss);
         let mut pairs = issuers.iter().zip(issuers.iter().skip(1));
-        match pairs.find(|(one, other)| one.issuer == other.issuer) {
+        match pairs.find(|(one, other)| one.iss == other.iss) {
             None => Ok(()),
             Some((one, other)) => Err(IssuerSetError::Ambiguous {
                 one: one.name.to_string(),

@@ -8,6 +8,7 @@ use std::{
     io::{self, Write as _},
     net::SocketAddr,
     process::ExitCode,
+    time::Duration,
 };
 
 use envoy_types::pb::{
@@ -25,6 +26,12 @@ use tonic::{
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Flow control and streams as Portcullis' gRPC edge sets them, since they cost time.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const STREAMS: u32 = 1024;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Says yes.
 struct Empty;
@@ -51,7 +58,12 @@ async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     writeln!(stdout, "{}", incoming.local_addr()?)?;
     stdout.flush()?;
     let service = AuthorizationServer::new(Empty);
-    Ok(Server::builder().add_service(service).serve_with_incoming(incoming).await?)
+    let mut server = Server::builder()
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    Ok(server.add_service(service).serve_with_incoming(incoming).await?)
 }
 
 /// As many workers as there are cores, which is what Portcullis has.

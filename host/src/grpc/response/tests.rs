@@ -133,8 +133,8 @@ fn any_verdict() -> impl Strategy<Value = Verdict> {
         |(set_request_headers, response_headers, remove_request_headers)| {
             Verdict::Allow(Allow {
                 set_request_headers,
-                response_headers,
                 remove_request_headers,
+                response_headers,
                 ..Allow::default()
             })
         },

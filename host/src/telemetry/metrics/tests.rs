@@ -1,8 +1,11 @@
 //! What a scrape shows after known observations.
 
+#![expect(clippy::float_cmp, reason = "Prometheus shows counts as floating-point numbers")]
+
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::telemetry::Outcome;
 
 const REASONS: [&str; 2] = ["allowed", "missing_token"];
 
