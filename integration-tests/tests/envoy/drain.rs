@@ -28,9 +28,11 @@ async fn a_replica_that_ends_under_load_fails_no_request() {
     let staying = Portcullis::start(&config).await;
     let upstream = Upstream::start().await;
     let replicas = [leaving.addresses().grpc, staying.addresses().grpc];
-    // As a mesh does: it asks each replica whether it takes traffic.
+    // As a mesh does: it asks each replica whether it takes traffic. Envoy would wait a minute for
+    // the second look at a cluster that had no traffic before the first.
     let health = json!([{
-        "timeout": "1s", "interval": "0.1s", "unhealthy_threshold": 1, "healthy_threshold": 1,
+        "timeout": "1s", "interval": "0.1s", "no_traffic_interval": "0.1s",
+        "unhealthy_threshold": 1, "healthy_threshold": 1,
         "grpc_health_check": {},
     }]);
     let envoy = envoy::Config::grpc(&replicas, upstream.address());
