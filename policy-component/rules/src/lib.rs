@@ -1,6 +1,6 @@
 //! The default policy of Portcullis: an ordered list of rules, written as settings.
 //!
-//! `README.md` beside this crate describes the settings, `examples/` holds complete ones. Settings
+//! `docs/rules.md` describes the settings, `examples/` holds complete ones. Settings
 //! are checked and compiled once, in `configure`; `evaluate` only compares. It never has an opinion
 //! of its own: a request that no rule matches is denied.
 
