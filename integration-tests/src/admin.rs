@@ -26,8 +26,8 @@ impl Admin {
     /// When Portcullis refuses.
     pub async fn revoke(&self, jti: &str) {
         let event = json!({"jti": jti}).to_string();
-        let request = Request::post("/v1/revocations", event)
-            .header("Content-Type", "application/json");
+        let request =
+            Request::post("/v1/revocations", event).header("Content-Type", "application/json");
         let response = self.call(request).await;
         assert!((200..300).contains(&response.status), "{} {}", response.status, response.text());
     }

@@ -33,11 +33,10 @@ impl Config {
         let service = json!({"envoy_grpc": {"cluster_name": AUTHORIZER}, "timeout": "2s"});
         let options = format!("{TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions");
         let mut cluster = cluster(AUTHORIZER, authorizers);
-        cluster["typed_extension_protocol_options"] =
-            json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": options,
-                "explicit_http_config": {"http2_protocol_options": {}},
-            }});
+        cluster["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": options,
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }});
         Self {
             ext_authz: json!({
                 "@type": http_type("ext_authz", "ExtAuthz"),

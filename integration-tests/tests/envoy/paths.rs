@@ -11,7 +11,8 @@ use serde_json::json;
 use super::Gate;
 
 /// Paths that need a token under the rules of these tests.
-const PROTECTED: [&str; 4] = ["/api/orders", "/api/", "/api/healthy", "/api/orders?next=/api/health"];
+const PROTECTED: [&str; 4] =
+    ["/api/orders", "/api/", "/api/healthy", "/api/orders?next=/api/health"];
 /// Paths under `/api/` that need none.
 const EXCEPTED: [&str; 3] = ["/api/health", "/api/auth/login", "/api/health?full=1"];
 

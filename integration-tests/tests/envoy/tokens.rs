@@ -39,7 +39,10 @@ async fn a_bad_token_gets_a_401_that_does_not_say_why() {
     let good = token::good();
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let cases = [
-        ("signed by somebody else", Claims::default().forged(b"another secret of the same length!!")),
+        (
+            "signed by somebody else",
+            Claims::default().forged(b"another secret of the same length!!"),
+        ),
         ("expired", Claims::default().expired().hs256()),
         ("not yet valid", Claims::default().with("nbf", 9_999_999_999_i64).hs256()),
         ("of another issuer", Claims::default().with("iss", "https://evil.test").hs256()),

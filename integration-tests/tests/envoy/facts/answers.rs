@@ -151,7 +151,10 @@ async fn headers_to_remove_are_removed() {
 #[tokio::test]
 async fn query_parameters_are_set_and_removed() {
     let ok = OkHttpResponse {
-        query_parameters_to_set: vec![QueryParameter { key: "k".to_owned(), value: "v".to_owned() }],
+        query_parameters_to_set: vec![QueryParameter {
+            key: "k".to_owned(),
+            value: "v".to_owned(),
+        }],
         query_parameters_to_remove: vec!["z".to_owned()],
         ..OkHttpResponse::default()
     };
