@@ -45,9 +45,25 @@ async fn a_deny_stays_a_deny_where_envoy_fails_open() {
     let gate = Gate::with(&routes(), open).await;
     gate.refuse(Request::get("/api/a"), 401).await;
     gate.refuse(Request::get("/nowhere"), 403).await;
-    // A path that can be read in two ways, and headers that are far too long.
     gate.refuse(Request::get("/api/%2e%2e/admin").bearer(&token::good()), 400).await;
+    // Close to the longest headers that Envoy itself accepts.
     let long = "x".repeat(50_000);
     let response = gate.send(Request::get("/api/a").header("x-long", &long)).await;
     assert_ne!(response.status, 200, "{}", response.text());
+}
+
+#[tokio::test]
+async fn a_question_that_is_too_long_is_denied_even_where_envoy_fails_open() {
+    let open = |config: envoy::Config| {
+        config
+            .with("failure_mode_allow", json!(true))
+            .with("with_request_body", json!({"max_request_bytes": 1 << 20}))
+    };
+    let gate = Gate::with(&routes(), open).await;
+    let post = |size| Request::post("/api/a", vec![b'x'; size]).bearer(&token::good());
+    gate.pass(post(1_000)).await;
+    for size in [100_000, 1_000_000] {
+        gate.refuse(post(size), 413).await;
+    }
+    gate.pass(post(1_000)).await;
 }
