@@ -12,7 +12,8 @@ fuzz_target!(|text: &str| {
     let Ok((rules, manifest)) = Rules::configure(text) else { return };
     let again = Rules::configure(text).map(|(_, manifest)| manifest);
     assert!(again.is_ok_and(|again| again == manifest), "the same settings, the same manifest");
-    for (turn, path) in ["", "/", "/users/u1", "/a/b/c/d", "/users/u1/", "/é/%"].iter().enumerate() {
+    for (turn, path) in ["", "/", "/users/u1", "/a/b/c/d", "/users/u1/", "/é/%"].iter().enumerate()
+    {
         for identity in [None, Some(identity(&manifest, turn))] {
             let decision = rules.evaluate(&request(&manifest, path, identity));
             check(&decision.expect("rules always decide"));
