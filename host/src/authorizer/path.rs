@@ -151,8 +151,16 @@ fn escape(bytes: &mut impl Iterator<Item = u8>) -> Result<u8, AmbiguousPath> {
     }
 }
 
+/// Whether two hexadecimal digits follow, however they are spelled: `%25%32%65` decodes to `%2e` as
+/// `%252e` does.
 fn is_escape(mut rest: impl Iterator<Item = u8>) -> bool {
-    (0..2).all(|_| rest.next().is_some_and(|byte| byte.is_ascii_hexdigit()))
+    (0..2).all(|_| {
+        let byte = match rest.next() {
+            Some(b'%') => escape(&mut rest).ok(),
+            byte => byte,
+        };
+        byte.is_some_and(|byte| byte.is_ascii_hexdigit())
+    })
 }
 
 fn join_segments(decoded: &str, config: &PathConfig) -> Result<String, AmbiguousPath> {
@@ -250,6 +258,9 @@ mod tests {
             ("/a%2Fb", Cause::EncodedSlash),
             ("/%252e%252e/admin", Cause::DoubleEncoding),
             ("/%252fadmin", Cause::DoubleEncoding),
+            ("/%25%32%65%25%32%65/admin", Cause::DoubleEncoding),
+            ("/a%252%46b", Cause::DoubleEncoding),
+            ("/a%25%32Fb", Cause::DoubleEncoding),
             ("/a/../admin", Cause::DotSegments),
             ("/%2e%2e/admin", Cause::DotSegments),
             ("/./admin", Cause::DotSegments),
@@ -306,6 +317,17 @@ mod tests {
                 prop_assert!(path.starts_with('/'));
                 prop_assert!(!path.contains("//"));
                 prop_assert!(path.split('/').all(|segment| segment != "." && segment != ".."));
+            }
+        }
+
+        /// Whoever decodes a canonical path once more finds nothing to decode.
+        #[test]
+        fn a_canonical_path_has_no_escape(raw in "/(%25|%32|%46|2|F|a|/){0,12}") {
+            if let Ok(path) = strict(&raw) {
+                let is_escape = |three: &[u8]| {
+                    three[0] == b'%' && three[1..].iter().all(u8::is_ascii_hexdigit)
+                };
+                prop_assert!(!path.as_bytes().windows(3).any(is_escape), "{}", path);
             }
         }
 

@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize};
 use tonic::{service::Routes, transport::Server};
 
 use crate::{
+    attributes::Attributes,
     authorizer::Authorize,
+    decision::Reason,
     drain::Drain,
     duration::HumanDuration,
     listen::{self, BindError, Incoming},
@@ -65,6 +67,17 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Streams that we reset ourselves because of the peer's errors, before the connection is closed.
 const MAX_LOCAL_RESETS: usize = 1024;
+
+/// Reads a `CheckRequest` (`envoy.service.auth.v3`), a protobuf message without its gRPC prefix, into
+/// what it asks about. For embedding and fuzzing; the edge does the same with each call.
+///
+/// The caller bounds the size of the message.
+///
+/// # Errors
+/// The reason to deny when the message is not one, or has no attributes.
+pub fn decode(message: &[u8]) -> Result<Attributes, Reason> {
+    request::attributes(message).map_err(|(reason, _)| reason)
+}
 
 /// Opens the address.
 ///
