@@ -179,7 +179,9 @@ pub fn parse(text: &str, path: &Path, env: &Env) -> Result<Config, ConfigError> 
     }
     serde_path_to_error::deserialize(document).map_err(|error| {
         let key = error.path().to_string();
-        let variable = variables.iter().find(|(keys, _)| key.starts_with(keys.as_str()));
+        // A variable may name a key whose parent is already unknown.
+        let related = |keys: &str| key.starts_with(keys) || keys.starts_with(&key);
+        let variable = variables.iter().find(|(keys, _)| related(keys));
         let place = match variable {
             Some((_, variable)) => format!("environment variable {variable}"),
             None => path.display().to_string(),
