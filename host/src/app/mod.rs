@@ -52,9 +52,6 @@ pub enum RunError {
     /// A task that must never end has ended.
     #[error(transparent)]
     Died(#[from] TaskDied),
-    /// Requests did not end in time.
-    #[error("{0} tasks were still running after `shutdown.timeout`")]
-    Unfinished(usize),
 }
 
 /// Everything that is built from the configuration before an address is opened.
@@ -114,7 +111,9 @@ pub async fn run(
     let unfinished = drain.drain(config.shutdown.timeout.get()).await;
     ended?;
     if unfinished > 0 {
-        return Err(RunError::Unfinished(unfinished));
+        // A peer that connected and never spoke holds its edge up, and is no failure of ours.
+        tracing::warn!(unfinished, "stopped with tasks still running after `shutdown.timeout`");
+        return Ok(());
     }
     tracing::info!("stopped");
     Ok(())

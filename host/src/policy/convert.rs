@@ -3,6 +3,8 @@
 //!
 //! It copies no string on the way in. It judges nothing on the way out; that is the guard's office.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::{
@@ -26,10 +28,12 @@ pub(super) fn with_request<R>(
     call: impl FnOnce(wit::Request<'_>) -> R,
 ) -> R {
     let parts = &manifest.parts;
+    let values: Vec<_> = manifest.headers.iter().map(|name| joined(input, name)).collect();
     let headers: Vec<_> = manifest
         .headers
         .iter()
-        .flat_map(|name| input.headers.all(name).map(move |value| header(name, value)))
+        .zip(&values)
+        .filter_map(|(name, value)| Some(wit::HeaderParam { name, value: value.as_deref()? }))
         .collect();
     let context: Vec<_> = if parts.context {
         input.context.iter().map(|(key, value)| wit::ContextEntry { key, value }).collect()
@@ -76,8 +80,12 @@ pub(super) fn with_request<R>(
     })
 }
 
-fn header<'a>(name: &'a str, value: &'a str) -> wit::HeaderParam<'a> {
-    wit::HeaderParam { name, value }
+/// The value of a header. Several values are joined as Envoy joins them, so that a policy that
+/// compares with the first cannot be deceived by a second.
+fn joined<'a>(input: &Input<'a>, name: &'a str) -> Option<Cow<'a, str>> {
+    let mut values = input.headers.all(name);
+    let first = values.next()?;
+    Some(values.fold(Cow::Borrowed(first), |joined, value| format!("{joined},{value}").into()))
 }
 
 fn identity<'a>(
