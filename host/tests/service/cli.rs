@@ -153,7 +153,11 @@ fn a_policy_file_that_is_not_there_is_named() {
     let folder = Folder::new();
     let config = folder.config_with_policy(&component("portcullis_rules"), &Value::Null);
     fs::remove_file(folder.path("policy.wasm")).unwrap();
-    folder.check_config(&config).assert_refused(&["policy `main`", "policy.wasm", "check the path"]);
+    folder.check_config(&config).assert_refused(&[
+        "policy `main`",
+        "policy.wasm",
+        "check the path",
+    ]);
     serve(&folder, &config).assert_refused(&["policy `main`", "policy.wasm"]);
 }
 
@@ -263,7 +267,10 @@ fn compare(name: &str, decision: &Value, expect: &Map<String, Value>) {
             }
             Value::Array(items) => {
                 for item in items {
-                    assert!(actual.as_array().unwrap().contains(item), "{name}: {item} in {actual}");
+                    assert!(
+                        actual.as_array().unwrap().contains(item),
+                        "{name}: {item} in {actual}"
+                    );
                 }
             }
             plain => assert_eq!(actual, plain, "{name}: {key}"),

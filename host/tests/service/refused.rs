@@ -14,7 +14,8 @@ const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 /// A component that has one import and passes it on as its only export, both of them an instance
 /// without anything in it.
 fn passing_on(import: &str, export: &str) -> Vec<u8> {
-    let section = |id: u8, items: &[u8]| [&[id, u8::try_from(items.len()).unwrap()], items].concat();
+    let section =
+        |id: u8, items: &[u8]| [&[id, u8::try_from(items.len()).unwrap()], items].concat();
     let name = |name: &str| [&[0, u8::try_from(name.len()).unwrap()], name.as_bytes()].concat();
     [
         COMPONENT.to_vec(),
@@ -119,9 +120,11 @@ fn settings_that_the_policy_refuses_are_refused_with_its_words() {
     let folder = Folder::new();
     let settings = json!({"rules": [{"effect": "alow"}]});
     let config = folder.config_with_policy(&component("portcullis_rules"), &settings);
-    folder
-        .check_config(&config)
-        .assert_refused(&["policy `main`", "route `everything`", "settings.rules"]);
+    folder.check_config(&config).assert_refused(&[
+        "policy `main`",
+        "route `everything`",
+        "settings.rules",
+    ]);
     check_attack("nonsense").assert_refused(&["settings.attack", "`nonsense`"]);
 }
 
@@ -152,8 +155,7 @@ fn serving_refuses_to_start_as_checking_does() {
     let folder = Folder::new();
     let settings = json!({"attack": "configure_trap"});
     let config = folder.config_with_policy(&component("hostile_guest"), &settings);
-    let output =
-        command().args(["serve", "--config"]).arg(folder.write(&config)).output().unwrap();
+    let output = command().args(["serve", "--config"]).arg(folder.write(&config)).output().unwrap();
     let refused = Finished {
         code: output.status.code(),
         stdout: String::new(),

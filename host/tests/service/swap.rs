@@ -153,9 +153,7 @@ async fn a_new_file_is_noticed_without_any_call() {
     service.folder.replace("policy.wasm", &policies.closed);
     becomes(&service, false).await;
     service.folder.replace("policy.wasm", b"not a policy");
-    eventually("the failure is shown", || {
-        service.policy()["last_error"].as_str().map(drop)
-    });
+    eventually("the failure is shown", || service.policy()["last_error"].as_str().map(drop));
     assert!(!serves_open(&service).await, "the old one goes on serving");
     service.folder.replace("policy.wasm", &policies.open);
     becomes(&service, true).await;
