@@ -23,7 +23,7 @@ pub struct Decision {
 }
 
 /// Allow or deny.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// Let the request pass, changed as described.
     Allow(Allow),

@@ -140,10 +140,12 @@ impl Attack {
                 trap()
             }
             Self::HugeSettingsError => Err(SettingsError::invalid("attack", "x".repeat(size))),
-            Self::HugeManifest => Ok((0..size / 64).fold(Manifest::new(), |mut manifest, number| {
-                manifest.headers.push(number.to_string());
-                manifest
-            })),
+            Self::HugeManifest => {
+                Ok((0..size / 64).fold(Manifest::new(), |mut manifest, number| {
+                    manifest.headers.push(number.to_string());
+                    manifest
+                }))
+            }
             Self::BadManifest => Ok(Manifest::new().with_header(":path\r\n")),
             _ => Ok(Manifest::new().with_header(SECRET_HEADER)),
         }

@@ -35,8 +35,8 @@ pub struct HostileGuest {
 
 impl Policy for HostileGuest {
     fn configure(settings: &str) -> Result<(Self, Manifest), SettingsError> {
-        let settings: Value =
-            serde_json::from_str(settings).map_err(|error| SettingsError::syntax(error.to_string()))?;
+        let settings: Value = serde_json::from_str(settings)
+            .map_err(|error| SettingsError::syntax(error.to_string()))?;
         let name = settings.get("attack").and_then(Value::as_str).unwrap_or_default();
         let attack = Attack::by_name(name).ok_or_else(|| {
             SettingsError::invalid("attack", format!("`{name}` is not an attack of this guest"))

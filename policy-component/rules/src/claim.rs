@@ -61,7 +61,9 @@ impl ClaimRef {
                 ));
             }
             Json::String(text) => text.split('.').collect(),
-            Json::Array(names) if !names.is_empty() => names.iter().filter_map(Json::as_str).collect(),
+            Json::Array(names) if !names.is_empty() => {
+                names.iter().filter_map(Json::as_str).collect()
+            }
             _ => vec![""],
         };
         let complete = field.value().as_array().is_none_or(|names| names.len() == path.len());

@@ -119,7 +119,11 @@ mod tests {
             ("L w=", "/get", None),
             ("====", "/get", None),
         ] {
-            assert_eq!(base64url_prefix(encoded.as_bytes(), path.as_bytes()), expected, "{encoded}");
+            assert_eq!(
+                base64url_prefix(encoded.as_bytes(), path.as_bytes()),
+                expected,
+                "{encoded}"
+            );
         }
     }
 }

@@ -200,10 +200,7 @@ fn read_headers(
 
 /// Those of the headers that have a value.
 fn headers(sources: &[(Box<str>, Source)], request: &Request) -> Vec<Header> {
-    sources
-        .iter()
-        .filter_map(|(name, source)| Some(field(name, source.value(request)?)))
-        .collect()
+    sources.iter().filter_map(|(name, source)| Some(field(name, source.value(request)?))).collect()
 }
 
 fn field(name: &str, value: String) -> Header {

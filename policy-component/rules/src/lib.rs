@@ -1,6 +1,6 @@
 //! The default policy of Portcullis: an ordered list of rules, written as settings.
 //!
-//! `README.md` beside this crate describes the settings, `examples/` holds complete ones. Settings
+//! `docs/rules.md` describes the settings, `examples/` holds complete ones. Settings
 //! are checked and compiled once, in `configure`; `evaluate` only compares. It never has an opinion
 //! of its own: a request that no rule matches is denied.
 
@@ -35,8 +35,9 @@ pub struct Rules(RuleList);
 
 impl Policy for Rules {
     fn configure(settings: &str) -> Result<(Self, Manifest), SettingsError> {
-        let settings = serde_json::from_str(settings)
-            .map_err(|error| SettingsError::syntax(format!("the settings are not JSON: {error}")))?;
+        let settings = serde_json::from_str(settings).map_err(|error| {
+            SettingsError::syntax(format!("the settings are not JSON: {error}"))
+        })?;
         let (rules, manifest) = RuleList::read(&settings)?;
         Ok((Self(rules), manifest))
     }

@@ -41,8 +41,7 @@ impl PathPattern {
                 "contains `{wrong}`; patterns are matched against the decoded path without query"
             )));
         }
-        let mut pattern =
-            Self { prefix: Box::default(), tail: Vec::new(), names: Vec::new() };
+        let mut pattern = Self { prefix: Box::default(), tail: Vec::new(), names: Vec::new() };
         if rest.is_empty() {
             return Ok(pattern);
         }
@@ -232,8 +231,19 @@ mod tests {
     #[test]
     fn a_pattern_that_could_not_do_what_it_says_is_refused() {
         for text in [
-            "", "users", "/users/", "/a//b", "/a/../b", "/a%2fb", "/a?b", "/{a}.json", "/a**",
-            "/**/{id}", "/{id}/{id}", "/{}", "/{a-b}",
+            "",
+            "users",
+            "/users/",
+            "/a//b",
+            "/a/../b",
+            "/a%2fb",
+            "/a?b",
+            "/{a}.json",
+            "/a**",
+            "/**/{id}",
+            "/{id}/{id}",
+            "/{}",
+            "/{a-b}",
         ] {
             assert!(pattern(text).is_err(), "{text}");
         }

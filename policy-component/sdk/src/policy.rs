@@ -65,7 +65,7 @@ macro_rules! export {
                 }
             }
 
-            $crate::bindings::export_evaluator!(Component with_types_in $crate::bindings);
+    $crate::bindings::export_evaluator!(Component with_types_in $crate::bindings);
         };
 
         #[cfg(not(target_arch = "wasm32"))]

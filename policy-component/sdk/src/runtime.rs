@@ -34,9 +34,7 @@ pub unsafe fn reallocate(old: *mut u8, old_size: usize, align: usize, new_size: 
     let size = if old_size == 0 { new_size } else { old_size };
     let Ok(layout) = Layout::from_size_align(size, align) else { abort() };
     // SAFETY: neither size is zero, and the caller vouches for `old`.
-    let new = unsafe {
-        if old_size == 0 { alloc(layout) } else { realloc(old, layout, new_size) }
-    };
+    let new = unsafe { if old_size == 0 { alloc(layout) } else { realloc(old, layout, new_size) } };
     if new.is_null() { abort() } else { new }
 }
 

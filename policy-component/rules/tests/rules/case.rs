@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use portcullis_policy::{
-    ContextEntry, Header, Identity, Manifest, Parts, Peer, Request, Value,
-};
+use portcullis_policy::{ContextEntry, Header, Identity, Manifest, Parts, Peer, Request, Value};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 

@@ -147,7 +147,8 @@ fn a_header_without_a_value_is_removed_rather_than_empty() {
 fn claims_of_every_type_become_text() {
     let effect = "{set_request_headers: {a: {claim: list}, b: {claim: odd}, c: {claim: count}, \
                   d: {claim: o}, e: {claim: t}}}";
-    let request = "{identity: {claims: {list: [one, two], odd: ['one,two'], count: 7, o: {k: 1}, t: true}}}";
+    let request =
+        "{identity: {claims: {list: [one, two], odd: ['one,two'], count: 7, o: {k: 1}, t: true}}}";
     let allowed = allowed(effect, request);
     let values: Vec<_> = allowed.set_request_headers.iter().map(|h| h.value.as_str()).collect();
     assert_eq!(values, ["one,two", "7", "{\"k\":1}", "true"]);

@@ -30,16 +30,8 @@ fn refused_settings_name_the_place_and_the_fix() {
         ("rules: [{match: {}, effect: deny}]", "rules[0].match", "is empty"),
         ("rules: [{effect: permit}]", "rules[0].effect", "must be `allow`, `deny`"),
         ("rules: [{match: {methods: [GET]}}]", "rules[0].effect", "is missing; write `allow`"),
-        (
-            "rules: [{effect: deny}, {effect: allow}]",
-            "rules[1]",
-            "since rules[0] has no `match`",
-        ),
-        (
-            "rules: [{match: {path: [/a]}, effect: deny}]",
-            "rules[0].match.path",
-            "`paths`",
-        ),
+        ("rules: [{effect: deny}, {effect: allow}]", "rules[1]", "since rules[0] has no `match`"),
+        ("rules: [{match: {path: [/a]}, effect: deny}]", "rules[0].match.path", "`paths`"),
         (
             "rules: [{match: {methods: [get]}, effect: deny}]",
             "rules[0].match.methods[0]",
@@ -158,7 +150,9 @@ fn text_that_is_not_json_is_refused() {
 
 #[test]
 fn rules_ask_for_what_they_read_and_for_nothing_else() {
-    let plain = manifest("rules: [{match: {paths: [/a], claims: [{claim: sub, present: true}]}, effect: allow}]");
+    let plain = manifest(
+        "rules: [{match: {paths: [/a], claims: [{claim: sub, present: true}]}, effect: allow}]",
+    );
     assert_eq!(plain.unwrap(), Manifest::new());
 
     let full = manifest(

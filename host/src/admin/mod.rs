@@ -1,0 +1,170 @@
+//! Owns the admin edge: health and metrics for anyone who can reach it, and the authenticated API
+//! under `/v1` for revocations and policies.
+//!
+//! It never decides on a request, and never shows a token or a token id.
+
+mod revocations;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    blacklist::{Blacklist, InProcess, Status},
+    drain::Drain,
+    listen::{self, BindError, Incoming},
+    policy::{Policies, PolicyStatus, Reload},
+    readiness::Readiness,
+    secret::Secret,
+    telemetry::Metrics,
+};
+
+/// Settings of the admin edge.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address to listen on. Loopback unless you say otherwise.
+    pub listen: SocketAddr,
+    /// File with the bearer token for `/v1`. Without it, `/v1` is switched off.
+    pub token_file: Option<std::path::PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)), token_file: None }
+    }
+}
+
+/// What the admin edge shows and drives.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Who may use `/v1`; nobody without it.
+    pub token: Option<Secret>,
+    /// Whether traffic may come.
+    pub readiness: Readiness,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The policies.
+    pub policies: Policies,
+    /// Asks for a reload of the policies.
+    pub reload: Reload,
+    /// Where revocations go.
+    pub revocations: InProcess,
+    /// The state of the blacklist.
+    pub feed: Status,
+    /// The blacklist itself.
+    pub blacklist: Blacklist,
+}
+
+/// A listening admin edge.
+#[derive(Debug)]
+pub struct Bound(Incoming);
+
+/// Listens.
+///
+/// # Errors
+/// When the address is taken, is not one of this machine, or needs more rights.
+pub async fn bind(config: &Config) -> Result<Bound, BindError> {
+    Ok(Bound(listen::bind("admin.listen", config.listen).await?))
+}
+
+impl Bound {
+    /// The address, with the port that the operating system chose if none was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.local_addr()
+    }
+
+    /// Serves until the drain begins.
+    pub async fn serve(self, parts: Parts, drain: Drain) {
+        let serving = axum::serve(self.0, router(parts));
+        let stopping = async move { drain.stopping().await };
+        if let Err(error) = serving.with_graceful_shutdown(stopping).await {
+            tracing::error!(%error, "the admin edge failed");
+        }
+    }
+}
+
+/// Every path of the admin edge.
+pub fn router(parts: Parts) -> Router {
+    let parts = Arc::new(parts);
+    let v1 = Router::new()
+        .route("/v1/policies", get(policies))
+        .route("/v1/policies/reload", post(reload))
+        .merge(revocations::router())
+        .layer(middleware::from_fn_with_state(Arc::clone(&parts), authenticate));
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/health", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .merge(v1)
+        .with_state(parts)
+}
+
+async fn ready(State(parts): State<Arc<Parts>>) -> Response {
+    let causes = parts.readiness.causes();
+    if causes.is_empty() {
+        return "ready\n".into_response();
+    }
+    let body = format!("not ready: {}\n", causes.join(", "));
+    (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+}
+
+async fn metrics(State(parts): State<Arc<Parts>>) -> Response {
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    match parts.metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, content_type)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn policies(State(parts): State<Arc<Parts>>) -> Json<Vec<PolicyStatus>> {
+    Json(parts.policies.status())
+}
+
+/// Answers with the state after the attempt; 409 if a policy was refused and the old one serves on.
+async fn reload(State(parts): State<Arc<Parts>>) -> Response {
+    parts.reload.reload().await;
+    let status = parts.policies.status();
+    let code = if status.iter().any(|policy| policy.last_error.is_some()) {
+        StatusCode::CONFLICT
+    } else {
+        StatusCode::OK
+    };
+    (code, Json(status)).into_response()
+}
+
+async fn authenticate(
+    State(parts): State<Arc<Parts>>,
+    headers: HeaderMap,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(secret) = &parts.token else {
+        let hint = "the API is switched off; set `admin.token_file` to switch it on\n";
+        return (StatusCode::FORBIDDEN, hint).into_response();
+    };
+    let presented = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().split_first_chunk::<7>())
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+    match presented {
+        Some((_, token)) if secret.matches(token) => next.run(request).await,
+        _ => {
+            let hint = "send `authorization: Bearer` and the content of `admin.token_file`\n";
+            let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+            (StatusCode::UNAUTHORIZED, challenge, hint).into_response()
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Owns the assembly: configuration in, running service out, and the orderly end.
+//!
+//! With `main`, the only place that assumes the process to be its own (signals, exit).
+
+mod announce;
+
+use std::{future::pending, path::Path, sync::Arc, time::Duration};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use announce::{AnnounceError, Announcement};
+
+use crate::{
+    admin,
+    authorizer::{self, Authorizer, Recorder, RouteError},
+    blacklist,
+    config::Config,
+    drain::{self, DeadTasks, Drain, TaskDied},
+    grpc, http,
+    listen::BindError,
+    policy::{self, Reload},
+    readiness::Readiness,
+    secret::{ReadSecretError, Secret},
+    telemetry::{DecisionLog, Metrics},
+    token,
+};
+
+/// The service cannot start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A key or an issuer is unusable.
+    #[error(transparent)]
+    Token(#[from] token::BuildError),
+    /// A policy cannot be loaded.
+    #[error(transparent)]
+    Policy(#[from] policy::BuildError),
+    /// A route contradicts itself.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// The admin token cannot be read.
+    #[error("`admin.token_file`: {0}")]
+    AdminToken(#[from] ReadSecretError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The addresses cannot be written down.
+    #[error(transparent)]
+    Announce(#[from] AnnounceError),
+    /// Signals cannot be received.
+    #[error("cannot listen for signals: {0}")]
+    Signals(std::io::Error),
+    /// A task that must never end has ended.
+    #[error(transparent)]
+    Died(#[from] TaskDied),
+    /// Requests did not end in time.
+    #[error("{0} tasks were still running after `shutdown.timeout`")]
+    Unfinished(usize),
+}
+
+/// Everything that is built from the configuration before an address is opened.
+struct Parts {
+    authorizer: Authorizer,
+    keys: token::KeyReloader,
+    feed: blacklist::Feed,
+    revocations: blacklist::InProcess,
+    feed_status: blacklist::Status,
+    blacklist: blacklist::Blacklist,
+    policies: policy::Policies,
+    reload: Reload,
+    reloader: policy::PolicyReloader,
+    admin_token: Option<Secret>,
+    metrics: Arc<Metrics>,
+}
+
+/// Checks everything that can be checked without opening an address or starting a task.
+///
+/// # Errors
+/// As [`run`].
+pub fn check(config: &Config) -> Result<(), RunError> {
+    build(config, &Readiness::default()).map(drop)
+}
+
+/// Serves until SIGTERM or SIGINT. `announce` names a file to write the addresses to; `ready` runs
+/// once the service is ready.
+///
+/// # Errors
+/// When it cannot start, or could not end in an orderly way.
+pub async fn run(
+    config: &Config,
+    announce: Option<&Path>,
+    ready: impl FnOnce(&Announcement),
+) -> Result<(), RunError> {
+    let readiness = Readiness::default();
+    let starting = readiness.block("starting");
+    let mut signals = Signals::new().map_err(RunError::Signals)?;
+    let parts = build(config, &readiness)?;
+    let reload = parts.reload.clone();
+    let (drain, mut dead) = drain::pair();
+    let announcement = start(config, parts, &readiness, &drain).await?;
+    if let Some(path) = announce {
+        announcement.write(path)?;
+    }
+    drop(starting);
+    wait_until_ready(&readiness).await;
+    tracing::info!(grpc = %announcement.grpc, admin = %announcement.admin, "ready");
+    ready(&announcement);
+
+    let ended = signals.wait(&mut dead, &reload).await;
+    let _draining = readiness.block("draining");
+    if ended.is_ok() {
+        tracing::info!("draining");
+        signals.grace(config.shutdown.grace.get()).await;
+    }
+    let unfinished = drain.drain(config.shutdown.timeout.get()).await;
+    ended?;
+    if unfinished > 0 {
+        return Err(RunError::Unfinished(unfinished));
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
+    let metrics = Arc::new(Metrics::new(&authorizer::reason_codes()));
+    let admin_token = config.admin.token_file.as_deref().map(Secret::read).transpose()?;
+    let token_config = config.token();
+    let (verifier, keys) = token::build(&token_config)?;
+    let uses = authorizer::policy_uses(&config.routes);
+    let (policies, reload, reloader) =
+        policy::build(&config.policy_host, &config.policies, &uses, &metrics)?;
+    let (blacklist, feed, revocations, feed_status) =
+        blacklist::build(&config.blacklist, longest_leeway(config), readiness);
+    let size = blacklist.clone();
+    metrics.report_blacklist_size(move || size.len());
+    let ready = readiness.clone();
+    metrics.report_ready(move || ready.is_ready());
+    let recorder = Recorder::new(Arc::clone(&metrics), DecisionLog::new(&config.log));
+    let authorizer_config = authorizer::Config {
+        routes: config.routes.clone(),
+        paths: config.paths.clone(),
+        cors: config.cors.clone(),
+        denials: config.denials.clone(),
+    };
+    let authorizer =
+        authorizer::build(authorizer_config, verifier, blacklist.clone(), &policies, recorder)?;
+    Ok(Parts {
+        authorizer,
+        keys,
+        feed,
+        revocations,
+        feed_status,
+        blacklist,
+        policies,
+        reload,
+        reloader,
+        admin_token,
+        metrics,
+    })
+}
+
+/// Opens the addresses and starts the tasks.
+async fn start(
+    config: &Config,
+    parts: Parts,
+    readiness: &Readiness,
+    drain: &Drain,
+) -> Result<Announcement, RunError> {
+    let grpc = grpc::bind(&config.grpc).await?;
+    let http = http::bind(&config.http).await?;
+    let admin = admin::bind(&config.admin).await?;
+    let announcement = Announcement {
+        grpc: grpc.local_addr(),
+        http: http.as_ref().map(http::Bound::local_addr),
+        admin: admin.local_addr(),
+    };
+    let authorizer = Arc::new(parts.authorizer);
+    drain.spawn("key reloader", parts.keys.run(drain.clone()));
+    drain.spawn("blacklist feed", parts.feed.run(drain.clone()));
+    drain.spawn("policy reloader", parts.reloader.run(drain.clone()));
+    let admin_parts = admin::Parts {
+        token: parts.admin_token,
+        readiness: readiness.clone(),
+        metrics: parts.metrics,
+        policies: parts.policies,
+        reload: parts.reload,
+        revocations: parts.revocations,
+        feed: parts.feed_status,
+        blacklist: parts.blacklist,
+    };
+    drain.spawn("admin edge", admin.serve(admin_parts, drain.clone()));
+    drain.spawn("grpc edge", grpc.serve(Arc::clone(&authorizer), readiness.clone(), drain.clone()));
+    if let Some(http) = http {
+        drain.spawn("http edge", http.serve(authorizer, drain.clone()));
+    }
+    Ok(announcement)
+}
+
+/// A token may still be accepted this long after it expired, so its revocation must last as long.
+fn longest_leeway(config: &Config) -> Duration {
+    config.issuers.values().map(|issuer| issuer.leeway.get()).max().unwrap_or_default()
+}
+
+async fn wait_until_ready(readiness: &Readiness) {
+    let mut watch = readiness.watch();
+    // The sender lives in `readiness`, which outlives this call.
+    let _ = watch.wait_for(|ready| *ready).await;
+}
+
+/// The signals that the process listens to.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Until the process is told to end, or a task has died; SIGHUP reloads policies.
+    async fn wait(&mut self, dead: &mut DeadTasks, reload: &Reload) -> Result<(), TaskDied> {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return Ok(()),
+                _ = self.interrupt.recv() => return Ok(()),
+                died = dead.next() => return Err(died),
+                Some(()) = self.hangup.recv() => reload.reload().await,
+            }
+        }
+    }
+
+    /// Waits for `grace`, or for somebody who cannot wait.
+    async fn grace(&mut self, grace: Duration) {
+        let impatient = async {
+            tokio::select! {
+                Some(()) = self.terminate.recv() => {}
+                Some(()) = self.interrupt.recv() => {}
+                else => pending().await,
+            }
+        };
+        // Either way the drain comes next.
+        let _ = tokio::time::timeout(grace, impatient).await;
+    }
+}

@@ -1,0 +1,90 @@
+//! Owns the seam between the edges and the pipeline: what an edge asks, and that asking never
+//! unwinds into an edge.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+use crate::{
+    attributes::Attributes,
+    decision::{Decision, Reason},
+};
+
+/// What an edge asks.
+pub trait Authorize: Send + Sync + 'static {
+    /// Decides on `attributes`. `deadline` is how much time the caller still gives; without one,
+    /// the route's own holds.
+    fn authorize(&self, attributes: &Attributes, deadline: Option<Duration>) -> Decision;
+
+    /// Denies a request that an edge could not turn into attributes. A pipeline that records its
+    /// decisions, or words them its own way, does so for these as well.
+    fn refuse(&self, reason: Reason, detail: &'static str) -> Decision {
+        Decision::deny(reason).with_detail(detail)
+    }
+}
+
+/// A function decides: for tests, and for whoever embeds an edge without the pipeline.
+impl<F> Authorize for F
+where
+    F: Fn(&Attributes, Option<Duration>) -> Decision + Send + Sync + 'static,
+{
+    fn authorize(&self, attributes: &Attributes, deadline: Option<Duration>) -> Decision {
+        self(attributes, deadline)
+    }
+}
+
+/// Asks for a decision; a panic on the way is a deny.
+///
+/// A panic that left the edge would end as a reset stream, which a proxy set to fail open lets
+/// through.
+pub fn ask(
+    authorizer: &impl Authorize,
+    attributes: &Attributes,
+    deadline: Option<Duration>,
+) -> Decision {
+    // What a panic may leave half-changed belongs to the pipeline, whose shared state is made of
+    // atomics and of locks that are taken back from a panicked holder.
+    let decision = catch_unwind(AssertUnwindSafe(|| authorizer.authorize(attributes, deadline)));
+    decision.unwrap_or_else(|_| refuse(authorizer, Reason::InternalError, "panic"))
+}
+
+/// Denies a request that could not be read; a panic on the way is a deny too.
+pub fn refuse(authorizer: &impl Authorize, reason: Reason, detail: &'static str) -> Decision {
+    let decision = catch_unwind(AssertUnwindSafe(|| authorizer.refuse(reason, detail)));
+    match decision {
+        Ok(decision) if !decision.is_allowed() => decision,
+        _ => Decision::deny(Reason::InternalError).with_detail(detail),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::{Allow, Verdict};
+
+    struct Broken;
+
+    impl Authorize for Broken {
+        fn authorize(&self, _: &Attributes, _: Option<Duration>) -> Decision {
+            panic!("boom")
+        }
+
+        fn refuse(&self, reason: Reason, _: &'static str) -> Decision {
+            assert_ne!(reason, Reason::InternalError, "boom again");
+            Decision::new(Verdict::Allow(Allow::default()), Reason::Allowed)
+        }
+    }
+
+    #[test]
+    fn a_panic_is_a_deny_even_if_denying_panics() {
+        let decision = ask(&Broken, &Attributes::default(), None);
+        assert_eq!(decision.reason, Reason::InternalError);
+        assert!(!decision.is_allowed());
+    }
+
+    #[test]
+    fn a_refusal_cannot_become_an_allow() {
+        assert!(!refuse(&Broken, Reason::MalformedRequest, "garbage").is_allowed());
+    }
+}

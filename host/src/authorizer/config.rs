@@ -1,0 +1,148 @@
+//! Owns the settings of routes and of the answers that Portcullis itself gives.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::pattern::Pattern;
+use crate::{decision::Reason, duration::HumanDuration};
+
+/// One route: which requests, and what they need to pass. The first route that matches decides; a
+/// request that matches none is denied.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// Name of the route, for logs, for policies, and for Envoy's `context_extensions.route`.
+    pub name: String,
+    /// Which requests belong to the route. Without it, all HTTP requests do.
+    #[serde(default, rename = "match")]
+    pub matches: MatchConfig,
+    /// Whether a token is needed.
+    pub token: TokenMode,
+    /// Names of the issuers whose tokens are accepted. May be left out if there is only one.
+    #[serde(default)]
+    pub issuers: Vec<String>,
+    /// Name of the policy that decides.
+    #[serde(default)]
+    pub policy: Option<String>,
+    /// Lets requests pass on the strength of the token and the blacklist alone. Exactly one of
+    /// `policy` and this is needed.
+    #[serde(default)]
+    pub allow_without_policy: bool,
+    /// Settings for the policy, in the policy's own format.
+    #[serde(default)]
+    pub settings: Value,
+    /// How long the policy may take.
+    #[serde(default = "default_deadline")]
+    pub deadline: HumanDuration,
+    /// Request headers that tell the upstream who is calling: for each header, the claims to take
+    /// the value from, the first that the token has. A claim inside an object is written with dots.
+    #[serde(default)]
+    pub identity_headers: BTreeMap<String, Vec<String>>,
+    /// Whether the upstream receives the `authorization` header.
+    #[serde(default = "yes")]
+    pub forward_token: bool,
+}
+
+/// Which requests belong to a route. Every condition that is present must hold; within one
+/// condition, one pattern must match. Patterns are exact, `prefix*`, `*suffix` or `*`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MatchConfig {
+    /// Hosts, without port.
+    pub hosts: Vec<Pattern>,
+    /// Canonical paths.
+    pub paths: Vec<Pattern>,
+    /// Canonical paths that do not belong to the route.
+    pub not_paths: Vec<Pattern>,
+    /// Methods.
+    pub methods: Vec<String>,
+    /// Matches checks of raw TCP connections, from Envoy's network filter, instead of HTTP requests.
+    pub tcp: bool,
+}
+
+/// Whether a route needs a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenMode {
+    /// A request without a valid token is denied.
+    Required,
+    /// A request without a token reaches the policy as anonymous; one with an invalid or revoked
+    /// token is denied.
+    Optional,
+    /// Tokens are not looked at.
+    Ignored,
+}
+
+/// How CORS is handled.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CorsConfig {
+    /// Which `OPTIONS` requests pass without a token, as browsers send none with a preflight.
+    pub preflight: Preflight,
+    /// Origins whose scripts may read the answer to a denied request.
+    pub allowed_origins: Vec<String>,
+}
+
+/// Which `OPTIONS` requests are let through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Preflight {
+    /// Those with `origin` and `access-control-request-method`.
+    #[default]
+    Strict,
+    /// All.
+    AnyOptions,
+    /// None: `OPTIONS` is a method like any other.
+    Deny,
+}
+
+/// The bodies of denials that Portcullis itself writes.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DenialConfig {
+    /// The set of bodies to start from.
+    pub preset: DenialPreset,
+    /// Bodies by reason code, for example `token_revoked`.
+    pub bodies: BTreeMap<String, String>,
+}
+
+/// A set of bodies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DenialPreset {
+    /// Short and lower case, such as `token revoked`.
+    #[default]
+    Portcullis,
+    /// Those of the Eco² service, for clients that compare them.
+    Eco2,
+}
+
+impl DenialConfig {
+    /// The body for `reason`.
+    pub(super) fn body(&self, reason: Reason) -> &str {
+        if let Some(body) = self.bodies.get(reason.code()) {
+            return body;
+        }
+        match (self.preset, reason) {
+            (DenialPreset::Eco2, Reason::MissingToken) => "Missing Authorization header",
+            (DenialPreset::Eco2, Reason::InvalidToken) => "Invalid token",
+            (DenialPreset::Eco2, Reason::TokenRevoked) => "Token is blacklisted",
+            (DenialPreset::Eco2, Reason::MalformedRequest) => "Malformed request",
+            (DenialPreset::Eco2, reason) if reason.status() >= 500 => {
+                "Internal Authorization Error"
+            }
+            (_, reason) => reason.message(),
+        }
+    }
+}
+
+fn default_deadline() -> HumanDuration {
+    HumanDuration::from_millis(50)
+}
+
+fn yes() -> bool {
+    true
+}

@@ -1,0 +1,383 @@
+//! Owns the pipeline: route, token, blacklist, policy, guard, in this order.
+//!
+//! It returns a decision whatever happens; there is no error to mishandle. It knows no protobuf, no
+//! wasmtime and no broker.
+
+mod authorize;
+mod config;
+mod guard;
+mod identity;
+mod path;
+mod pattern;
+mod record;
+mod route;
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+pub use authorize::{Authorize, ask, refuse};
+pub use config::{
+    CorsConfig, DenialConfig, DenialPreset, MatchConfig, Preflight, RouteConfig, TokenMode,
+};
+pub use path::{AmbiguousPath, CanonicalPath, PathConfig, Tolerance, canonical_host, canonicalize};
+pub use pattern::{ParsePatternError, Pattern};
+pub use record::{Recorder, reason_codes};
+pub use route::{RouteCause, RouteError};
+
+use route::{Key, Route, RoutePolicy, Routes};
+
+use crate::{
+    attributes::{Attributes, Headers, HttpAttributes},
+    blacklist::Blacklist,
+    decision::{Allow, Decision, Deny, Header, Reason, Verdict},
+    policy::{self, CallError, EvaluateError, Input, Policies, PolicyUse},
+    timestamp::Timestamp,
+    token::{self, BearerError, VerifiedToken, Verifier},
+};
+
+/// The settings of the pipeline.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// Routes in order.
+    pub routes: Vec<RouteConfig>,
+    /// How paths are read.
+    pub paths: PathConfig,
+    /// How CORS is handled.
+    pub cors: CorsConfig,
+    /// What denials say.
+    pub denials: DenialConfig,
+}
+
+/// The pipeline.
+#[derive(Debug)]
+pub struct Authorizer {
+    routes: Routes,
+    paths: PathConfig,
+    cors: CorsConfig,
+    denials: DenialConfig,
+    verifier: Verifier,
+    blacklist: Blacklist,
+    recorder: Recorder,
+}
+
+/// The settings that each policy must accept, by policy name: one entry per route, in the routes'
+/// order. [`build`] relies on that order.
+#[must_use]
+pub fn policy_uses(routes: &[RouteConfig]) -> BTreeMap<String, Vec<PolicyUse>> {
+    let mut uses: BTreeMap<String, Vec<PolicyUse>> = BTreeMap::new();
+    for route in routes {
+        if let Some(policy) = &route.policy {
+            uses.entry(policy.clone()).or_default().push(PolicyUse {
+                route: route.name.clone(),
+                settings: route.settings.to_string(),
+            });
+        }
+    }
+    uses
+}
+
+/// Builds the pipeline from what it joins.
+///
+/// # Errors
+/// When a route contradicts itself or names what does not exist.
+pub fn build(
+    config: Config,
+    verifier: Verifier,
+    blacklist: Blacklist,
+    policies: &Policies,
+    recorder: Recorder,
+) -> Result<Authorizer, RouteError> {
+    let mut indices: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut routes: Vec<Route> = Vec::with_capacity(config.routes.len());
+    for route in &config.routes {
+        let error = |cause| RouteError { route: route.name.clone(), cause };
+        if routes.iter().any(|earlier| *earlier.name == *route.name) {
+            return Err(error(RouteCause::DuplicateName));
+        }
+        let policy = match &route.policy {
+            None => None,
+            Some(name) => {
+                let index = indices.entry(name).or_default();
+                let handle = policies.handle(name, *index);
+                *index += 1;
+                let handle =
+                    handle.ok_or_else(|| error(RouteCause::UnknownPolicy(name.clone())))?;
+                Some(RoutePolicy { handle, metrics: recorder.metrics().policy(name) })
+            }
+        };
+        let issuers = issuers(route, &verifier).map_err(error)?;
+        routes.push(Route::new(route, policy, issuers)?);
+    }
+    let Config { paths, cors, denials, .. } = config;
+    Ok(Authorizer {
+        routes: Routes::new(routes),
+        paths,
+        cors,
+        denials,
+        verifier,
+        blacklist,
+        recorder,
+    })
+}
+
+fn issuers(route: &RouteConfig, verifier: &Verifier) -> Result<token::IssuerSet, RouteCause> {
+    let known = verifier.issuer_names();
+    let reads_tokens = route.token != TokenMode::Ignored;
+    if route.issuers.is_empty() && reads_tokens && known.len() > 1 {
+        return Err(RouteCause::IssuersNeeded(known.join(", ")));
+    }
+    let names = if route.issuers.is_empty() && reads_tokens { &known } else { &route.issuers };
+    verifier.issuer_set(names).map_err(|error| RouteCause::Issuers(error.to_string()))
+}
+
+/// A request on its way through the pipeline.
+struct Check<'a> {
+    attributes: &'a Attributes,
+    route: &'a Route,
+    now: Timestamp,
+    deadline: Option<Instant>,
+}
+
+impl Authorize for Authorizer {
+    fn authorize(&self, attributes: &Attributes, deadline: Option<Duration>) -> Decision {
+        let started = Instant::now();
+        let _in_flight = self.recorder.in_flight();
+        let deadline = deadline.and_then(|deadline| started.checked_add(deadline));
+        let decision = self.decide(attributes, deadline, Timestamp::now());
+        let decision = self.dress(decision, attributes);
+        self.recorder.decision(attributes, &decision, started);
+        decision
+    }
+
+    fn refuse(&self, reason: Reason, detail: &'static str) -> Decision {
+        let nothing = Attributes::default();
+        let decision = self.dress(Decision::deny(reason).with_detail(detail), &nothing);
+        self.recorder.decision(&nothing, &decision, Instant::now());
+        decision
+    }
+}
+
+// === impl Authorizer ===
+
+impl Authorizer {
+    fn decide(
+        &self,
+        attributes: &Attributes,
+        deadline: Option<Instant>,
+        now: Timestamp,
+    ) -> Decision {
+        let Some(http) = &attributes.http else {
+            return self.decide_connection(attributes, deadline, now);
+        };
+        if http.method.is_empty() {
+            return Decision::deny(Reason::MalformedRequest).with_detail("no method");
+        }
+        let canonical = match canonicalize(&http.path, &self.paths) {
+            Ok(canonical) => canonical,
+            Err(cause) => {
+                return Decision::deny(Reason::AmbiguousPath).with_detail(format!("path {cause}"));
+            }
+        };
+        let host = canonical_host(&http.host);
+        let key = Key { host: &host, path: &canonical.path, method: Some(&http.method) };
+        let extensions = &attributes.context_extensions;
+        if self.is_preflight(http)
+            && self.routes.find(extensions, Key { method: None, ..key }).is_some()
+        {
+            let stripped = self.guarded(Allow::default(), None, None);
+            return Decision { reason: Reason::CorsPreflight, ..stripped };
+        }
+        let Some(route) = self.routes.find(extensions, key) else {
+            return Decision::deny(Reason::NoRoute);
+        };
+        let check = Check { attributes, route, now, deadline };
+        self.decide_on_route(&check, http, &host, &canonical)
+    }
+
+    fn decide_on_route(
+        &self,
+        check: &Check<'_>,
+        http: &HttpAttributes,
+        host: &str,
+        canonical: &CanonicalPath<'_>,
+    ) -> Decision {
+        let token = match self.verified(check, &http.headers) {
+            Ok(token) => token,
+            Err(denied) => return denied.on(check.route),
+        };
+        let input = Input {
+            route: &check.route.name,
+            method: &http.method,
+            scheme: &http.scheme,
+            host,
+            path: &canonical.path,
+            raw_path: &http.path,
+            query: canonical.query,
+            headers: &http.headers,
+            context: &check.attributes.context_extensions,
+            metadata: &check.attributes.metadata,
+            identity: token.as_deref().map(identity::of),
+            source: &check.attributes.source,
+            body: http.body.as_ref(),
+        };
+        self.ask_policy(check, &input, token.as_deref())
+    }
+
+    /// A raw TCP connection: no headers, so no token; a policy may decide by the peer.
+    fn decide_connection(
+        &self,
+        attributes: &Attributes,
+        deadline: Option<Instant>,
+        now: Timestamp,
+    ) -> Decision {
+        let Some(route) = self.routes.find_tcp(&attributes.context_extensions) else {
+            return Decision::deny(Reason::MalformedRequest).with_detail("no HTTP request");
+        };
+        let input = Input {
+            route: &route.name,
+            method: "",
+            scheme: "tcp",
+            host: "",
+            path: "",
+            raw_path: "",
+            query: None,
+            headers: &Headers::default(),
+            context: &attributes.context_extensions,
+            metadata: &attributes.metadata,
+            identity: None,
+            source: &attributes.source,
+            body: None,
+        };
+        self.ask_policy(&Check { attributes, route, now, deadline }, &input, None)
+    }
+
+    /// The verified and unrevoked token of the request, if the route reads one and there is one.
+    fn verified(
+        &self,
+        check: &Check<'_>,
+        headers: &Headers,
+    ) -> Result<Option<Arc<VerifiedToken>>, Decision> {
+        let route = check.route;
+        if route.token == TokenMode::Ignored {
+            return Ok(None);
+        }
+        let invalid = |code: &'static str| Decision::deny(Reason::InvalidToken).with_detail(code);
+        let token = match token::bearer(headers.all("authorization")) {
+            Ok(token) => token,
+            Err(BearerError::Missing) if route.token == TokenMode::Optional => return Ok(None),
+            Err(BearerError::Missing) => return Err(Decision::deny(Reason::MissingToken)),
+            Err(error) => return Err(invalid(error.code())),
+        };
+        let verified = self
+            .verifier
+            .verify(token, &route.issuers, check.now)
+            .map_err(|error| invalid(error.code()))?;
+        if self.blacklist.is_expired() {
+            return Err(Decision::deny(Reason::NotReady).with_detail("blacklist"));
+        }
+        let blacklisted = self.blacklist.is_blacklisted(&identity::presented(&verified), check.now);
+        self.recorder.blacklist(blacklisted);
+        if blacklisted {
+            return Err(Decision::deny(Reason::TokenRevoked));
+        }
+        Ok(Some(verified))
+    }
+
+    fn ask_policy(
+        &self,
+        check: &Check<'_>,
+        input: &Input<'_>,
+        token: Option<&VerifiedToken>,
+    ) -> Decision {
+        let route = check.route;
+        let Some(policy) = &route.policy else {
+            return self.guarded(Allow::default(), Some(route), token).on(route);
+        };
+        let left = check.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let deadline = left.map_or(route.deadline, |left| left.min(route.deadline));
+        let policy::Evaluation { digest, outcome } = policy.handle.evaluate(input, deadline);
+        policy.metrics.evaluated(record::outcome(&outcome));
+        let decision = match outcome {
+            Ok((Verdict::Allow(allow), _)) => self.guarded(allow, Some(route), token),
+            Ok((Verdict::Deny(deny), reason)) => policy_deny(deny, reason),
+            Err(EvaluateError::Call(error @ CallError::Timeout(_))) => {
+                Decision::deny(Reason::PolicyTimeout).with_detail(error.to_string())
+            }
+            Err(error) => Decision::deny(Reason::PolicyFailed).with_detail(error.to_string()),
+        };
+        Decision { revision: Some(digest), ..decision.on(route) }
+    }
+
+    /// The one way to an allow. Without a route, every identity header is removed.
+    fn guarded(
+        &self,
+        mut allow: Allow,
+        route: Option<&Route>,
+        token: Option<&VerifiedToken>,
+    ) -> Decision {
+        if route.is_some_and(|route| !route.forward_token) {
+            allow.remove_request_headers.push("authorization".to_owned());
+        }
+        let headers = self
+            .routes
+            .identity_headers
+            .iter()
+            .map(|name| (name.clone(), identity::header(name, route, token)));
+        match guard::allow(allow, headers) {
+            Ok(allow) => Decision::new(Verdict::Allow(allow), Reason::Allowed),
+            Err(error) => Decision::deny(Reason::UnsafeDecision).with_detail(error.to_string()),
+        }
+    }
+
+    fn is_preflight(&self, http: &HttpAttributes) -> bool {
+        http.method == "OPTIONS"
+            && match self.cors.preflight {
+                Preflight::Deny => false,
+                Preflight::AnyOptions => true,
+                Preflight::Strict => {
+                    http.headers.first("origin").is_some()
+                        && http.headers.first("access-control-request-method").is_some()
+                }
+            }
+    }
+
+    /// Gives a deny its configured body, and lets scripts of known origins read it.
+    fn dress(&self, mut decision: Decision, attributes: &Attributes) -> Decision {
+        let Verdict::Deny(deny) = &mut decision.verdict else { return decision };
+        if decision.reason != Reason::PolicyDenied {
+            deny.body = self.denials.body(decision.reason).to_owned();
+        }
+        let origin = attributes.http.as_ref().and_then(|http| http.headers.first("origin"));
+        if let Some(origin) = origin.filter(|o| self.cors.allowed_origins.iter().any(|a| a == o)) {
+            for (name, value) in [
+                ("access-control-allow-origin", Cow::Borrowed(origin)),
+                ("access-control-allow-credentials", "true".into()),
+                ("vary", "origin".into()),
+            ] {
+                deny.headers.retain(|header| header.name != name);
+                deny.headers.push(Header { name: name.to_owned(), value: value.into_owned() });
+            }
+        }
+        decision
+    }
+}
+
+fn policy_deny(deny: Deny, reason: Option<String>) -> Decision {
+    match guard::deny(deny) {
+        Ok(deny) => {
+            let decision = Decision::new(Verdict::Deny(deny), Reason::PolicyDenied);
+            Decision { detail: reason, ..decision }
+        }
+        Err(error) => Decision::deny(Reason::UnsafeDecision).with_detail(error.to_string()),
+    }
+}
+
+impl Decision {
+    fn on(self, route: &Route) -> Self {
+        Self { route: Some(Arc::clone(&route.name)), ..self }
+    }
+}

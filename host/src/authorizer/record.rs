@@ -1,0 +1,103 @@
+//! Owns the record of a decision: it is made in one place, once, so no path can forget it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    attributes::Attributes,
+    decision::{Decision, Reason, Verdict},
+    policy::{CallError, EvaluateError},
+    telemetry::{DecisionLine, DecisionLog, Event, InFlight, Metrics, Observation, Outcome},
+};
+
+/// Counts decisions and writes their log lines.
+#[derive(Debug)]
+pub struct Recorder {
+    metrics: Arc<Metrics>,
+    log: DecisionLog,
+}
+
+impl Recorder {
+    /// Records into `metrics`, which was made with [`reason_codes`], and `log`.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>, log: DecisionLog) -> Self {
+        Self { metrics, log }
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(super) fn in_flight(&self) -> InFlight<'_> {
+        self.metrics.in_flight()
+    }
+
+    /// A lookup in the blacklist, which always answers locally.
+    pub(super) fn blacklist(&self, hit: bool) {
+        self.metrics.count(Event::BlacklistAnsweredLocally);
+        if hit {
+            self.metrics.count(Event::BlacklistHit);
+        }
+    }
+
+    pub(super) fn decision(&self, attributes: &Attributes, decision: &Decision, started: Instant) {
+        let finished = Instant::now();
+        let latency = finished.saturating_duration_since(started);
+        self.metrics.record(&Observation {
+            allowed: decision.is_allowed(),
+            reason: decision.reason as usize,
+            latency,
+            finished,
+        });
+        self.write_line(attributes, decision, latency);
+    }
+
+    fn write_line(&self, attributes: &Attributes, decision: &Decision, latency: Duration) {
+        let http = attributes.http.as_ref();
+        self.log.write(&DecisionLine {
+            allowed: decision.is_allowed(),
+            reason: decision.reason.code(),
+            detail: decision.detail.as_deref(),
+            route: decision.route.as_deref(),
+            revision: decision.revision.as_deref(),
+            method: http.map_or("", |http| &http.method),
+            host: http.map_or("", |http| &http.host),
+            path: http.map_or("", |http| &http.path),
+            status: match &decision.verdict {
+                Verdict::Deny(deny) => Some(deny.status),
+                Verdict::Allow(_) => None,
+            },
+            latency,
+        });
+    }
+}
+
+/// The reason codes in the order in which [`Recorder`] counts them.
+#[must_use]
+pub fn reason_codes() -> [&'static str; Reason::ALL.len()] {
+    Reason::ALL.map(Reason::code)
+}
+
+/// How a call into a policy ended, for its counters.
+pub(super) fn outcome<T>(result: &Result<(Verdict, T), EvaluateError>) -> Outcome {
+    match result {
+        Ok((Verdict::Allow(_), _)) => Outcome::Allow,
+        Ok((Verdict::Deny(_), _)) => Outcome::Deny,
+        Err(EvaluateError::Call(CallError::Timeout(_))) => Outcome::Timeout,
+        Err(_) => Outcome::Failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_counted_under_its_own_code() {
+        for (place, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, place, "{}", reason.code());
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Owns the task that keeps the blacklist current: the only place where its writer is held.
+//!
+//! A source (in process; later a broker with a store) sends [`FeedEvent`]s. It binds first, then
+//! reads a snapshot, then passes on what was published meanwhile; whatever arrives is applied at
+//! once, because the set only grows and the order in which it grows does not matter. The one
+//! exception is a removal, which must win over an older snapshot entry; see [`Removed`]. A resync
+//! is the same again, and only adds.
+//!
+//! Readiness, [`Blacklist::is_expired`](super::Blacklist::is_expired) and the published state
+//! change together, here.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::MissedTickBehavior,
+};
+
+use super::{
+    cutoff::Cutoff,
+    event::Event,
+    progress::{Progress, Signal, State},
+    status::Published,
+    store::{Applied, Writer},
+};
+use crate::{
+    drain::Drain,
+    readiness::{BlockReady, Readiness},
+    timestamp::Timestamp,
+    token_id::TokenId,
+};
+
+/// What a source has to say. A source sends `Init`, any number of `InitApply`, if it buffered
+/// `Replay` and what it buffered, then `InitDone`; `Apply` at any time; after `Lost`, `Init` again.
+#[derive(Debug)]
+pub enum FeedEvent {
+    /// The source is connected: whatever is published from now on will arrive as `Apply`.
+    Init,
+    /// An entry of the snapshot. Only entries that revoke are heeded.
+    InitApply(Event),
+    /// The snapshot has been read whole; what was published meanwhile follows as `Apply`.
+    Replay,
+    /// Everything that was published before this moment has been sent.
+    InitDone,
+    /// Something was published. Who waits to be told that it took effect gives a sender.
+    Apply(Event, Option<oneshot::Sender<Applied>>),
+    /// Although the connection is lost, the source vouches that the set still serves: requests that
+    /// find nothing in it are answered from the store.
+    Fresh,
+    /// The connection is lost.
+    Lost {
+        /// Why, in a few words for people.
+        why: &'static str,
+        /// When the other side was last heard of. Staleness counts from then.
+        since: Instant,
+    },
+}
+
+/// Keeps the blacklist current while [`Feed::run`] runs.
+#[derive(Debug)]
+pub struct Feed {
+    core: Core,
+    events: mpsc::Receiver<FeedEvent>,
+    sweep_interval: Duration,
+    /// Keeps the channel open where a source without an end has nobody who speaks for it.
+    keep_open: Option<mpsc::Sender<FeedEvent>>,
+}
+
+/// Everything but the waiting.
+#[derive(Debug)]
+struct Core {
+    writer: Writer,
+    progress: Progress,
+    removed: Removed,
+    readiness: Readiness,
+    block_ready: Option<BlockReady>,
+    published: watch::Sender<Published>,
+}
+
+/// What was removed since the source connected and before its snapshot was complete. The snapshot
+/// may have been taken before the removal, so it must not bring these entries back.
+#[derive(Debug, Default)]
+struct Removed {
+    token_ids: HashSet<TokenId>,
+    cutoffs: HashSet<Cutoff>,
+}
+
+// === impl Feed ===
+
+impl Feed {
+    pub(super) fn new(
+        writer: Writer,
+        events: mpsc::Receiver<FeedEvent>,
+        config: &super::Config,
+        readiness: &Readiness,
+    ) -> (Self, watch::Receiver<Published>) {
+        let (published, watch) = watch::channel(Published {
+            state: State::Bind,
+            since: Timestamp::now(),
+            stale_since: None,
+            lost: None,
+            last_event_at: None,
+        });
+        let core = Core {
+            writer,
+            progress: Progress::new(config.max_staleness.get()),
+            removed: Removed::default(),
+            readiness: readiness.clone(),
+            block_ready: Some(readiness.block("the blacklist has no complete snapshot yet")),
+            published,
+        };
+        let sweep_interval = config.sweep_interval.get();
+        (Self { core, events, sweep_interval, keep_open: None }, watch)
+    }
+
+    /// Keeps the feed waiting for ever when the last handle of its source is gone, rather than
+    /// taking that for a loss.
+    pub(super) fn keep_open(mut self, sender: mpsc::Sender<FeedEvent>) -> Self {
+        self.keep_open = Some(sender);
+        self
+    }
+
+    /// Applies what the source sends, until `drain` begins. What was sent before that is applied.
+    pub async fn run(self, drain: Drain) {
+        let Self { mut core, mut events, sweep_interval, keep_open: _keep_open } = self;
+        // An interval must not be zero; the configuration refuses that already.
+        let sweep_interval = sweep_interval.max(Duration::from_millis(1));
+        let first_sweep = tokio::time::Instant::now() + sweep_interval;
+        let mut sweeps = tokio::time::interval_at(first_sweep, sweep_interval);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut open = true;
+        loop {
+            let deadline = core.next_deadline();
+            tokio::select! {
+                biased;
+                () = drain.stopping() => break,
+                () = reach(deadline) => {}
+                _ = sweeps.tick() => match core.sweep(Timestamp::now()).await {
+                    Some(swept) => core = swept,
+                    None => return,
+                },
+                event = events.recv(), if open => {
+                    open = event.is_some();
+                    let end = FeedEvent::Lost { why: "the source ended", since: Instant::now() };
+                    core.handle(event.unwrap_or(end), Instant::now());
+                }
+            }
+            core.publish(Instant::now());
+        }
+        events.close();
+        while let Ok(event) = events.try_recv() {
+            core.handle(event, Instant::now());
+        }
+        core.writer.retire();
+    }
+}
+
+async fn reach(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+// === impl Core ===
+
+impl Core {
+    fn handle(&mut self, event: FeedEvent, now: Instant) {
+        match event {
+            FeedEvent::Init => {
+                self.removed = Removed::default();
+                self.progress.on(Signal::Init, now);
+            }
+            FeedEvent::InitApply(event) => {
+                self.heard();
+                if event.revokes() && !self.removed.contains(&event) {
+                    self.writer.apply(event);
+                }
+            }
+            FeedEvent::Replay => self.progress.on(Signal::Replay, now),
+            FeedEvent::InitDone => {
+                self.removed = Removed::default();
+                self.progress.on(Signal::InitDone, now);
+            }
+            FeedEvent::Apply(event, ack) => {
+                self.heard();
+                let applied = self.writer.apply(event);
+                if self.progress.is_resyncing() {
+                    self.removed.note(&event);
+                }
+                tracing::debug!(kind = event.kind(), ?applied, "blacklist event applied");
+                // Whoever asked may have stopped waiting; the event holds all the same.
+                let _ = ack.map(|ack| ack.send(applied));
+            }
+            FeedEvent::Fresh => self.progress.on(Signal::Fresh, now),
+            FeedEvent::Lost { why, since } => {
+                self.removed = Removed::default();
+                self.progress.on(Signal::Lost { since }, now);
+                self.published.send_modify(|published| published.lost = Some(why));
+            }
+        }
+    }
+
+    /// Makes what the progress has come to visible from outside.
+    fn publish(&mut self, now: Instant) {
+        let state = self.progress.state(now);
+        let stale_since = self.progress.stale_since();
+        let before = *self.published.borrow();
+        if self.progress.is_expired(now) {
+            if self.block_ready.is_none() {
+                let cause = "the blacklist has been out of date for too long";
+                self.block_ready = Some(self.readiness.block(cause));
+            }
+            self.writer.set_expired(true);
+        } else {
+            self.writer.set_expired(false);
+            self.block_ready = None;
+        }
+        if (state, stale_since) == (before.state, before.stale_since) {
+            return;
+        }
+        self.published.send_modify(|published| {
+            published.stale_since = stale_since;
+            if published.state != state {
+                published.state = state;
+                published.since = Timestamp::now();
+            }
+        });
+        if state != before.state {
+            self.log(before.state, state);
+        }
+    }
+
+    fn log(&self, from: State, to: State) {
+        let entries = self.writer.len();
+        let lost = self.published.borrow().lost;
+        match to {
+            State::Stale => tracing::warn!(%from, %to, entries, lost, "blacklist feed lost"),
+            State::Expired => tracing::error!(
+                %from, %to, entries, lost,
+                "blacklist out of date for too long: every request that needs it is denied"
+            ),
+            _ => tracing::info!(%from, %to, entries, "blacklist feed"),
+        }
+    }
+
+    /// When the set expires, unless it has.
+    fn next_deadline(&self) -> Option<Instant> {
+        let expired = self.published.borrow().state == State::Expired;
+        self.progress.deadline().filter(|_| !expired)
+    }
+
+    /// Sweeps away from the threads that serve requests: a large set takes tens of milliseconds.
+    /// Nobody else can write meanwhile, because the writer goes along. `None` if sweeping panicked.
+    async fn sweep(mut self, now: Timestamp) -> Option<Self> {
+        let sweep = move || {
+            let swept = self.writer.sweep(now);
+            (self, swept)
+        };
+        let (core, swept) = tokio::task::spawn_blocking(sweep).await.ok()?;
+        if swept > 0 {
+            tracing::debug!(swept, entries = core.writer.len(), "blacklist entries expired");
+        }
+        Some(core)
+    }
+
+    fn heard(&self) {
+        let now = Timestamp::now();
+        self.published
+            .send_if_modified(|published| published.last_event_at.replace(now) != Some(now));
+    }
+}
+
+// === impl Removed ===
+
+impl Removed {
+    /// Takes notice of a live event.
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Remove { token_id } => drop(self.token_ids.insert(*token_id)),
+            Event::Lift { cutoff } => drop(self.cutoffs.insert(*cutoff)),
+            Event::Add { token_id, .. } => drop(self.token_ids.remove(token_id)),
+            Event::CutOff { cutoff, .. } => drop(self.cutoffs.remove(cutoff)),
+        }
+    }
+
+    /// Whether what `event` adds was removed.
+    fn contains(&self, event: &Event) -> bool {
+        match event {
+            Event::Add { token_id, .. } => self.token_ids.contains(token_id),
+            Event::CutOff { cutoff, .. } => self.cutoffs.contains(cutoff),
+            Event::Remove { .. } | Event::Lift { .. } => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! What the feed makes of what sources say, in order and out of order.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    blacklist::{
+        Config, Presented,
+        status::Status,
+        store::{Blacklist, pair},
+    },
+    drain,
+    duration::HumanDuration,
+};
+
+fn id(name: u8) -> TokenId {
+    TokenId::new(&name.to_string()).unwrap()
+}
+
+fn add(name: u8) -> Event {
+    Event::Add { token_id: id(name), expires_at: None }
+}
+
+fn remove(name: u8) -> Event {
+    Event::Remove { token_id: id(name) }
+}
+
+fn cut_off(subject: u8) -> Event {
+    Event::CutOff { cutoff: subject_of(subject), issued_before: Timestamp::MAX, expires_at: None }
+}
+
+fn subject_of(name: u8) -> Cutoff {
+    Cutoff::subject(None, &name.to_string()).unwrap()
+}
+
+fn has(blacklist: &Blacklist, name: u8) -> bool {
+    let subject = name.to_string();
+    let token =
+        Presented { token_id: Some(&id(name)), subject: Some(&subject), ..Presented::default() };
+    blacklist.is_blacklisted(&token, Timestamp::now())
+}
+
+fn feed(config: &Config) -> (Feed, mpsc::Sender<FeedEvent>, Blacklist, Readiness, Status) {
+    let readiness = Readiness::default();
+    let (writer, blacklist) = pair(Duration::ZERO);
+    let (sender, events) = mpsc::channel(64);
+    let (feed, published) = Feed::new(writer, events, config, &readiness);
+    let status = Status::new(blacklist.clone(), published);
+    (feed, sender, blacklist, readiness, status)
+}
+
+/// Gives events to the core of a feed, one after the other.
+fn tell(core: &mut Core, events: impl IntoIterator<Item = FeedEvent>) {
+    for event in events {
+        core.handle(event, Instant::now());
+        core.publish(Instant::now());
+    }
+}
+
+#[test]
+fn ready_only_when_the_first_snapshot_is_complete() {
+    let (Feed { mut core, .. }, _sender, blacklist, readiness, status) = feed(&Config::default());
+    let lost = || FeedEvent::Lost { why: "test", since: Instant::now() };
+    let early = [
+        FeedEvent::InitDone,
+        FeedEvent::Apply(add(0), None),
+        FeedEvent::Fresh,
+        FeedEvent::Init,
+        FeedEvent::InitApply(add(1)),
+        lost(),
+        FeedEvent::InitDone,
+        FeedEvent::Init,
+        FeedEvent::InitApply(add(1)),
+        FeedEvent::InitApply(add(2)),
+        FeedEvent::Replay,
+        FeedEvent::Apply(add(3), None),
+    ];
+    for event in early {
+        let shown = format!("{event:?}");
+        tell(&mut core, [event]);
+        assert!(!readiness.is_ready() && blacklist.is_expired(), "after {shown}");
+    }
+    assert_eq!(status.get().state, State::Replay);
+    tell(&mut core, [FeedEvent::InitDone]);
+    assert!(readiness.is_ready() && !blacklist.is_expired());
+    assert_eq!(status.get().state, State::Live);
+    assert!((0..4).all(|name| has(&blacklist, name)));
+}
+
+#[test]
+fn a_resync_only_adds() {
+    let (Feed { mut core, .. }, _sender, blacklist, ..) = feed(&Config::default());
+    let init = [FeedEvent::Init, FeedEvent::InitApply(add(1)), FeedEvent::InitApply(cut_off(2))];
+    tell(&mut core, init);
+    tell(&mut core, [FeedEvent::InitDone]);
+    // The store was flushed, then half read, and contains removals, which have no place there.
+    let lift = Event::Lift { cutoff: subject_of(2) };
+    for snapshot in [vec![], vec![add(3)], vec![remove(1), lift]] {
+        tell(&mut core, [FeedEvent::Lost { why: "test", since: Instant::now() }, FeedEvent::Init]);
+        tell(&mut core, snapshot.into_iter().map(FeedEvent::InitApply));
+        tell(&mut core, [FeedEvent::InitDone]);
+        assert!(has(&blacklist, 1) && has(&blacklist, 2));
+    }
+    assert!(has(&blacklist, 3));
+}
+
+#[test]
+fn a_live_removal_wins_over_the_snapshot_in_either_order() {
+    let (Feed { mut core, .. }, _sender, blacklist, ..) = feed(&Config::default());
+    let lift = Event::Lift { cutoff: subject_of(3) };
+    tell(
+        &mut core,
+        [
+            FeedEvent::Init,
+            FeedEvent::Apply(remove(1), None),
+            FeedEvent::InitApply(add(1)),
+            FeedEvent::InitApply(add(2)),
+            FeedEvent::Apply(remove(2), None),
+            FeedEvent::Apply(lift, None),
+            FeedEvent::InitApply(cut_off(3)),
+            FeedEvent::Apply(remove(4), None),
+            FeedEvent::Apply(add(4), None),
+            FeedEvent::InitApply(add(4)),
+            FeedEvent::InitDone,
+        ],
+    );
+    assert!((1..4).all(|name| !has(&blacklist, name)));
+    assert!(has(&blacklist, 4), "revoked again after the removal");
+    // A removal is remembered for one snapshot, not for ever.
+    tell(&mut core, [FeedEvent::Init, FeedEvent::InitApply(add(1)), FeedEvent::InitDone]);
+    assert!(has(&blacklist, 1));
+}
+
+#[test]
+fn an_expired_feed_denies_until_it_is_back_and_keeps_its_entries() {
+    let config = Config { max_staleness: HumanDuration::from_millis(30_000), ..Config::default() };
+    let (Feed { mut core, .. }, _sender, blacklist, readiness, status) = feed(&config);
+    tell(&mut core, [FeedEvent::Init, FeedEvent::InitApply(add(1)), FeedEvent::InitDone]);
+    let lost_at = Instant::now();
+    core.handle(FeedEvent::Lost { why: "broker gone", since: lost_at }, lost_at);
+    let at = |millis| lost_at + Duration::from_millis(millis);
+    core.publish(at(29_999));
+    assert_eq!(status.get().state, State::Stale);
+    assert_eq!(status.get().lost, Some("broker gone"));
+    assert!(readiness.is_ready() && !blacklist.is_expired());
+    core.publish(at(30_000));
+    assert_eq!(status.get().state, State::Expired);
+    assert!(!readiness.is_ready() && blacklist.is_expired());
+    assert_eq!(core.next_deadline(), None, "it does not expire twice");
+    core.handle(FeedEvent::Fresh, at(31_000));
+    core.publish(at(31_000));
+    assert!(readiness.is_ready() && !blacklist.is_expired());
+    core.publish(at(61_000));
+    core.handle(FeedEvent::Init, at(62_000));
+    core.publish(at(62_000));
+    assert!(!readiness.is_ready() && blacklist.is_expired(), "connected is not complete");
+    core.handle(FeedEvent::InitDone, at(63_000));
+    core.publish(at(63_000));
+    assert!(readiness.is_ready() && !blacklist.is_expired());
+    assert!(has(&blacklist, 1));
+}
+
+#[tokio::test]
+async fn a_source_that_ends_is_a_source_that_is_lost() {
+    let config = Config { max_staleness: HumanDuration::from_millis(1), ..Config::default() };
+    let (feed, sender, blacklist, readiness, mut status) = feed(&config);
+    let (drain, mut dead) = drain::pair();
+    drain.spawn("blacklist feed", feed.run(drain.clone()));
+    sender.send(FeedEvent::Init).await.unwrap();
+    sender.send(FeedEvent::InitDone).await.unwrap();
+    status.reached(State::Live).await;
+    drop(sender);
+    status.reached(State::Expired).await;
+    assert!(!readiness.is_ready() && blacklist.is_expired());
+    assert_eq!(status.get().lost, Some("the source ended"));
+    let quiet = tokio::time::timeout(Duration::from_millis(1), dead.next()).await;
+    assert!(quiet.is_err(), "the task itself lives on");
+    assert_eq!(drain.drain(Duration::from_secs(5)).await, 0);
+}
+
+#[tokio::test]
+async fn expired_entries_are_swept_while_events_flow() {
+    let config = Config { sweep_interval: HumanDuration::from_millis(1), ..Config::default() };
+    let (feed, sender, blacklist, ..) = feed(&config);
+    let (drain, _dead) = drain::pair();
+    drain.spawn("blacklist feed", feed.run(drain.clone()));
+    let gone = Event::Add { token_id: id(1), expires_at: Some(Timestamp::from_secs(0)) };
+    for event in [gone, add(2)] {
+        let (ack, applied) = oneshot::channel();
+        sender.send(FeedEvent::Apply(event, Some(ack))).await.unwrap();
+        assert_eq!(applied.await, Ok(Applied::Added));
+    }
+    let swept = async {
+        while blacklist.len() > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), swept).await.unwrap();
+    assert!(has(&blacklist, 2));
+    assert_eq!(drain.drain(Duration::from_secs(5)).await, 0);
+}
+
+#[tokio::test]
+async fn what_was_sent_before_the_drain_is_applied() {
+    let (feed, sender, blacklist, ..) = feed(&Config::default());
+    let (drain, _dead) = drain::pair();
+    sender.send(FeedEvent::Apply(add(1), None)).await.unwrap();
+    assert_eq!(drain.drain(Duration::ZERO).await, 0);
+    feed.run(drain).await;
+    assert!(has(&blacklist, 1));
+}
+
+#[tokio::test]
+async fn a_feed_that_never_runs_leaves_nothing_to_rely_on() {
+    let (feed, _sender, blacklist, ..) = feed(&Config::default());
+    drop(feed);
+    assert!(blacklist.is_expired());
+}
+
+// === property: no interleaving of snapshot and live events loses a revocation ===
+
+proptest! {
+    /// A publisher writes a log of additions and removals. The source binds at some point of it,
+    /// its store is read at later points, one per entry, and the two arrive interleaved.
+    #[test]
+    fn snapshot_and_live_events_arrive_at_what_was_published(
+        log in prop::collection::vec((any::<bool>(), 0..4_u8), 0..12),
+        bound in 0..12_usize,
+        read in prop::array::uniform4(0..12_usize),
+        interleaving in prop::collection::vec(any::<bool>(), 24),
+    ) {
+        let bound = bound.min(log.len());
+        let listed_at = |name: u8, end: usize| {
+            log.iter().take(end).rev().find(|(_, of)| *of == name).is_some_and(|(adds, _)| *adds)
+        };
+        // Each entry is read at a moment of its own, but never before the source is bound.
+        let snapshot = (0..4_u8).zip(read).filter(|(name, at)| listed_at(*name, (*at).max(bound)));
+        let mut snapshot = snapshot.map(|(name, _)| FeedEvent::InitApply(add(name)));
+        let live = log.iter().skip(bound);
+        let mut live = live.map(|(adds, name)| {
+            FeedEvent::Apply(if *adds { add(*name) } else { remove(*name) }, None)
+        });
+        let (Feed { mut core, .. }, _sender, blacklist, ..) = feed(&Config::default());
+        tell(&mut core, [FeedEvent::Init]);
+        for from_snapshot in interleaving {
+            tell(&mut core, if from_snapshot { snapshot.next() } else { live.next() });
+        }
+        tell(&mut core, snapshot);
+        tell(&mut core, [FeedEvent::InitDone]);
+        tell(&mut core, live);
+        let by_name = |listed: &dyn Fn(u8) -> bool| -> BTreeMap<u8, bool> {
+            (0..4).map(|name| (name, listed(name))).collect()
+        };
+        let expected = by_name(&|name| listed_at(name, log.len()));
+        let arrived = by_name(&|name| has(&blacklist, name));
+        prop_assert_eq!(arrived, expected);
+    }
+}

@@ -1,0 +1,106 @@
+//! Owns the source that needs no network: revocations that are made in this very process.
+//!
+//! It has no snapshot and cannot be lost: what it was told is all there is to know.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{event::Event, feed::FeedEvent, store::Applied};
+
+/// Revokes tokens in this process. Clones speak for the same source.
+#[derive(Debug, Clone)]
+pub struct InProcess {
+    feed: mpsc::Sender<FeedEvent>,
+}
+
+/// Nobody keeps the blacklist any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the blacklist feed has ended because the process is stopping; send the event again")]
+pub struct Closed;
+
+impl InProcess {
+    /// Takes the sending end of a feed to which nothing was sent yet, and tells it that there is
+    /// nothing to wait for.
+    pub(super) fn start(feed: mpsc::Sender<FeedEvent>) -> Self {
+        for event in [FeedEvent::Init, FeedEvent::InitDone] {
+            // A feed that takes no event never becomes ready, which is the safe side.
+            let _ = feed.try_send(event);
+        }
+        Self { feed }
+    }
+
+    /// Resolves when `event` has taken effect: a request that is checked afterwards sees it.
+    ///
+    /// # Errors
+    /// When the feed has ended. The event may or may not have taken effect.
+    pub async fn apply(&self, event: Event) -> Result<Applied, Closed> {
+        let (ack, applied) = oneshot::channel();
+        self.feed.send(FeedEvent::Apply(event, Some(ack))).await.map_err(|_| Closed)?;
+        applied.await.map_err(|_| Closed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        blacklist::{Config, Presented, State, build},
+        drain,
+        readiness::Readiness,
+        timestamp::Timestamp,
+        token_id::TokenId,
+    };
+
+    #[tokio::test]
+    async fn an_event_has_taken_effect_when_its_application_resolves() {
+        let readiness = Readiness::default();
+        let (blacklist, feed, in_process, mut status) =
+            build(&Config::default(), Duration::from_secs(5), &readiness);
+        assert!(!readiness.is_ready() && blacklist.is_expired());
+        let (drain, _dead) = drain::pair();
+        drain.spawn("blacklist feed", feed.run(drain.clone()));
+        status.reached(State::Live).await;
+        assert!(readiness.is_ready() && !blacklist.is_expired());
+
+        let token_id = TokenId::new("j").unwrap();
+        let token = Presented { token_id: Some(&token_id), ..Presented::default() };
+        let is_blacklisted = || blacklist.is_blacklisted(&token, Timestamp::now());
+        let add = Event::Add { token_id, expires_at: None };
+        assert_eq!(in_process.apply(add).await, Ok(Applied::Added));
+        assert!(is_blacklisted());
+        assert_eq!(in_process.apply(add).await, Ok(Applied::Unchanged));
+        assert_eq!(status.get().entries, 1);
+        assert!(status.get().last_event_at.is_some());
+        assert_eq!(in_process.apply(Event::Remove { token_id }).await, Ok(Applied::Removed));
+        assert!(!is_blacklisted());
+        assert_eq!(drain.drain(Duration::from_secs(5)).await, 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_after_the_end_is_refused_and_the_set_serves_on() {
+        let readiness = Readiness::default();
+        let (blacklist, feed, in_process, mut status) =
+            build(&Config::default(), Duration::ZERO, &readiness);
+        let (drain, _dead) = drain::pair();
+        drain.spawn("blacklist feed", feed.run(drain.clone()));
+        status.reached(State::Live).await;
+        assert_eq!(drain.drain(Duration::from_secs(5)).await, 0);
+        let token_id = TokenId::new("j").unwrap();
+        assert_eq!(in_process.apply(Event::Remove { token_id }).await, Err(Closed));
+        assert!(!blacklist.is_expired(), "requests in flight are still answered");
+    }
+
+    #[tokio::test]
+    async fn a_feed_whose_handles_are_gone_stays_live() {
+        let readiness = Readiness::default();
+        let (_blacklist, feed, in_process, mut status) =
+            build(&Config::default(), Duration::ZERO, &readiness);
+        drop(in_process);
+        let (drain, _dead) = drain::pair();
+        drain.spawn("blacklist feed", feed.run(drain.clone()));
+        status.reached(State::Live).await;
+        drain.drain(Duration::from_secs(5)).await;
+        assert_eq!(status.get().state, State::Live);
+    }
+}

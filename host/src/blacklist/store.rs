@@ -1,0 +1,354 @@
+//! Owns the set of revoked tokens, split into its one [`Writer`] and its lock-free reader
+//! [`Blacklist`].
+//!
+//! Reading takes no lock, does no I/O and changes nothing. Writing only extends: an event can make
+//! an entry last longer, never shorter, so duplicates, replays and reordering cannot un-revoke a
+//! token. Entries leave by expiry ([`Writer::sweep`]) or by an explicit removal.
+//!
+//! A set that nobody keeps current must not be believed. It begins as not current, and it ends so
+//! if its writer is dropped without [`Writer::retire`], as when the writer's task panics.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use papaya::HashMap;
+
+use super::{
+    cutoff::{Cutoff, CutoffKind},
+    event::Event,
+    key::{BuildKeyHasher, Key},
+};
+use crate::{timestamp::Timestamp, token_id::TokenId};
+
+/// Makes an empty blacklist. `margin` is how long an entry outlives its token.
+#[must_use]
+pub fn pair(margin: Duration) -> (Writer, Blacklist) {
+    let store = Arc::new(Store {
+        tokens: HashMap::with_hasher(BuildKeyHasher::default()),
+        cutoffs: HashMap::with_hasher(BuildKeyHasher::default()),
+        cutoff_kinds: AtomicU8::new(0),
+        expired: AtomicBool::new(true),
+    });
+    let blacklist = Blacklist { store: Arc::clone(&store) };
+    (Writer { store, margin, cutoffs_by_kind: [0; 5], retired: false }, blacklist)
+}
+
+/// The one hand that changes the blacklist.
+pub struct Writer {
+    store: Arc<Store>,
+    margin: Duration,
+    /// How many cut-offs of each kind there are, by [`CutoffKind::index`].
+    cutoffs_by_kind: [usize; 5],
+    retired: bool,
+}
+
+/// The blacklist as the authorizer sees it. Clones show the same set.
+#[derive(Clone)]
+pub struct Blacklist {
+    store: Arc<Store>,
+}
+
+/// What a token says of itself, as far as the blacklist is concerned.
+#[derive(Clone, Copy, Default)]
+pub struct Presented<'a> {
+    /// Its id (`jti`). A token without one can be revoked by a cut-off only.
+    pub token_id: Option<&'a TokenId>,
+    /// Who issued it (`iss`).
+    pub issuer: Option<&'a str>,
+    /// Whom it is about (`sub`).
+    pub subject: Option<&'a str>,
+    /// Its session (`sid`).
+    pub session_id: Option<&'a str>,
+    /// When it was issued (`iat`). A token that does not say is as old as can be.
+    pub issued_at: Option<Timestamp>,
+}
+
+/// What an event did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// It made a new entry.
+    Added,
+    /// It made an entry last longer or reach further.
+    Extended,
+    /// It said nothing new.
+    Unchanged,
+    /// It removed an entry.
+    Removed,
+    /// It would have removed an entry that is not there.
+    Absent,
+}
+
+/// What both sides share.
+struct Store {
+    /// Until when each token is revoked.
+    tokens: HashMap<Key, Timestamp, BuildKeyHasher>,
+    cutoffs: HashMap<Cutoff, Reach, BuildKeyHasher>,
+    /// One bit for each kind of cut-off that there is, by [`CutoffKind::index`], so that a reader
+    /// computes no digest in vain.
+    cutoff_kinds: AtomicU8,
+    expired: AtomicBool,
+}
+
+/// How far a cut-off reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Reach {
+    issued_before: Timestamp,
+    until: Timestamp,
+}
+
+// === impl Blacklist ===
+
+impl Blacklist {
+    /// Whether `token` is revoked at the time `now`: by its id, or by a cut-off of its subject, its
+    /// session or its issuer. Says nothing of value while [`Blacklist::is_expired`].
+    #[must_use]
+    pub fn is_blacklisted(&self, token: &Presented<'_>, now: Timestamp) -> bool {
+        let by_id = token.token_id.and_then(|token_id| self.until(token_id));
+        by_id.is_some_and(|until| lasts(until, now)) || self.is_cut_off(token, now)
+    }
+
+    /// Whether the set must not be relied upon: no complete snapshot has been applied yet, or the
+    /// set has been out of date for too long. The answer to a request is then
+    /// [`Reason::NotReady`](crate::decision::Reason::NotReady).
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.store.expired.load(Ordering::Acquire)
+    }
+
+    /// Until when the token with this id is revoked by its id, [`Timestamp::MAX`] being for ever.
+    /// It may be in the past.
+    #[must_use]
+    pub fn until(&self, token_id: &TokenId) -> Option<Timestamp> {
+        self.store.tokens.pin().get(&Key::from(*token_id)).copied()
+    }
+
+    /// How many token ids the set holds, expired ones included until they are swept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.store.tokens.len()
+    }
+
+    /// Whether the set holds nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0 && self.cutoffs() == 0
+    }
+
+    /// How many cut-offs the set holds, expired ones included until they are swept.
+    #[must_use]
+    pub fn cutoffs(&self) -> usize {
+        self.store.cutoffs.len()
+    }
+
+    fn is_cut_off(&self, token: &Presented<'_>, now: Timestamp) -> bool {
+        let kinds = self.store.cutoff_kinds.load(Ordering::Acquire);
+        if kinds == 0 {
+            return false;
+        }
+        CutoffKind::ALL.into_iter().filter(|kind| kinds & kind.bit() != 0).any(|kind| {
+            let Some(cutoff) = token.cutoff(kind) else { return false };
+            let cutoffs = self.store.cutoffs.pin();
+            cutoffs.get(&cutoff).is_some_and(|reach| reach.covers(token.issued_at, now))
+        })
+    }
+}
+
+impl fmt::Debug for Blacklist {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Blacklist")
+            .field("len", &self.len())
+            .field("cutoffs", &self.cutoffs())
+            .field("expired", &self.is_expired())
+            .finish()
+    }
+}
+
+// === impl Writer ===
+
+impl Writer {
+    /// Changes the set as `event` says. Readers that start after the return see the change.
+    pub fn apply(&mut self, event: Event) -> Applied {
+        match event {
+            Event::Add { token_id, expires_at } => self.add(token_id, self.until(expires_at)),
+            Event::Remove { token_id } => {
+                match self.store.tokens.pin().remove(&Key::from(token_id)) {
+                    Some(_) => Applied::Removed,
+                    None => Applied::Absent,
+                }
+            }
+            Event::CutOff { cutoff, issued_before, expires_at } => {
+                self.cut_off(cutoff, Reach { issued_before, until: self.until(expires_at) })
+            }
+            Event::Lift { cutoff } => {
+                let lifted = self.store.cutoffs.pin().remove(&cutoff).is_some();
+                if lifted {
+                    self.count(cutoff.kind(), |count| count.saturating_sub(1));
+                }
+                if lifted { Applied::Removed } else { Applied::Absent }
+            }
+        }
+    }
+
+    /// Removes what has expired by `now`, and returns how many entries that were. Takes time in
+    /// proportion to the size of the set.
+    pub fn sweep(&mut self, now: Timestamp) -> usize {
+        let mut swept = 0;
+        self.store.tokens.pin().retain(|_, until| {
+            let keep = lasts(*until, now);
+            swept += usize::from(!keep);
+            keep
+        });
+        let mut kept_by_kind = [0; 5];
+        self.store.cutoffs.pin().retain(|cutoff, reach| {
+            let keep = lasts(reach.until, now);
+            if let Some(kept) = kept_by_kind.get_mut(cutoff.kind().index()) {
+                *kept += usize::from(keep);
+            }
+            swept += usize::from(!keep);
+            keep
+        });
+        self.cutoffs_by_kind = kept_by_kind;
+        self.announce_kinds();
+        swept
+    }
+
+    /// How many token ids the set holds, expired ones included until they are swept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.store.tokens.len()
+    }
+
+    /// Whether the set holds no token id.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tells readers whether the set may be relied upon. Nothing is, until this is first called
+    /// with `false`.
+    pub fn set_expired(&mut self, expired: bool) {
+        // Writing only what changes leaves the readers' caches alone.
+        if self.store.expired.load(Ordering::Relaxed) != expired {
+            self.store.expired.store(expired, Ordering::Release);
+        }
+    }
+
+    /// Ends writing in good order: what readers were told last stays valid, so that requests which
+    /// are still in flight can be answered while the process stops.
+    pub fn retire(mut self) {
+        self.retired = true;
+    }
+
+    fn until(&self, expires_at: Option<Timestamp>) -> Timestamp {
+        expires_at.map_or(Timestamp::MAX, |expires_at| expires_at.plus(self.margin))
+    }
+
+    fn add(&mut self, token_id: TokenId, until: Timestamp) -> Applied {
+        let tokens = self.store.tokens.pin();
+        let key = Key::from(token_id);
+        // Nobody else writes, so nothing can change between the reading and the writing.
+        let applied = match tokens.get(&key) {
+            Some(known) if *known >= until => return Applied::Unchanged,
+            Some(_) => Applied::Extended,
+            None => Applied::Added,
+        };
+        tokens.insert(key, until);
+        applied
+    }
+
+    fn cut_off(&mut self, cutoff: Cutoff, reach: Reach) -> Applied {
+        let store = Arc::clone(&self.store);
+        let cutoffs = store.cutoffs.pin();
+        let Some(known) = cutoffs.get(&cutoff) else {
+            cutoffs.insert(cutoff, reach);
+            self.count(cutoff.kind(), |count| count + 1);
+            return Applied::Added;
+        };
+        let joined = known.join(reach);
+        if joined == *known {
+            return Applied::Unchanged;
+        }
+        cutoffs.insert(cutoff, joined);
+        Applied::Extended
+    }
+
+    fn count(&mut self, kind: CutoffKind, change: impl FnOnce(usize) -> usize) {
+        if let Some(count) = self.cutoffs_by_kind.get_mut(kind.index()) {
+            *count = change(*count);
+        }
+        self.announce_kinds();
+    }
+
+    fn announce_kinds(&self) {
+        let used = CutoffKind::ALL.iter().zip(self.cutoffs_by_kind).filter(|(_, count)| *count > 0);
+        let kinds = used.fold(0, |kinds, (kind, _)| kinds | kind.bit());
+        self.store.cutoff_kinds.store(kinds, Ordering::Release);
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.retired {
+            self.set_expired(true);
+        }
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+// === impl Presented ===
+
+impl Presented<'_> {
+    /// The cut-off of this kind that would cover the token, if the token says enough.
+    fn cutoff(&self, kind: CutoffKind) -> Option<Cutoff> {
+        match kind {
+            CutoffKind::Subject => Cutoff::subject(None, self.subject?),
+            CutoffKind::SubjectOfIssuer => Cutoff::subject(Some(self.issuer?), self.subject?),
+            CutoffKind::Session => Cutoff::session(None, self.session_id?),
+            CutoffKind::SessionOfIssuer => Cutoff::session(Some(self.issuer?), self.session_id?),
+            CutoffKind::Issuer => Cutoff::issuer(self.issuer?),
+        }
+        .ok()
+    }
+}
+
+impl fmt::Debug for Presented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Whose token it is belongs into the decision log, not into debug output.
+        f.debug_struct("Presented").field("issued_at", &self.issued_at).finish_non_exhaustive()
+    }
+}
+
+// === impl Reach ===
+
+impl Reach {
+    fn covers(self, issued_at: Option<Timestamp>, now: Timestamp) -> bool {
+        // Issuers write whole seconds, so "at the same time" has to count as before.
+        let old = issued_at.is_none_or(|issued_at| issued_at <= self.issued_before);
+        old && lasts(self.until, now)
+    }
+
+    fn join(self, other: Self) -> Self {
+        Self {
+            issued_before: self.issued_before.max(other.issued_before),
+            until: self.until.max(other.until),
+        }
+    }
+}
+
+fn lasts(until: Timestamp, now: Timestamp) -> bool {
+    now < until || until == Timestamp::MAX
+}
+
+#[cfg(test)]
+mod tests;

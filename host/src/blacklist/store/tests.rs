@@ -1,0 +1,337 @@
+//! What the set answers, checked against a model that is too simple to be wrong.
+
+use std::{collections::HashMap as Model, sync::atomic::AtomicUsize};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MARGIN: Duration = Duration::from_secs(10);
+
+fn id(jti: &str) -> TokenId {
+    TokenId::new(jti).unwrap()
+}
+
+fn at(secs: i64) -> Timestamp {
+    Timestamp::from_secs(secs)
+}
+
+fn add(jti: &str, expires_at: Option<i64>) -> Event {
+    Event::Add { token_id: id(jti), expires_at: expires_at.map(at) }
+}
+
+fn cut_off(cutoff: Cutoff, issued_before: i64, expires_at: Option<i64>) -> Event {
+    Event::CutOff { cutoff, issued_before: at(issued_before), expires_at: expires_at.map(at) }
+}
+
+fn has(blacklist: &Blacklist, jti: &str, now: i64) -> bool {
+    let token = Presented { token_id: Some(&id(jti)), ..Presented::default() };
+    blacklist.is_blacklisted(&token, at(now))
+}
+
+/// A token of alice with all there is to say.
+fn alice(issued_at: Option<i64>) -> Presented<'static> {
+    Presented {
+        token_id: None,
+        issuer: Some("issuer"),
+        subject: Some("alice"),
+        session_id: Some("session"),
+        issued_at: issued_at.map(at),
+    }
+}
+
+#[test]
+fn an_entry_outlives_its_token_by_the_margin() {
+    let (mut writer, blacklist) = pair(MARGIN);
+    assert_eq!(writer.apply(add("j", Some(100))), Applied::Added);
+    assert!(has(&blacklist, "j", 100));
+    assert!(has(&blacklist, "j", 109));
+    assert!(!has(&blacklist, "j", 110));
+    assert_eq!(writer.sweep(at(109)), 0);
+    assert_eq!(writer.sweep(at(110)), 1);
+    assert!(writer.is_empty());
+}
+
+#[test]
+fn an_entry_without_expiry_is_permanent() {
+    let (mut writer, blacklist) = pair(MARGIN);
+    writer.apply(add("j", None));
+    assert_eq!(writer.apply(add("j", Some(100))), Applied::Unchanged);
+    assert_eq!(writer.sweep(Timestamp::MAX), 0);
+    let token = Presented { token_id: Some(&id("j")), ..Presented::default() };
+    assert!(blacklist.is_blacklisted(&token, Timestamp::MAX));
+}
+
+#[test]
+fn a_later_event_extends_and_never_shortens() {
+    let (mut writer, blacklist) = pair(MARGIN);
+    assert_eq!(writer.apply(add("j", Some(100))), Applied::Added);
+    assert_eq!(writer.apply(add("j", Some(50))), Applied::Unchanged);
+    assert_eq!(writer.apply(add("j", Some(100))), Applied::Unchanged);
+    assert_eq!(writer.apply(add("j", Some(200))), Applied::Extended);
+    assert!(has(&blacklist, "j", 209));
+    assert_eq!(writer.apply(add("j", None)), Applied::Extended);
+    assert_eq!(blacklist.until(&id("j")), Some(Timestamp::MAX));
+    assert_eq!(blacklist.len(), 1);
+}
+
+#[test]
+fn a_removal_removes_and_tolerates_absence() {
+    let (mut writer, blacklist) = pair(MARGIN);
+    writer.apply(add("j", None));
+    assert_eq!(writer.apply(Event::Remove { token_id: id("j") }), Applied::Removed);
+    assert_eq!(writer.apply(Event::Remove { token_id: id("j") }), Applied::Absent);
+    assert!(!has(&blacklist, "j", 0));
+    assert!(blacklist.is_empty());
+}
+
+#[test]
+fn a_token_that_was_never_seen_can_be_revoked_beforehand() {
+    let (mut writer, blacklist) = pair(MARGIN);
+    writer.apply(add("not yet issued", Some(100)));
+    assert!(has(&blacklist, "not yet issued", 1));
+    assert!(!has(&blacklist, "another", 1));
+}
+
+#[test]
+fn a_cut_off_covers_what_was_issued_in_its_very_second() {
+    let all = [
+        Cutoff::subject(None, "alice"),
+        Cutoff::subject(Some("issuer"), "alice"),
+        Cutoff::session(None, "session"),
+        Cutoff::session(Some("issuer"), "session"),
+        Cutoff::issuer("issuer"),
+    ];
+    for cutoff in all.map(Result::unwrap) {
+        let (mut writer, blacklist) = pair(MARGIN);
+        assert_eq!(writer.apply(cut_off(cutoff, 50, Some(100))), Applied::Added);
+        let is_blacklisted = |token: &Presented<'_>, now| blacklist.is_blacklisted(token, at(now));
+        assert!(is_blacklisted(&alice(Some(49)), 60), "{cutoff:?}");
+        assert!(is_blacklisted(&alice(Some(50)), 60), "{cutoff:?}");
+        assert!(!is_blacklisted(&alice(Some(51)), 60), "{cutoff:?}");
+        assert!(is_blacklisted(&alice(None), 60), "{cutoff:?}: no iat is old");
+        assert!(is_blacklisted(&alice(Some(49)), 109), "{cutoff:?}: the margin");
+        assert!(!is_blacklisted(&alice(Some(49)), 110), "{cutoff:?}");
+        assert!(!is_blacklisted(&Presented::default(), 60), "{cutoff:?}: nobody's token");
+        assert_eq!(blacklist.cutoffs(), 1);
+        assert_eq!(writer.apply(Event::Lift { cutoff }), Applied::Removed);
+        assert_eq!(writer.apply(Event::Lift { cutoff }), Applied::Absent);
+        assert!(!is_blacklisted(&alice(Some(49)), 60), "{cutoff:?}: lifted");
+        assert_eq!(blacklist.store.cutoff_kinds.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[test]
+fn a_cut_off_at_one_issuer_spares_the_namesake_at_another() {
+    let (mut writer, blacklist) = pair(MARGIN);
+    writer.apply(cut_off(Cutoff::subject(Some("issuer"), "alice").unwrap(), 50, None));
+    let elsewhere = Presented { issuer: Some("other"), ..alice(Some(1)) };
+    assert!(!blacklist.is_blacklisted(&elsewhere, at(60)));
+    assert!(blacklist.is_blacklisted(&alice(Some(1)), at(60)));
+}
+
+#[test]
+fn cut_offs_join_to_the_farther_reach() {
+    let (mut writer, blacklist) = pair(MARGIN);
+    let cutoff = Cutoff::issuer("issuer").unwrap();
+    writer.apply(cut_off(cutoff, 50, Some(300)));
+    assert_eq!(writer.apply(cut_off(cutoff, 40, Some(200))), Applied::Unchanged);
+    assert_eq!(writer.apply(cut_off(cutoff, 60, Some(200))), Applied::Extended);
+    assert!(blacklist.is_blacklisted(&alice(Some(60)), at(309)));
+    assert_eq!(blacklist.cutoffs(), 1);
+}
+
+#[test]
+fn sweeping_one_kind_of_cut_off_keeps_the_others_in_sight() {
+    let (mut writer, blacklist) = pair(MARGIN);
+    writer.apply(cut_off(Cutoff::issuer("gone").unwrap(), 50, Some(60)));
+    writer.apply(cut_off(Cutoff::subject(None, "alice").unwrap(), 50, None));
+    assert_eq!(writer.sweep(at(70)), 1);
+    assert!(blacklist.is_blacklisted(&alice(Some(1)), at(70)));
+}
+
+#[test]
+fn a_set_is_expired_until_told_otherwise_and_when_its_writer_vanishes() {
+    let (mut writer, blacklist) = pair(MARGIN);
+    assert!(blacklist.is_expired());
+    writer.set_expired(false);
+    assert!(!blacklist.is_expired());
+    drop(writer);
+    assert!(blacklist.is_expired());
+
+    let (mut writer, blacklist) = pair(MARGIN);
+    writer.set_expired(false);
+    writer.retire();
+    assert!(!blacklist.is_expired());
+}
+
+#[test]
+fn debug_shows_sizes_only() {
+    let (mut writer, blacklist) = pair(MARGIN);
+    writer.apply(add("hush", None));
+    let shown = format!("{writer:?} {blacklist:?} {:?}", alice(None));
+    assert!(!shown.contains("hush") && !shown.contains("alice"), "{shown}");
+}
+
+#[test]
+fn readers_never_miss_a_finished_write_while_the_table_grows() {
+    const ENTRIES: usize = 20_000;
+    let ids: Vec<TokenId> = (0..ENTRIES).map(|n| id(&n.to_string())).collect();
+    let (mut writer, blacklist) = pair(MARGIN);
+    let finished = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for seed in 0..3 {
+            let (blacklist, finished, ids) = (blacklist.clone(), &finished, &ids);
+            scope.spawn(move || {
+                let mut n = seed;
+                loop {
+                    let done = finished.load(Ordering::Acquire);
+                    for _ in 0..done.min(64) {
+                        n = (n + 7_919) % done;
+                        let token = Presented { token_id: ids.get(n), ..Presented::default() };
+                        assert!(blacklist.is_blacklisted(&token, at(5)), "entry {n} of {done}");
+                    }
+                    if done == ENTRIES {
+                        break;
+                    }
+                }
+            });
+        }
+        for (n, token_id) in ids.iter().enumerate() {
+            writer.apply(Event::Add { token_id: *token_id, expires_at: Some(at(100)) });
+            finished.store(n + 1, Ordering::Release);
+            if n % 5_000 == 0 {
+                assert_eq!(writer.sweep(at(5)), 0);
+            }
+        }
+    });
+    assert_eq!(writer.sweep(at(1_000)), ENTRIES);
+}
+
+// === property: the set is what the model says ===
+
+/// What can be done to a set.
+#[derive(Debug, Clone)]
+enum Step {
+    Add(u8, Option<i64>),
+    Remove(u8),
+    CutOff(u8, i64, Option<i64>),
+    Lift(u8),
+    Sweep(i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let name = 0..4_u8;
+    let expiry = || prop::option::weighted(0.8, 0..100_i64);
+    prop_oneof![
+        4 => (name.clone(), expiry()).prop_map(|(name, expiry)| Step::Add(name, expiry)),
+        1 => name.clone().prop_map(Step::Remove),
+        3 => (name.clone(), 0..100_i64, expiry())
+            .prop_map(|(name, before, expiry)| Step::CutOff(name, before, expiry)),
+        1 => name.prop_map(Step::Lift),
+        1 => (0..120_i64).prop_map(Step::Sweep),
+    ]
+}
+
+/// Times in seconds; `None` is for ever.
+#[derive(Default)]
+struct Expected {
+    tokens: Model<u8, Option<i64>>,
+    cutoffs: Model<u8, (i64, Option<i64>)>,
+}
+
+fn later(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    Some(one?.max(other?))
+}
+
+fn live(until: Option<i64>, now: i64) -> bool {
+    until.is_none_or(|until| now < until)
+}
+
+impl Expected {
+    fn apply(&mut self, step: &Step) {
+        let until = |expiry: Option<i64>| expiry.map(|expiry| expiry + 10);
+        match *step {
+            Step::Add(name, expiry) => {
+                let entry = self.tokens.entry(name).or_insert(until(expiry));
+                *entry = later(*entry, until(expiry));
+            }
+            Step::Remove(name) => drop(self.tokens.remove(&name)),
+            Step::CutOff(name, before, expiry) => {
+                let entry = self.cutoffs.entry(name).or_insert((before, until(expiry)));
+                *entry = (entry.0.max(before), later(entry.1, until(expiry)));
+            }
+            Step::Lift(name) => drop(self.cutoffs.remove(&name)),
+            Step::Sweep(now) => {
+                self.tokens.retain(|_, until| live(*until, now));
+                self.cutoffs.retain(|_, (_, until)| live(*until, now));
+            }
+        }
+    }
+}
+
+fn subject(name: u8) -> Cutoff {
+    Cutoff::subject(None, &name.to_string()).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn the_set_is_what_the_model_says(
+        steps in prop::collection::vec(step(), 0..40),
+        now in 0..120_i64,
+    ) {
+        let (mut writer, blacklist) = pair(MARGIN);
+        let mut expected = Expected::default();
+        for step in &steps {
+            expected.apply(step);
+            match *step {
+                Step::Add(name, expiry) => drop(writer.apply(add(&name.to_string(), expiry))),
+                Step::Remove(name) => {
+                    writer.apply(Event::Remove { token_id: id(&name.to_string()) });
+                }
+                Step::CutOff(name, before, expiry) => {
+                    writer.apply(cut_off(subject(name), before, expiry));
+                }
+                Step::Lift(name) => drop(writer.apply(Event::Lift { cutoff: subject(name) })),
+                Step::Sweep(now) => drop(writer.sweep(at(now))),
+            }
+        }
+        prop_assert_eq!(blacklist.len(), expected.tokens.len());
+        prop_assert_eq!(blacklist.cutoffs(), expected.cutoffs.len());
+        for name in 0..4_u8 {
+            let listed = expected.tokens.get(&name).is_some_and(|until| live(*until, now));
+            prop_assert_eq!(has(&blacklist, &name.to_string(), now), listed, "token {}", name);
+            for issued_at in [None, Some(0), Some(50), Some(99)] {
+                let covered = expected.cutoffs.get(&name).is_some_and(|(before, until)| {
+                    live(*until, now) && issued_at.is_none_or(|issued_at| issued_at <= *before)
+                });
+                let subject = name.to_string();
+                let token = Presented {
+                    subject: Some(&subject),
+                    issued_at: issued_at.map(at),
+                    ..Presented::default()
+                };
+                prop_assert_eq!(blacklist.is_blacklisted(&token, at(now)), covered);
+            }
+        }
+    }
+
+    #[test]
+    fn additions_in_any_order_and_number_give_one_set(
+        steps in prop::collection::vec((0..3_u8, prop::option::of(0..100_i64)), 1..10)
+            .prop_flat_map(|steps| (Just(steps.clone()), Just(steps).prop_shuffle())),
+    ) {
+        let (mut writer, ordered) = pair(MARGIN);
+        for (name, expiry) in &steps.0 {
+            writer.apply(add(&name.to_string(), *expiry));
+        }
+        let (mut other_writer, shuffled) = pair(MARGIN);
+        for (name, expiry) in steps.1.iter().chain(&steps.0) {
+            other_writer.apply(add(&name.to_string(), *expiry));
+        }
+        for name in 0..3_u8 {
+            let token_id = id(&name.to_string());
+            prop_assert_eq!(ordered.until(&token_id), shuffled.until(&token_id));
+        }
+    }
+}

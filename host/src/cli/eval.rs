@@ -1,0 +1,244 @@
+//! Owns `portcullis policy eval`: one component, one settings file, one request, one decision.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
+
+use super::{CliError, print};
+use crate::{
+    attributes::{Body, Headers, Peer},
+    decision::{Allow, Deny, Header, Verdict},
+    policy::{self, HostConfig, Identity, Input, PolicyConfig, PolicyUse},
+    telemetry::Metrics,
+};
+
+const NAME: &str = "policy";
+
+#[derive(Debug, Args)]
+pub(super) struct Eval {
+    /// The component, a `.wasm` file.
+    component: PathBuf,
+    /// The settings, a YAML or JSON file.
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// The request, a YAML or JSON file with the fields of the contract's `request`.
+    #[arg(long, value_name = "FILE")]
+    request: PathBuf,
+    /// How long the policy may take, in milliseconds.
+    #[arg(long, default_value_t = 20, value_name = "MS")]
+    deadline: u64,
+}
+
+/// A component cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EvalError {
+    /// A file cannot be read.
+    #[error("{}: cannot read the file: {source}; check the path and the permissions", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// A file does not say what it should.
+    #[error("{}: {message}", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        message: String,
+    },
+    /// The component is no policy, or refuses the settings.
+    #[error(transparent)]
+    Policy(#[from] policy::BuildError),
+    /// The policy gave no verdict.
+    #[error("the policy gave no verdict, which denies the request: {0}")]
+    NoVerdict(#[from] policy::EvaluateError),
+}
+
+/// A request as people write it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RequestFile {
+    route: String,
+    method: String,
+    scheme: String,
+    host: String,
+    path: String,
+    query: Option<String>,
+    headers: BTreeMap<String, String>,
+    context: BTreeMap<String, String>,
+    metadata: Map<String, Value>,
+    identity: Option<IdentityFile>,
+    source: PeerFile,
+    body: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct IdentityFile {
+    subject: Option<String>,
+    issuer: Option<String>,
+    token_id: Option<String>,
+    scopes: Vec<String>,
+    expires_at: Option<i64>,
+    claims: Map<String, Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PeerFile {
+    address: String,
+    port: u32,
+    principal: String,
+}
+
+impl Default for RequestFile {
+    fn default() -> Self {
+        Self {
+            route: "eval".to_owned(),
+            method: "GET".to_owned(),
+            scheme: "https".to_owned(),
+            host: "localhost".to_owned(),
+            path: "/".to_owned(),
+            query: None,
+            headers: BTreeMap::new(),
+            context: BTreeMap::new(),
+            metadata: Map::new(),
+            identity: None,
+            source: PeerFile::default(),
+            body: None,
+        }
+    }
+}
+
+impl Eval {
+    pub(super) fn run(self) -> Result<(), CliError> {
+        let decision = self.decide()?;
+        print(&format!("{decision:#}\n"))
+    }
+
+    fn decide(&self) -> Result<Value, EvalError> {
+        let request: RequestFile = read(&self.request)?;
+        let settings: Value = self.settings.as_deref().map(read).transpose()?.unwrap_or_default();
+        let host = HostConfig::default();
+        let policies =
+            BTreeMap::from([(NAME.to_owned(), PolicyConfig { file: self.component.clone() })]);
+        let route_use = PolicyUse { route: request.route.clone(), settings: settings.to_string() };
+        let uses = BTreeMap::from([(NAME.to_owned(), vec![route_use])]);
+        let (policies, ..) = policy::build(&host, &policies, &uses, &Metrics::new(&[]))?;
+        let evaluation = request.with_input(|input| {
+            policies
+                .handle(NAME, 0)
+                .map(|policy| policy.evaluate(input, Duration::from_millis(self.deadline)))
+        });
+        // The policy was built under this very name.
+        let Some(evaluation) = evaluation else { return Ok(Value::Null) };
+        let (verdict, reason) = evaluation.outcome?;
+        Ok(show(&verdict, reason.as_deref(), &evaluation.digest))
+    }
+}
+
+impl RequestFile {
+    fn with_input<R>(self, ask: impl FnOnce(&Input<'_>) -> R) -> R {
+        let headers: Headers = self.headers.into_iter().collect();
+        let context: Vec<_> = self.context.into_iter().collect();
+        let identity = self.identity.map(IdentityFile::complete);
+        let source = Peer {
+            address: self.source.address,
+            port: self.source.port,
+            principal: self.source.principal,
+        };
+        let body = self.body.map(|text| Body { bytes: text.into_bytes(), truncated: false });
+        let raw_path = match &self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.clone(),
+        };
+        ask(&Input {
+            route: &self.route,
+            method: &self.method,
+            scheme: &self.scheme,
+            host: &self.host,
+            path: &self.path,
+            raw_path: &raw_path,
+            query: self.query.as_deref(),
+            headers: &headers,
+            context: &context,
+            metadata: &self.metadata,
+            identity: identity.as_ref().map(|(claims, scopes, expires_at)| Identity {
+                claims,
+                scopes,
+                expires_at: *expires_at,
+            }),
+            source: &source,
+            body: body.as_ref(),
+        })
+    }
+}
+
+impl IdentityFile {
+    /// The standard claims may be given by their own keys or among the claims.
+    fn complete(self) -> (Map<String, Value>, Vec<String>, Option<i64>) {
+        let mut claims = self.claims;
+        for (name, value) in [("sub", self.subject), ("iss", self.issuer), ("jti", self.token_id)] {
+            if let Some(value) = value {
+                claims.insert(name.to_owned(), value.into());
+            }
+        }
+        (claims, self.scopes, self.expires_at)
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, EvalError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| EvalError::Unreadable { path: path.to_owned(), source })?;
+    let malformed = |message| EvalError::Malformed { path: path.to_owned(), message };
+    let value: Value =
+        serde_saphyr::from_str(&text).map_err(|error| malformed(error.to_string()))?;
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| malformed(format!("`{}`: {}", error.path(), error.inner())))
+}
+
+fn show(verdict: &Verdict, reason: Option<&str>, digest: &str) -> Value {
+    match verdict {
+        Verdict::Allow(allow) => {
+            let Allow {
+                set_request_headers,
+                remove_request_headers,
+                response_headers,
+                set_query_parameters,
+                remove_query_parameters,
+                metadata,
+            } = allow;
+            json!({
+                "decision": "allow",
+                "set_request_headers": headers(set_request_headers),
+                "remove_request_headers": remove_request_headers,
+                "response_headers": headers(response_headers),
+                "set_query_parameters": set_query_parameters,
+                "remove_query_parameters": remove_query_parameters,
+                "metadata": metadata.iter().cloned().collect::<Map<_, _>>(),
+                "digest": digest,
+            })
+        }
+        Verdict::Deny(Deny { status, body, headers: fields, metadata }) => json!({
+            "decision": "deny",
+            "status": status,
+            "reason": reason,
+            "body": body,
+            "headers": headers(fields),
+            "metadata": metadata.iter().cloned().collect::<Map<_, _>>(),
+            "digest": digest,
+        }),
+    }
+}
+
+fn headers(headers: &[Header]) -> Value {
+    headers.iter().map(|header| json!({ &header.name: header.value })).collect()
+}

@@ -1,0 +1,173 @@
+//! Owns the command line: what can be asked of the binary, and its exit codes.
+
+mod demo;
+mod dev;
+mod eval;
+mod inspect;
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    app::{self, RunError},
+    config::{self, Config, ConfigError, Env},
+    telemetry,
+};
+
+/// External authorization for Envoy and Istio: tokens, revocation, hot-swappable WASI policies.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM. SIGHUP reloads the policies.
+    Serve(Serve),
+    /// Run everything on loopback with generated keys, and print what to try.
+    Dev(dev::Dev),
+    /// Check a configuration, its keys and its policies, without serving.
+    CheckConfig(ConfigFile),
+    /// The configuration format.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Look at policy components and try them out.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Write the addresses to this file as JSON, once they are open.
+    #[arg(long, value_name = "FILE")]
+    announce: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file. Any key can be overridden by an environment variable, for example
+    /// `shutdown.grace` by `PORTCULLIS__SHUTDOWN__GRACE`.
+    #[arg(long, value_name = "FILE", default_value = "portcullis.yaml")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the JSON Schema of the configuration file, for editors.
+    Schema,
+    /// Print the reference of the configuration file as Markdown.
+    Reference,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Print what a component imports and exports, and whether it can serve as a policy.
+    Inspect(inspect::Inspect),
+    /// Ask a component for its decision on one request.
+    Eval(eval::Eval),
+}
+
+/// A command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The configuration is unusable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The service could not start or end well.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The log cannot be set up.
+    #[error(transparent)]
+    Log(#[from] telemetry::log::BuildError),
+    /// The sandbox could not be set up.
+    #[error(transparent)]
+    Dev(#[from] dev::DevError),
+    /// The component cannot be inspected, or is no policy.
+    #[error(transparent)]
+    Inspect(#[from] inspect::InspectError),
+    /// The component cannot be asked.
+    #[error(transparent)]
+    Eval(#[from] eval::EvalError),
+    /// The runtime cannot be started, or the output cannot be written.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+// === impl Cli ===
+
+impl Cli {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// As the command fails; the message names the place and the fix.
+    pub fn run(self) -> Result<(), CliError> {
+        match self.command {
+            Command::Serve(serve) => serve.run(),
+            Command::Dev(dev) => dev.run(),
+            Command::CheckConfig(file) => {
+                app::check(&file.read()?)?;
+                print(&format!("{}: ok\n", file.config.display()))
+            }
+            Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema())),
+            Command::Config(ConfigCommand::Reference) => print(&config::reference()),
+            Command::Policy(PolicyCommand::Inspect(inspect)) => inspect.run(),
+            Command::Policy(PolicyCommand::Eval(eval)) => eval.run(),
+        }
+    }
+}
+
+impl Serve {
+    fn run(self) -> Result<(), CliError> {
+        let config = self.config.read()?;
+        serve(&config, self.announce.as_deref(), |_| {})
+    }
+}
+
+impl ConfigFile {
+    fn read(&self) -> Result<Config, ConfigError> {
+        config::read(&self.config, &Env::from_process())
+    }
+}
+
+impl CliError {
+    /// 2 where the operator's input is wrong before anything runs, 1 for everything else.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::Log(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Runs the service in a runtime of its own.
+fn serve(
+    config: &Config,
+    announce: Option<&Path>,
+    ready: impl FnOnce(&app::Announcement),
+) -> Result<(), CliError> {
+    install_log(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    Ok(runtime.block_on(app::run(config, announce, ready))?)
+}
+
+/// Log lines go to standard error, so that they never mix with what a command prints.
+fn install_log(config: &telemetry::log::Config) -> Result<(), CliError> {
+    let subscriber = telemetry::log::subscriber(config, std::io::stderr)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(std::io::Error::other)?;
+    Ok(())
+}
+
+/// Prints to standard output; a reader that went away is an error, not a panic.
+fn print(text: &str) -> Result<(), CliError> {
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}

@@ -1,0 +1,286 @@
+//! Owns the configuration file: reading it, laying the environment over it, and saying what is wrong
+//! with it. What a section means belongs to the module that it configures.
+
+mod env;
+mod reference;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub use env::Env;
+pub use reference::reference;
+
+use crate::{
+    admin,
+    authorizer::{CorsConfig, DenialConfig, PathConfig, RouteConfig},
+    blacklist,
+    duration::HumanDuration,
+    grpc, http,
+    policy::{HostConfig, PolicyConfig},
+    telemetry,
+    token::{self, IssuerConfig},
+};
+
+/// The configuration of Portcullis.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The gRPC edge, which Envoy's `ext_authz` filter and Istio's `envoyExtAuthzGrpc` speak to.
+    pub grpc: grpc::Config,
+    /// The HTTP edge, for `envoyExtAuthzHttp`, nginx, Traefik, Caddy and curl.
+    pub http: http::Config,
+    /// Health, metrics, and the authenticated API for revocations and policies.
+    pub admin: admin::Config,
+    /// Who issues tokens, by a name of your choice.
+    pub issuers: BTreeMap<String, IssuerConfig>,
+    /// How tokens are verified.
+    pub tokens: TokensConfig,
+    /// The blacklist of revoked tokens.
+    pub blacklist: blacklist::Config,
+    /// Policies by a name of your choice.
+    pub policies: BTreeMap<String, PolicyConfig>,
+    /// Limits for all policies.
+    pub policy_host: HostConfig,
+    /// Which requests need what. The first route that matches decides; none denies.
+    pub routes: Vec<RouteConfig>,
+    /// How paths are read.
+    pub paths: PathConfig,
+    /// Cross-origin requests.
+    pub cors: CorsConfig,
+    /// What denials say.
+    pub denials: DenialConfig,
+    /// Log lines.
+    pub log: telemetry::log::Config,
+    /// How the process ends.
+    pub shutdown: ShutdownConfig,
+}
+
+/// How tokens are verified, whoever issued them.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokensConfig {
+    /// How many verified tokens are remembered, so that a token that comes again costs no signature
+    /// check. Expiry and revocation are checked each time all the same. 0 remembers none.
+    pub cache_capacity: usize,
+    /// How often key files are looked at for changes.
+    pub key_reload_interval: HumanDuration,
+}
+
+/// How the process ends after SIGTERM.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShutdownConfig {
+    /// How long to go on serving while reporting "not ready", so that load balancers notice.
+    pub grace: HumanDuration,
+    /// How long requests that have begun may take after that.
+    pub timeout: HumanDuration,
+}
+
+impl Default for TokensConfig {
+    fn default() -> Self {
+        Self { cache_capacity: 100_000, key_reload_interval: HumanDuration::from_millis(1_000) }
+    }
+}
+
+impl Config {
+    /// What the token subsystem is built from.
+    #[must_use]
+    pub fn token(&self) -> token::Config {
+        token::Config {
+            issuers: self.issuers.clone(),
+            cache_capacity: self.tokens.cache_capacity,
+            reload_interval: self.tokens.key_reload_interval,
+        }
+    }
+}
+
+impl Default for ShutdownConfig {
+    fn default() -> Self {
+        Self {
+            grace: HumanDuration::from_millis(5_000),
+            timeout: HumanDuration::from_millis(10_000),
+        }
+    }
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot read the configuration: {source}; check the path and the permissions", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The file is not YAML.
+    #[error("{}: not valid YAML: {message}", .path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        message: String,
+    },
+    /// A key is unknown, missing or has a wrong value.
+    #[error("{place}: `{key}`: {message}")]
+    Key {
+        /// The file, or the environment variable that set the key.
+        place: String,
+        /// The key, such as `routes[2].match.paths`.
+        key: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// An environment variable does not name a key.
+    #[error("environment variable {variable}: {message}")]
+    Variable {
+        /// Its name.
+        variable: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// Reads the file at `path` and lays `env` over it.
+///
+/// # Errors
+/// When the file is unreadable, not YAML, or has a key that is unknown or wrong.
+pub fn read(path: &Path, env: &Env) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    parse(&text, path, env)
+}
+
+/// Like [`read`], with the content of the file given; `path` is for messages.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(text: &str, path: &Path, env: &Env) -> Result<Config, ConfigError> {
+    let syntax = |message| ConfigError::Syntax { path: path.to_owned(), message };
+    let mut document = if text.trim().is_empty() {
+        Value::Null
+    } else {
+        serde_saphyr::from_str(text).map_err(|error| syntax(error.to_string()))?
+    };
+    if document.is_null() {
+        document = Value::Object(Map::new());
+    }
+    let mut variables = BTreeMap::new();
+    for (variable, value) in env.sorted() {
+        let keys = overlay(&mut document, variable, value)?;
+        variables.insert(keys, variable);
+    }
+    serde_path_to_error::deserialize(document).map_err(|error| {
+        let key = error.path().to_string();
+        let variable = variables.iter().find(|(keys, _)| key.starts_with(keys.as_str()));
+        let place = match variable {
+            Some((_, variable)) => format!("environment variable {variable}"),
+            None => path.display().to_string(),
+        };
+        ConfigError::Key { place, key, message: error.into_inner().to_string() }
+    })
+}
+
+/// Sets one key from a variable and returns the key.
+fn overlay(document: &mut Value, variable: &str, text: &str) -> Result<String, ConfigError> {
+    let error = |message: String| ConfigError::Variable { variable: variable.to_owned(), message };
+    let name = variable.strip_prefix(env::PREFIX).unwrap_or(variable).to_lowercase();
+    let keys: Vec<&str> = name.split("__").collect();
+    let value = serde_saphyr::from_str(text)
+        .map_err(|cause| error(format!("not a YAML value: {cause}")))?;
+    let mut place = document;
+    for key in &keys {
+        place = match place {
+            Value::Null => {
+                *place = Value::Object(Map::new());
+                entry(place, key)
+            }
+            Value::Object(_) => entry(place, key),
+            Value::Array(items) => key.parse().ok().and_then(|index: usize| items.get_mut(index)),
+            _ => None,
+        }
+        .ok_or_else(|| error(format!("there is no key `{}`", keys.join("."))))?;
+    }
+    *place = value;
+    Ok(keys.join("."))
+}
+
+fn entry<'a>(place: &'a mut Value, key: &str) -> Option<&'a mut Value> {
+    Some(place.as_object_mut()?.entry(key.to_owned()).or_insert(Value::Null))
+}
+
+/// The JSON Schema of the configuration, for editors.
+#[must_use]
+pub fn schema() -> Value {
+    schemars::schema_for!(Config).to_value()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
+        super::parse(text, Path::new("portcullis.yaml"), &Env::new(env.iter().copied()))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default_configuration() {
+        for text in ["", "# nothing\n", "{}"] {
+            assert!(parse(text, &[]).unwrap().routes.is_empty(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_place_and_the_known_ones() {
+        let error = parse("routes:\n- name: a\n  token: required\n  polcy: x\n", &[]).unwrap_err();
+        assert!(error.contains("portcullis.yaml: `routes[0].polcy`"), "{error}");
+        assert!(error.contains("policy"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_the_fix() {
+        let error = parse("shutdown: {grace: 5}", &[]).unwrap_err();
+        assert!(error.contains("shutdown.grace"), "{error}");
+        let error = parse("shutdown: {grace: 5x}", &[]).unwrap_err();
+        assert!(error.contains("such as 250ms"), "{error}");
+    }
+
+    #[test]
+    fn broken_yaml_is_refused_with_the_line() {
+        let error = parse("grpc:\n  listen: [", &[]).unwrap_err();
+        assert!(error.contains("portcullis.yaml: not valid YAML"), "{error}");
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let text = "shutdown: {grace: 1s}\nroutes: [{name: a, token: ignored, deadline: 5ms}]";
+        let env =
+            [("PORTCULLIS__SHUTDOWN__GRACE", "2s"), ("PORTCULLIS__ROUTES__0__DEADLINE", "7ms")];
+        let config = parse(text, &env).unwrap();
+        assert_eq!(config.shutdown.grace.to_string(), "2s");
+        assert_eq!(config.routes[0].deadline.to_string(), "7ms");
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named() {
+        let error = parse("", &[("PORTCULLIS__SHUTDOWN__GRACE", "soon")]).unwrap_err();
+        assert!(error.contains("environment variable PORTCULLIS__SHUTDOWN__GRACE"), "{error}");
+        let error = parse("", &[("PORTCULLIS__SHUTDWN__GRACE", "1s")]).unwrap_err();
+        assert!(error.contains("PORTCULLIS__SHUTDWN__GRACE"), "{error}");
+    }
+
+    #[test]
+    fn variables_that_kubernetes_makes_up_are_not_ours() {
+        let env =
+            [("PORTCULLIS_PORT", "tcp://10.0.0.1:9191"), ("PORTCULLIS_SERVICE_HOST", "10.0.0.1")];
+        assert!(parse("", &env).is_ok());
+    }
+}

@@ -1,0 +1,159 @@
+//! Owns the gRPC edge: Envoy's `Check`, health, and reflection on request.
+//!
+//! The only place that knows Envoy's protobuf. It turns a message into attributes and a decision
+//! into a message; it decides nothing, except to deny what cannot be read.
+
+mod check;
+mod health;
+mod message;
+mod reflection;
+mod request;
+mod response;
+mod timeout;
+mod wire;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tonic::{service::Routes, transport::Server};
+
+use crate::{
+    attributes::Attributes,
+    authorizer::Authorize,
+    decision::Reason,
+    drain::Drain,
+    duration::HumanDuration,
+    listen::{self, BindError, Incoming},
+    readiness::Readiness,
+};
+use check::{CheckService, Limits};
+
+/// The `grpc` section of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address to listen on, for plain-text HTTP/2.
+    pub listen: SocketAddr,
+    /// The largest `CheckRequest`, in bytes. A larger one is denied with `request_too_large`. Raise
+    /// it together with Envoy's `with_request_body.max_request_bytes`.
+    pub max_message_bytes: u32,
+    /// Checks that one connection may have under way. Envoy queues what exceeds it.
+    pub max_concurrent_streams: u32,
+    /// The largest set of HTTP/2 headers of a call, in bytes. The headers that are to be authorized
+    /// are part of the message and do not count.
+    pub max_header_list_bytes: u32,
+    /// Time for a message to arrive once its call has begun.
+    pub read_timeout: HumanDuration,
+    /// How often a silent connection is asked for a sign of life.
+    pub keepalive_interval: HumanDuration,
+    /// Time for that sign of life, after which the connection is closed.
+    pub keepalive_timeout: HumanDuration,
+    /// Whether to describe the service to tools such as `grpcurl`.
+    pub reflection: bool,
+}
+
+/// An open address that nobody serves yet.
+#[derive(Debug)]
+pub struct Bound {
+    config: Config,
+    incoming: Incoming,
+}
+
+/// Flow control, in bytes: several messages of one connection may be on the way at a time, and an
+/// oversized one is read to its end before it is denied.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Streams that we reset ourselves because of the peer's errors, before the connection is closed.
+const MAX_LOCAL_RESETS: usize = 1024;
+
+/// Reads a `CheckRequest` (`envoy.service.auth.v3`), a protobuf message without its gRPC prefix, into
+/// what it asks about. For embedding and fuzzing; the edge does the same with each call.
+///
+/// The caller bounds the size of the message.
+///
+/// # Errors
+/// The reason to deny when the message is not one, or has no attributes.
+pub fn decode(message: &[u8]) -> Result<Attributes, Reason> {
+    request::attributes(message).map_err(|(reason, _)| reason)
+}
+
+/// Opens the address.
+///
+/// # Errors
+/// When it is taken, is not one of this machine, or needs more rights.
+pub async fn bind(config: &Config) -> Result<Bound, BindError> {
+    let incoming = listen::bind("grpc.listen", config.listen).await?;
+    Ok(Bound { config: config.clone(), incoming })
+}
+
+// === impl Config ===
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 9191)),
+            max_message_bytes: 64 * 1024,
+            max_concurrent_streams: 1024,
+            max_header_list_bytes: 16 * 1024,
+            read_timeout: HumanDuration::from_millis(5_000),
+            keepalive_interval: HumanDuration::from_millis(30_000),
+            keepalive_timeout: HumanDuration::from_millis(10_000),
+            reflection: false,
+        }
+    }
+}
+
+// === impl Bound ===
+
+impl Bound {
+    /// The address, with the port that the operating system chose if none was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.incoming.local_addr()
+    }
+
+    /// Serves until the drain begins and every call under way is answered.
+    pub async fn serve(self, authorizer: Arc<impl Authorize>, readiness: Readiness, drain: Drain) {
+        let (serving, health) = health::pair(&readiness);
+        let mut others = Routes::new(health);
+        if self.config.reflection {
+            others = reflection::add_to(others);
+        }
+        let limits = Limits {
+            message_bytes: usize::try_from(self.config.max_message_bytes).unwrap_or(usize::MAX),
+            read_timeout: self.config.read_timeout.get(),
+        };
+        let service = CheckService::new(authorizer, limits, others);
+        let stopping = {
+            let drain = drain.clone();
+            async move { drain.stopping().await }
+        };
+        let served =
+            server(&self.config).serve_with_incoming_shutdown(service, self.incoming, stopping);
+        let (served, ()) = tokio::join!(served, health::follow(serving, readiness, drain));
+        if let Err(error) = served {
+            tracing::error!(%error, "the grpc edge failed");
+        }
+    }
+}
+
+/// Every limit is set here, because tonic leaves most of them open.
+fn server(config: &Config) -> Server {
+    let streams = config.max_concurrent_streams;
+    Server::builder()
+        .max_concurrent_streams(streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_max_header_list_size(config.max_header_list_bytes)
+        .http2_keepalive_interval(Some(config.keepalive_interval.get()))
+        .http2_keepalive_timeout(Some(config.keepalive_timeout.get()))
+        // Bounds what a flood of HEADERS and RST_STREAM can queue. An honest Envoy whose checks all
+        // time out at once cancels as many as it may have under way, and must not be cut off for it.
+        .http2_max_pending_accept_reset_streams(usize::try_from(streams).ok())
+        .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! Owns the HTTP edge: the same question as over gRPC, asked by an HTTP request.
+//!
+//! Envoy's `http_service`, nginx' `auth_request`, Traefik's `ForwardAuth`, Caddy's `forward_auth`
+//! and a person with `curl` all ask this way, and all take 200 for an allow. So nothing but an allow
+//! may ever be answered with 200: tonic's server, which answers a `grpc-timeout` that has run out
+//! with 200 and an error in a header, must never serve this edge.
+
+mod request;
+mod response;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::{net::TcpStream, task::JoinSet};
+use tokio_stream::StreamExt;
+use tower::Service;
+
+pub use request::{ParsePrefixError, PathPrefix};
+
+use crate::{
+    authorizer::{Authorize, ask, refuse},
+    decision::Decision,
+    drain::Drain,
+    duration::HumanDuration,
+    listen::{self, BindError, Incoming},
+};
+
+/// The `http` section of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address to listen on, for plain-text HTTP/1.1. Without it, this edge is switched off.
+    pub listen: Option<SocketAddr>,
+    /// Where the request to be authorized is described.
+    pub request_from: RequestFrom,
+    /// With `request_from: envoy`, what Envoy puts before each path; the same text as its
+    /// `path_prefix`.
+    #[schemars(with = "String")]
+    pub path_prefix: PathPrefix,
+    /// With `request_from: envoy`, the largest body, in bytes. A larger one is denied with
+    /// `request_too_large`.
+    pub max_body_bytes: u32,
+    /// How long a connection may take until its next request has begun. Longer than the proxy keeps
+    /// idle connections, or it may send a request on one that is just being closed.
+    pub idle_timeout: HumanDuration,
+}
+
+/// Where the request to be authorized is described. Headers of the other kinds are not believed: a
+/// client can send them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RequestFrom {
+    /// The request itself is the one to be authorized: Envoy's `http_service`, and `curl`.
+    #[default]
+    Envoy,
+    /// In `x-forwarded-method`, `-host`, `-uri` and `-proto`: Traefik's `ForwardAuth` and Caddy's
+    /// `forward_auth`. The proxy must set them all and not trust the client's.
+    XForwarded,
+    /// In `x-original-method` and either `x-original-uri` (with the host in `host`) or
+    /// `x-original-url`: nginx' `auth_request` and ingress-nginx. The proxy must set them.
+    XOriginal,
+}
+
+/// An open address that nobody serves yet.
+#[derive(Debug)]
+pub struct Bound {
+    config: Config,
+    incoming: Incoming,
+}
+
+/// Time for a body to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Envoy lets 60 KiB of headers through, nginx 32 KiB. More is answered with 431.
+const MAX_HEAD_BYTES: usize = 128 * 1024;
+
+/// Opens the address, if there is one.
+///
+/// # Errors
+/// When it is taken, is not one of this machine, or needs more rights.
+pub async fn bind(config: &Config) -> Result<Option<Bound>, BindError> {
+    let Some(address) = config.listen else { return Ok(None) };
+    let incoming = listen::bind("http.listen", address).await?;
+    Ok(Some(Bound { config: config.clone(), incoming }))
+}
+
+// === impl Config ===
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            request_from: RequestFrom::default(),
+            path_prefix: PathPrefix::default(),
+            max_body_bytes: 64 * 1024,
+            idle_timeout: HumanDuration::from_millis(75_000),
+        }
+    }
+}
+
+// === impl Bound ===
+
+impl Bound {
+    /// The address, with the port that the operating system chose if none was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.incoming.local_addr()
+    }
+
+    /// Serves until the drain begins and every request under way is answered.
+    pub async fn serve(self, authorizer: Arc<impl Authorize>, drain: Drain) {
+        let (config, mut incoming) = (Arc::new(self.config), self.incoming);
+        // The edge waits for its connections, so the drain that waits for the edge knows them.
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = drain.stopping() => break,
+                Some(accepted) = incoming.next() => {
+                    let Ok(socket) = accepted else { continue };
+                    let Ok(peer) = socket.peer_addr() else { continue };
+                    let asker = Asker {
+                        authorizer: Arc::clone(&authorizer),
+                        config: Arc::clone(&config),
+                        peer,
+                    };
+                    connections.spawn(connection(socket, asker, drain.clone()));
+                }
+                Some(_) = connections.join_next() => {}
+            }
+        }
+        drop(incoming);
+        while connections.join_next().await.is_some() {}
+    }
+}
+
+async fn connection(socket: TcpStream, asker: Asker<impl Authorize>, drain: Drain) {
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(asker.config.idle_timeout.get())
+        .max_buf_size(MAX_HEAD_BYTES);
+    let service = TowerToHyperService::new(asker);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
+    tokio::select! {
+        // How a connection ends is the peer's affair.
+        _ = connection.as_mut() => return,
+        () = drain.stopping() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
+/// Asks on behalf of one connection.
+#[derive(Debug)]
+struct Asker<A> {
+    authorizer: Arc<A>,
+    config: Arc<Config>,
+    peer: SocketAddr,
+}
+
+impl<A> Clone for Asker<A> {
+    fn clone(&self) -> Self {
+        Self {
+            authorizer: Arc::clone(&self.authorizer),
+            config: Arc::clone(&self.config),
+            peer: self.peer,
+        }
+    }
+}
+
+impl<A, B> Service<Request<B>> for Asker<A>
+where
+    A: Authorize,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let asker = self.clone();
+        Box::pin(async move { Ok(asker.answer(request).await) })
+    }
+}
+
+impl<A: Authorize> Asker<A> {
+    async fn answer<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let decision = self.decide(request).await;
+        response::response(decision, self.config.request_from).unwrap_or_else(|(reason, detail)| {
+            let refused = refuse(&*self.authorizer, reason, detail);
+            response::response(refused, self.config.request_from)
+                .unwrap_or_else(|_| response::last_resort())
+        })
+    }
+
+    async fn decide<B>(&self, request: Request<B>) -> Decision
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let (parts, body) = request.into_parts();
+        let read = tokio::time::timeout(BODY_TIMEOUT, request::body(&parts, body, &self.config));
+        let attributes = match read.await {
+            Ok(Ok(body)) => request::attributes(&parts, body, &self.config, self.peer),
+            Ok(Err(refusal)) => Err(refusal),
+            Err(_) => Err(request::LATE),
+        };
+        match attributes {
+            Ok(attributes) => ask(&*self.authorizer, &attributes, None),
+            Err((reason, detail)) => refuse(&*self.authorizer, reason, detail),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

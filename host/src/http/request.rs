@@ -1,0 +1,218 @@
+//! Owns reading an HTTP request, and the headers of a forwarding proxy, into [`Attributes`].
+//!
+//! In each mode, only what that mode's proxy sets is believed, and a header that is missing, comes
+//! twice, or contradicts another one is refused: the likely cause is a client that sent its own.
+
+use std::{net::SocketAddr, str};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
+
+use super::{Config, RequestFrom};
+use crate::{
+    attributes::{Attributes, Body, Headers, HttpAttributes, Peer},
+    decision::Reason,
+};
+
+/// Why a request could not be read, with a word for the log.
+pub(super) type Refusal = (Reason, &'static str);
+
+pub(super) const LATE: Refusal = (Reason::MalformedRequest, "body did not arrive in time");
+
+/// What Envoy puts before each path: empty, or beginning with a slash.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(try_from = "String")]
+pub struct PathPrefix(String);
+
+/// A text is not a path prefix.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a path prefix; begin it with a slash, or leave it empty")]
+pub struct ParsePrefixError(String);
+
+/// What is asked about, wherever it is described.
+struct Line {
+    method: String,
+    scheme: String,
+    host: String,
+    path: String,
+}
+
+/// Reads the body, where there is one to be authorized: the requests that nginx and the others make
+/// are about a body that stays with them.
+pub(super) async fn body<B>(
+    parts: &Parts,
+    body: B,
+    config: &Config,
+) -> Result<Option<Body>, Refusal>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    if config.request_from != RequestFrom::Envoy {
+        return Ok(None);
+    }
+    let limit = usize::try_from(config.max_body_bytes).unwrap_or(usize::MAX);
+    let body = body.map_err(|_| Broken);
+    let bytes = match Limited::new(body, limit).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return Err((Reason::RequestTooLarge, "body larger than http.max_body_bytes"));
+        }
+        Err(_) => return Err((Reason::MalformedRequest, "broken body")),
+    };
+    let partial = parts.headers.get("x-envoy-auth-partial-body");
+    if bytes.is_empty() && partial.is_none() {
+        return Ok(None);
+    }
+    let truncated = partial.is_some_and(|partial| partial == "true");
+    Ok(Some(Body { bytes: bytes.into(), truncated }))
+}
+
+/// Reads everything but the body.
+pub(super) fn attributes(
+    parts: &Parts,
+    body: Option<Body>,
+    config: &Config,
+    peer: SocketAddr,
+) -> Result<Attributes, Refusal> {
+    let line = match config.request_from {
+        RequestFrom::Envoy => own(parts, &config.path_prefix),
+        RequestFrom::XForwarded => forwarded(&parts.headers),
+        RequestFrom::XOriginal => original(&parts.headers),
+    }?;
+    let Line { method, scheme, host, path } = line;
+    let headers = headers(&parts.headers);
+    Ok(Attributes {
+        http: Some(HttpAttributes { method, scheme, host, path, headers, body }),
+        source: Peer {
+            address: peer.ip().to_canonical().to_string(),
+            port: peer.port().into(),
+            principal: String::new(),
+        },
+        context_extensions: Vec::new(),
+        metadata: Map::new(),
+    })
+}
+
+/// The request itself, as Envoy repeats it. `x-forwarded-proto` may be the client's, so it is not
+/// the scheme.
+fn own(parts: &Parts, prefix: &PathPrefix) -> Result<Line, Refusal> {
+    let path = parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+    let path = match path.strip_prefix(prefix.0.as_str()) {
+        Some(path) if prefix.0.is_empty() || path.starts_with('/') => path,
+        _ => return Err((Reason::MalformedRequest, "path without http.path_prefix")),
+    };
+    let host = match parts.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => one(&parts.headers, "host", "two host headers")?.unwrap_or_default(),
+    };
+    Ok(Line {
+        method: parts.method.as_str().to_owned(),
+        scheme: parts.uri.scheme_str().unwrap_or("http").to_owned(),
+        host: host.to_owned(),
+        path: path.to_owned(),
+    })
+}
+
+/// As Traefik and Caddy describe it.
+fn forwarded(headers: &HeaderMap) -> Result<Line, Refusal> {
+    let missing = |detail| move || (Reason::MalformedRequest, detail);
+    let method = one(headers, "x-forwarded-method", "two x-forwarded-method headers")?
+        .ok_or_else(missing("no x-forwarded-method"))?;
+    let host = one(headers, "x-forwarded-host", "two x-forwarded-host headers")?
+        .ok_or_else(missing("no x-forwarded-host"))?;
+    let path = one(headers, "x-forwarded-uri", "two x-forwarded-uri headers")?
+        .ok_or_else(missing("no x-forwarded-uri"))?;
+    let proto = one(headers, "x-forwarded-proto", "two x-forwarded-proto headers")?;
+    if host.contains(',') {
+        // A list has grown out of what the client sent.
+        return Err((Reason::MalformedRequest, "several hosts in x-forwarded-host"));
+    }
+    let scheme = match proto.unwrap_or("http") {
+        "http" | "ws" => "http",
+        "https" | "wss" => "https",
+        _ => return Err((Reason::MalformedRequest, "unknown x-forwarded-proto")),
+    };
+    line(method, scheme, host, path)
+}
+
+/// As nginx describes it, in one of two ways.
+fn original(headers: &HeaderMap) -> Result<Line, Refusal> {
+    let method = one(headers, "x-original-method", "two x-original-method headers")?
+        .ok_or((Reason::MalformedRequest, "no x-original-method"))?;
+    let own_host = one(headers, "host", "two host headers")?.unwrap_or_default();
+    let uri = one(headers, "x-original-uri", "two x-original-uri headers")?;
+    let url = one(headers, "x-original-url", "two x-original-url headers")?;
+    let url = url.map(|url| split(url).ok_or((Reason::MalformedRequest, "x-original-url")));
+    match (uri, url.transpose()?) {
+        (None, None) => {
+            Err((Reason::MalformedRequest, "neither x-original-uri nor x-original-url"))
+        }
+        (Some(path), None) => line(method, "http", own_host, path),
+        (None, Some((scheme, host, path))) => line(method, scheme, host, path),
+        // The proxy sets one of them, so the other one may be the client's.
+        (Some(uri), Some((scheme, host, path))) if uri == path && own_host == host => {
+            line(method, scheme, host, path)
+        }
+        _ => Err((Reason::MalformedRequest, "x-original-uri and x-original-url disagree")),
+    }
+}
+
+fn line(method: &str, scheme: &str, host: &str, path: &str) -> Result<Line, Refusal> {
+    if Method::from_bytes(method.as_bytes()).is_err() {
+        return Err((Reason::MalformedRequest, "not a method"));
+    }
+    let [method, scheme, host, path] = [method, scheme, host, path].map(str::to_owned);
+    Ok(Line { method, scheme, host, path })
+}
+
+/// Scheme, host, and all the rest.
+fn split(url: &str) -> Option<(&str, &str, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (host, path) = rest.split_at(rest.find('/')?);
+    matches!(scheme, "http" | "https").then_some((scheme, host, path))
+}
+
+/// The value of a header that may come once at most.
+fn one<'h>(
+    headers: &'h HeaderMap,
+    name: &str,
+    two: &'static str,
+) -> Result<Option<&'h str>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err((Reason::MalformedRequest, two));
+    }
+    let text = str::from_utf8(value.as_bytes());
+    text.map(Some).map_err(|_| (Reason::MalformedRequest, "a header that is not text"))
+}
+
+/// All headers but `host`, which is an attribute of its own, as over gRPC.
+fn headers(headers: &HeaderMap) -> Headers {
+    let fields = headers.iter().filter(|(name, _)| *name != http::header::HOST);
+    fields
+        .map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.as_str().to_owned(), value)
+        })
+        .collect()
+}
+
+/// The connection broke while a body arrived.
+#[derive(Debug, thiserror::Error)]
+#[error("broken body")]
+struct Broken;
+
+impl TryFrom<String> for PathPrefix {
+    type Error = ParsePrefixError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.is_empty() || text.starts_with('/') {
+            return Ok(Self(text));
+        }
+        Err(ParsePrefixError(text))
+    }
+}

@@ -1,0 +1,98 @@
+//! Owns writing a [`Decision`] as an HTTP response.
+//!
+//! What the proxies make of it: Envoy takes 200 for an allow, the others take everything from 200 to
+//! 299; nginx passes 401 and 403 on and makes 500 of the rest. A header of an allow reaches the
+//! upstream if the proxy is configured to copy it.
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
+};
+use http_body_util::Full;
+
+use super::{RequestFrom, request::Refusal};
+use crate::decision::{Allow, Decision, Deny, Header, Reason, Verdict};
+
+/// Envoy removes the request headers that this one lists.
+const REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
+
+const UNWRITABLE: Refusal = (Reason::InternalError, "a header that cannot be written");
+
+/// A decision as this proxy understands it.
+pub(super) fn response(
+    decision: Decision,
+    proxy: RequestFrom,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    match decision.verdict {
+        Verdict::Allow(allow) => allowed(&allow),
+        Verdict::Deny(deny) => denied(deny, proxy),
+    }
+}
+
+/// What is left if even a refusal cannot be written.
+pub(super) fn last_resort() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}
+
+fn allowed(allow: &Allow) -> Result<Response<Full<Bytes>>, Refusal> {
+    if !allow.set_query_parameters.is_empty() || !allow.remove_query_parameters.is_empty() {
+        // To let the request through unchanged would be to ignore what the policy asked for.
+        return Err((Reason::UnsafeDecision, "the query cannot be changed over HTTP"));
+    }
+    let mut response = Response::new(Full::default());
+    let headers = response.headers_mut();
+    for header in &allow.response_headers {
+        append(headers, header)?;
+    }
+    // Both kinds share one list. What goes to the upstream wins under its name.
+    for header in &allow.set_request_headers {
+        headers.remove(header.name.as_str());
+    }
+    for header in &allow.set_request_headers {
+        append(headers, header)?;
+    }
+    if !allow.remove_request_headers.is_empty() {
+        let list = allow.remove_request_headers.join(",");
+        headers.insert(REMOVE, HeaderValue::try_from(list).map_err(|_| UNWRITABLE)?);
+    }
+    Ok(response)
+}
+
+fn denied(deny: Deny, proxy: RequestFrom) -> Result<Response<Full<Bytes>>, Refusal> {
+    let has_body = !deny.body.is_empty();
+    let mut response = Response::new(Full::from(deny.body));
+    *response.status_mut() = denied_status(deny.status, proxy);
+    let headers = response.headers_mut();
+    for header in &deny.headers {
+        append(headers, header)?;
+    }
+    if has_body && !headers.contains_key(CONTENT_TYPE) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    }
+    Ok(response)
+}
+
+/// A status that this proxy does not take for an allow.
+fn denied_status(status: u16, proxy: RequestFrom) -> StatusCode {
+    let is_allow = match proxy {
+        RequestFrom::Envoy => status == 200,
+        RequestFrom::XForwarded | RequestFrom::XOriginal => (200..300).contains(&status),
+    };
+    match StatusCode::from_u16(status) {
+        Ok(code) if (200..600).contains(&status) && !is_allow => code,
+        _ => StatusCode::FORBIDDEN,
+    }
+}
+
+fn append(headers: &mut HeaderMap, header: &Header) -> Result<(), Refusal> {
+    let name = HeaderName::try_from(header.name.as_str()).map_err(|_| UNWRITABLE)?;
+    let value = HeaderValue::try_from(header.value.as_str()).map_err(|_| UNWRITABLE)?;
+    // These describe this very response, not the one that the policy has in mind.
+    if ![CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING].contains(&name) {
+        headers.append(name, value);
+    }
+    Ok(())
+}

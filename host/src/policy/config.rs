@@ -1,0 +1,51 @@
+//! Owns the settings of the policy host.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::duration::HumanDuration;
+
+/// Limits that hold for every policy.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostConfig {
+    /// How often policy files are looked at for changes.
+    pub reload_interval: HumanDuration,
+    /// How many requests one policy instance serves before it is replaced by a new one; 1 gives
+    /// every request an instance of its own.
+    pub instance_reuse: u32,
+    /// How much memory one instance may use, in bytes.
+    pub memory_limit_bytes: usize,
+    /// How many elements the tables of one instance may have.
+    pub table_elements: usize,
+    /// How large one answer of a policy may be, in bytes, all its strings and lists together.
+    pub output_limit_bytes: usize,
+    /// How large a policy file may be, in bytes.
+    pub max_component_bytes: u64,
+    /// How long a policy may take to read its settings.
+    pub configure_deadline: HumanDuration,
+}
+
+/// Where one policy comes from.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// The component, a `.wasm` file. It is reloaded when it changes.
+    pub file: PathBuf,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            reload_interval: HumanDuration::from_millis(1000),
+            instance_reuse: 1000,
+            memory_limit_bytes: 16 << 20,
+            table_elements: 20_000,
+            output_limit_bytes: 64 << 10,
+            max_component_bytes: 16 << 20,
+            configure_deadline: HumanDuration::from_millis(1000),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Owns the shape of log lines: the subscriber that writes them, and the one line per decision.
+//!
+//! It installs nothing: only the app may decide what the process logs. A line never holds a token,
+//! a header value or a query.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracing::Subscriber;
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+/// The `log` section of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How lines are written.
+    pub format: Format,
+    /// Which lines are written: a level (`error`, `warn`, `info`, `debug`, `trace`), or a list of
+    /// `target=level`, such as `info,decision=off`. Decisions have the target `decision` and the
+    /// level `info`.
+    pub filter: String,
+    /// Every denied decision is logged; of the allowed ones, one in this many. 0 logs none.
+    pub allowed_one_in: u32,
+}
+
+/// How lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// The configured log cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "log.filter: `{filter}` is not a filter: {source}; write a level such as info, or a list such \
+     as info,decision=off"
+)]
+pub struct BuildError {
+    filter: String,
+    source: tracing_subscriber::filter::ParseError,
+}
+
+/// What the line about a decision says.
+#[derive(Debug, Clone, Copy)]
+pub struct DecisionLine<'a> {
+    /// Whether the request may pass.
+    pub allowed: bool,
+    /// The stable reason code.
+    pub reason: &'a str,
+    /// A finer word; never a token or a token id.
+    pub detail: Option<&'a str>,
+    /// The route that matched.
+    pub route: Option<&'a str>,
+    /// The digest of the policy revision that was asked.
+    pub revision: Option<&'a str>,
+    /// HTTP method.
+    pub method: &'a str,
+    /// The authority of the request.
+    pub host: &'a str,
+    /// The path; a query is cut off here, in case there is one.
+    pub path: &'a str,
+    /// The status of a deny.
+    pub status: Option<u16>,
+    /// How long the answer took.
+    pub latency: Duration,
+}
+
+/// Writes the line about a decision, for all denied and some of the allowed.
+#[derive(Debug)]
+pub struct DecisionLog {
+    allowed_one_in: u64,
+    allowed: AtomicU64,
+}
+
+/// A client chooses how long its path is; how much of it fills the log is for us to say.
+const MAX_FIELD_BYTES: usize = 512;
+
+// === impl Config ===
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { format: Format::Json, filter: "info".to_owned(), allowed_one_in: 0 }
+    }
+}
+
+/// A subscriber that writes as configured, for the app to install.
+///
+/// # Errors
+/// When the filter cannot be parsed.
+pub fn subscriber<W>(
+    config: &Config,
+    writer: W,
+) -> Result<Box<dyn Subscriber + Send + Sync>, BuildError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::try_new(&config.filter)
+        .map_err(|source| BuildError { filter: config.filter.clone(), source })?;
+    let builder = tracing_subscriber::fmt().with_writer(writer).with_env_filter(filter);
+    Ok(match config.format {
+        Format::Json => Box::new(builder.json().flatten_event(true).finish()),
+        Format::Text => Box::new(builder.finish()),
+    })
+}
+
+// === impl DecisionLog ===
+
+impl DecisionLog {
+    /// A log that samples allowed decisions as configured.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self { allowed_one_in: u64::from(config.allowed_one_in), allowed: AtomicU64::default() }
+    }
+
+    /// Whether it is this decision's turn.
+    fn wants(&self, allowed: bool) -> bool {
+        if allowed {
+            self.allowed_one_in > 0
+                && self.allowed.fetch_add(1, Relaxed).is_multiple_of(self.allowed_one_in)
+        } else {
+            true
+        }
+    }
+
+    /// Writes `line` if its turn has come.
+    pub fn write(&self, line: &DecisionLine<'_>) {
+        if !self.wants(line.allowed) {
+            return;
+        }
+        let path = line.path.split(['?', '#']).next().unwrap_or_default();
+        tracing::info!(
+            target: "decision",
+            result = if line.allowed { "allow" } else { "deny" },
+            reason = line.reason,
+            detail = line.detail.map(clip),
+            route = line.route,
+            revision = line.revision,
+            method = clip(line.method),
+            host = clip(line.host),
+            path = clip(path),
+            status = line.status,
+            latency_us = u64::try_from(line.latency.as_micros()).unwrap_or(u64::MAX),
+        );
+    }
+}
+
+fn clip(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_FIELD_BYTES)]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged while `work` runs, one object per line.
+    fn logged(config: &Config, work: impl FnOnce()) -> Vec<Value> {
+        let sink = Sink::default();
+        let make = {
+            let sink = sink.clone();
+            move || sink.clone()
+        };
+        tracing::subscriber::with_default(subscriber(config, make).unwrap(), work);
+        let bytes = sink.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn line(allowed: bool) -> DecisionLine<'static> {
+        DecisionLine {
+            allowed,
+            reason: "policy_denied",
+            detail: Some("not yours"),
+            route: Some("api"),
+            revision: None,
+            method: "GET",
+            host: "shop.example",
+            path: "/orders\r\n{\"forged\":1}?access_token=tok3n#x",
+            status: Some(403),
+            latency: Duration::from_micros(21),
+        }
+    }
+
+    #[test]
+    fn a_deny_is_one_json_line_without_the_query() {
+        let config = Config::default();
+        let lines = logged(&config, || DecisionLog::new(&config).write(&line(false)));
+        let [line] = lines.as_slice() else { panic!("{lines:?}") };
+        assert_eq!(line["target"], "decision");
+        assert_eq!(line["result"], "deny");
+        assert_eq!(line["reason"], "policy_denied");
+        assert_eq!(line["route"], "api");
+        assert_eq!(line["status"], 403);
+        assert_eq!(line["latency_us"], 21);
+        assert_eq!(line["path"], "/orders\r\n{\"forged\":1}");
+        assert_eq!(line.get("revision"), None);
+        assert!(!line.to_string().contains("tok3n"), "{line}");
+    }
+
+    #[test]
+    fn allows_are_sampled_and_denies_are_not() {
+        for (allowed_one_in, expected) in [(0, 0), (1, 10), (5, 2)] {
+            let config = Config { allowed_one_in, ..Config::default() };
+            let log = DecisionLog::new(&config);
+            let lines = logged(&config, || (0..10).for_each(|_| log.write(&line(true))));
+            assert_eq!(lines.len(), expected, "one in {allowed_one_in}");
+            let lines = logged(&config, || (0..10).for_each(|_| log.write(&line(false))));
+            assert_eq!(lines.len(), 10);
+        }
+    }
+
+    #[test]
+    fn a_long_path_is_clipped_between_characters() {
+        let config = Config::default();
+        let path = format!("/{}", "é".repeat(10_000));
+        let line = DecisionLine { path: &path, ..line(false) };
+        let lines = logged(&config, || DecisionLog::new(&config).write(&line));
+        assert!(lines[0]["path"].as_str().unwrap().len() <= MAX_FIELD_BYTES);
+    }
+
+    #[test]
+    fn a_bad_filter_names_its_key() {
+        let config = Config { filter: "info,decision=loud".to_owned(), ..Config::default() };
+        let error = subscriber(&config, io::sink).err().unwrap().to_string();
+        assert!(error.starts_with("log.filter"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        assert!(serde_json::from_str::<Config>(r#"{"levl": "info"}"#).is_err());
+    }
+}

@@ -1,0 +1,15 @@
+//! Owns what Portcullis tells about itself: metrics and log lines.
+//!
+//! It sits below everything that it reports on, so it takes plain values and knows neither
+//! decisions nor policies. It must never see a token, a token id or a header value.
+
+mod exposition;
+mod histogram;
+pub mod log;
+mod metrics;
+mod policy;
+mod shards;
+
+pub use log::{Config as LogConfig, DecisionLine, DecisionLog};
+pub use metrics::{EncodeError, Event, InFlight, Metrics, Observation};
+pub use policy::{Outcome, PolicyMetrics};

@@ -1,0 +1,405 @@
+//! Owns the settings of token verification: which issuers there are, and how each one's tokens are
+//! checked.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::duration::HumanDuration;
+
+/// How tokens are verified.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Tokens")]
+pub struct Config {
+    /// The issuers, by the name that routes use for them.
+    #[serde(default)]
+    pub issuers: BTreeMap<String, IssuerConfig>,
+    /// How many verified tokens are remembered, so that a token that comes again costs no
+    /// signature check; expiry and revocation are checked each time. A token of more than 2 KiB
+    /// counts as several. `0` remembers none.
+    #[serde(default = "default_cache_capacity")]
+    pub cache_capacity: usize,
+    /// How often the key files are looked at for changes.
+    #[serde(default = "default_reload_interval")]
+    pub reload_interval: HumanDuration,
+}
+
+/// One issuer: its keys, and what its tokens must look like.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Issuer")]
+pub struct IssuerConfig {
+    /// What the token's `iss` must be, exactly. Without it, `iss` is not looked at.
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// The token's `aud` must name one of these. Empty: `aud` is not looked at.
+    #[serde(default)]
+    pub audiences: Vec<String>,
+    /// Where the keys come from. Only these keys can verify this issuer's tokens.
+    pub keys: Vec<KeyConfig>,
+    /// How far the issuer's clock may be off: a token is still good this long after `exp`, and
+    /// already good this long before `nbf`.
+    #[serde(default = "default_leeway")]
+    pub leeway: HumanDuration,
+    /// The claims that a token must have. A token without `jti` cannot be revoked one by one, and
+    /// a token without `exp` is good for ever, so leave those out only if you must.
+    #[serde(default = "default_required_claims")]
+    pub required_claims: Vec<String>,
+    /// The scopes that a token must have, all of them, in `scope` or `scp`.
+    #[serde(default)]
+    pub required_scopes: Vec<String>,
+    /// Tells access tokens from other tokens of the same issuer, such as refresh tokens.
+    #[serde(default)]
+    pub token_type: Option<TokenTypeConfig>,
+}
+
+/// A claim that says what a token is for.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "TokenType")]
+pub struct TokenTypeConfig {
+    /// The claim's name.
+    #[serde(default = "default_token_type_claim")]
+    pub claim: String,
+    /// The values with which a token is accepted.
+    pub one_of: Vec<String>,
+}
+
+/// Where keys come from: exactly one of `secret_file`, `pem_file` and `jwks_file`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(try_from = "KeyFields")]
+#[schemars(!try_from, untagged, rename = "Key")]
+pub enum KeyConfig {
+    /// A shared secret.
+    Secret(SecretFile),
+    /// A public key.
+    Pem(PemFile),
+    /// A set of public keys.
+    Jwks(JwksFile),
+}
+
+/// A shared secret for HS256, HS384 or HS512.
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SecretFile {
+    /// The file whose bytes are the secret, without the line break at its end.
+    pub secret_file: PathBuf,
+    /// The one algorithm that this key verifies.
+    pub algorithm: Algorithm,
+    /// The key's id, if tokens name it.
+    #[schemars(default)]
+    pub kid: Option<String>,
+    /// Accepts a secret that is shorter than the algorithm's hash, and so easier to guess than the
+    /// signature is to forge (RFC 7518 section 3.2).
+    #[schemars(default)]
+    pub allow_short_secret: bool,
+}
+
+/// A public key in PEM format.
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct PemFile {
+    /// The file, holding one `PUBLIC KEY` or `RSA PUBLIC KEY`.
+    pub pem_file: PathBuf,
+    /// The one algorithm that this key verifies.
+    pub algorithm: Algorithm,
+    /// The key's id, if tokens name it.
+    #[schemars(default)]
+    pub kid: Option<String>,
+}
+
+/// A set of public keys in JWKS format (RFC 7517).
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct JwksFile {
+    /// The file. Each of its keys verifies the algorithm that its `alg` names; without one, RSA
+    /// keys verify RS256, P-256 keys ES256, P-384 keys ES384, and Ed25519 keys `EdDSA`.
+    pub jwks_file: PathBuf,
+}
+
+/// A signature algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1).
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
+#[expect(missing_docs, reason = "the names are those of the RFCs")]
+pub enum Algorithm {
+    HS256,
+    HS384,
+    HS512,
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+}
+
+/// What the three kinds of key share in the file, so that errors can say what is missing or out of
+/// place instead of "did not match any variant".
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyFields {
+    secret_file: Option<PathBuf>,
+    pem_file: Option<PathBuf>,
+    jwks_file: Option<PathBuf>,
+    algorithm: Option<Algorithm>,
+    kid: Option<String>,
+    allow_short_secret: Option<bool>,
+}
+
+/// A key's settings do not go together.
+#[derive(Debug, thiserror::Error)]
+enum ReadKeyConfigError {
+    #[error("give exactly one of `secret_file`, `pem_file` and `jwks_file`")]
+    NotOneSource,
+    #[error("`algorithm` is missing; name the one algorithm that this key verifies, such as {0}")]
+    NoAlgorithm(Algorithm),
+    #[error("`{0}` does not go with `{1}`; remove it")]
+    OutOfPlace(&'static str, &'static str),
+}
+
+fn default_cache_capacity() -> usize {
+    100_000
+}
+
+fn default_reload_interval() -> HumanDuration {
+    HumanDuration::from_millis(1000)
+}
+
+fn default_leeway() -> HumanDuration {
+    HumanDuration::from_millis(5000)
+}
+
+fn default_required_claims() -> Vec<String> {
+    ["exp", "sub", "jti"].map(str::to_owned).into()
+}
+
+fn default_token_type_claim() -> String {
+    "type".to_owned()
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            issuers: BTreeMap::new(),
+            cache_capacity: default_cache_capacity(),
+            reload_interval: default_reload_interval(),
+        }
+    }
+}
+
+// === impl IssuerConfig ===
+
+impl IssuerConfig {
+    /// An issuer with these keys and the default for everything else.
+    #[must_use]
+    pub fn new(keys: Vec<KeyConfig>) -> Self {
+        Self {
+            issuer: None,
+            audiences: Vec::new(),
+            keys,
+            leeway: default_leeway(),
+            required_claims: default_required_claims(),
+            required_scopes: Vec::new(),
+            token_type: None,
+        }
+    }
+}
+
+// === impl KeyConfig ===
+
+impl KeyConfig {
+    /// The file that the keys come from.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Secret(key) => &key.secret_file,
+            Self::Pem(key) => &key.pem_file,
+            Self::Jwks(keys) => &keys.jwks_file,
+        }
+    }
+}
+
+impl TryFrom<KeyFields> for KeyConfig {
+    type Error = ReadKeyConfigError;
+
+    fn try_from(fields: KeyFields) -> Result<Self, Self::Error> {
+        use ReadKeyConfigError::{NoAlgorithm, NotOneSource, OutOfPlace};
+        let KeyFields { algorithm, kid, allow_short_secret, .. } = fields;
+        match (fields.secret_file, fields.pem_file, fields.jwks_file) {
+            (Some(secret_file), None, None) => Ok(Self::Secret(SecretFile {
+                secret_file,
+                algorithm: algorithm.ok_or(NoAlgorithm(Algorithm::HS256))?,
+                kid,
+                allow_short_secret: allow_short_secret.unwrap_or_default(),
+            })),
+            (None, Some(pem_file), None) => {
+                if allow_short_secret.is_some() {
+                    return Err(OutOfPlace("allow_short_secret", "pem_file"));
+                }
+                let algorithm = algorithm.ok_or(NoAlgorithm(Algorithm::RS256))?;
+                Ok(Self::Pem(PemFile { pem_file, algorithm, kid }))
+            }
+            (None, None, Some(jwks_file)) => {
+                let misplaced = [
+                    ("algorithm", algorithm.is_some()),
+                    ("kid", kid.is_some()),
+                    ("allow_short_secret", allow_short_secret.is_some()),
+                ];
+                match misplaced.into_iter().find(|(_, given)| *given) {
+                    Some((name, _)) => Err(OutOfPlace(name, "jwks_file")),
+                    None => Ok(Self::Jwks(JwksFile { jwks_file })),
+                }
+            }
+            _ => Err(NotOneSource),
+        }
+    }
+}
+
+// === impl Algorithm ===
+
+impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 12] = [
+        Self::HS256,
+        Self::HS384,
+        Self::HS512,
+        Self::RS256,
+        Self::RS384,
+        Self::RS512,
+        Self::PS256,
+        Self::PS384,
+        Self::PS512,
+        Self::ES256,
+        Self::ES384,
+        Self::EdDsa,
+    ];
+
+    /// The name in a token's `alg`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HS256 => "HS256",
+            Self::HS384 => "HS384",
+            Self::HS512 => "HS512",
+            Self::RS256 => "RS256",
+            Self::RS384 => "RS384",
+            Self::RS512 => "RS512",
+            Self::PS256 => "PS256",
+            Self::PS384 => "PS384",
+            Self::PS512 => "PS512",
+            Self::ES256 => "ES256",
+            Self::ES384 => "ES384",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// The algorithm of that name. Names are case-sensitive (RFC 7515 section 4.1.1), and `none`
+    /// is none of them.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+
+    pub(super) const fn jose(self) -> jsonwebtoken::Algorithm {
+        match self {
+            Self::HS256 => jsonwebtoken::Algorithm::HS256,
+            Self::HS384 => jsonwebtoken::Algorithm::HS384,
+            Self::HS512 => jsonwebtoken::Algorithm::HS512,
+            Self::RS256 => jsonwebtoken::Algorithm::RS256,
+            Self::RS384 => jsonwebtoken::Algorithm::RS384,
+            Self::RS512 => jsonwebtoken::Algorithm::RS512,
+            Self::PS256 => jsonwebtoken::Algorithm::PS256,
+            Self::PS384 => jsonwebtoken::Algorithm::PS384,
+            Self::PS512 => jsonwebtoken::Algorithm::PS512,
+            Self::ES256 => jsonwebtoken::Algorithm::ES256,
+            Self::ES384 => jsonwebtoken::Algorithm::ES384,
+            Self::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn key(value: Value) -> Result<KeyConfig, String> {
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_kind_of_key_is_known_by_its_file() {
+        let secret = key(json!({"secret_file": "s", "algorithm": "HS256"})).unwrap();
+        assert!(matches!(secret, KeyConfig::Secret(key) if !key.allow_short_secret));
+        let pem = key(json!({"pem_file": "p", "algorithm": "EdDSA", "kid": "k"})).unwrap();
+        assert!(matches!(pem, KeyConfig::Pem(key) if key.algorithm == Algorithm::EdDsa));
+        let jwks = key(json!({"jwks_file": "j"})).unwrap();
+        assert_eq!(jwks.path(), Path::new("j"));
+    }
+
+    #[test]
+    fn a_key_that_makes_no_sense_says_what_to_change() {
+        let one_of = "exactly one of `secret_file`, `pem_file` and `jwks_file`";
+        for (value, message) in [
+            (json!({}), one_of),
+            (json!({"secret_file": "s", "pem_file": "p", "algorithm": "HS256"}), one_of),
+            (json!({"secret_file": "s"}), "`algorithm` is missing"),
+            (json!({"pem_file": "p"}), "such as RS256"),
+            (json!({"jwks_file": "j", "algorithm": "RS256"}), "`algorithm` does not go with"),
+            (json!({"pem_file": "p", "algorithm": "RS256", "allow_short_secret": true}), "remove"),
+            (json!({"jwks_url": "https://x"}), "unknown field `jwks_url`"),
+            (json!({"pem_file": "p", "algorithm": "ES512"}), "unknown variant `ES512`"),
+            (json!({"pem_file": "p", "algorithm": "none"}), "unknown variant `none`"),
+        ] {
+            let error = key(value.clone()).unwrap_err();
+            assert!(error.contains(message), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_has_safe_defaults() {
+        let issuer: IssuerConfig = serde_json::from_value(json!({"keys": []})).unwrap();
+        assert_eq!(issuer.required_claims, ["exp", "sub", "jti"]);
+        assert_eq!(issuer.leeway.get(), std::time::Duration::from_secs(5));
+        let error = serde_json::from_value::<IssuerConfig>(json!({"keys": [], "audience": "a"}));
+        assert!(error.unwrap_err().to_string().contains("unknown field `audience`"));
+    }
+
+    #[test]
+    fn names_and_algorithms_agree() {
+        for algorithm in Algorithm::ALL {
+            assert_eq!(Algorithm::from_name(algorithm.name()), Some(algorithm));
+            assert_eq!(json!(algorithm), json!(algorithm.name()));
+            assert_eq!(format!("{:?}", algorithm.jose()), algorithm.name());
+        }
+        for name in ["none", "NONE", "hs256", "HS256 ", "", "ES512", "ES256K"] {
+            assert_eq!(Algorithm::from_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_schema_knows_the_three_kinds_of_key() {
+        let schema = schemars::schema_for!(Config).to_value().to_string();
+        for name in ["secret_file", "pem_file", "jwks_file", "anyOf"] {
+            assert!(schema.contains(name), "{name}: {schema}");
+        }
+    }
+}

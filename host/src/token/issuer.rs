@@ -1,0 +1,115 @@
+//! Owns what one issuer's tokens must look like, beyond their signature.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Map, Value};
+
+use super::{
+    build::BuildError,
+    claims::{VerifiedToken, texts},
+    config::IssuerConfig,
+    verify_error::VerifyError,
+};
+use crate::timestamp::Timestamp;
+
+/// An issuer's rules.
+#[derive(Debug)]
+pub(super) struct Issuer {
+    pub(super) name: Arc<str>,
+    /// What `iss` must be; `None` if it is not looked at.
+    pub(super) iss: Option<String>,
+    audiences: Vec<String>,
+    leeway: Duration,
+    required_claims: Vec<Arc<str>>,
+    required_scopes: Vec<Arc<str>>,
+    token_type: Option<TokenType>,
+}
+
+#[derive(Debug)]
+struct TokenType {
+    claim: String,
+    one_of: Vec<String>,
+}
+
+impl Issuer {
+    /// Takes the rules over from the configuration, which must not contain blanks: a blank
+    /// audience, say, would be one that nobody meant.
+    pub(super) fn new(name: &str, config: &IssuerConfig) -> Result<Self, BuildError> {
+        let error =
+            |setting, problem| BuildError::Setting { issuer: name.into(), setting, problem };
+        let token_type = config.token_type.as_ref();
+        for (setting, values) in [
+            ("issuer", config.issuer.as_slice()),
+            ("audiences", &config.audiences),
+            ("required_claims", &config.required_claims),
+            ("required_scopes", &config.required_scopes),
+            ("token_type.claim", token_type.map_or(&[], |rule| std::slice::from_ref(&rule.claim))),
+            ("token_type.one_of", token_type.map_or(&[], |rule| &rule.one_of)),
+        ] {
+            if values.iter().any(|value| value.trim().is_empty()) {
+                return Err(error(setting, "has a blank value; remove it or fill it in"));
+            }
+        }
+        if token_type.is_some_and(|rule| rule.one_of.is_empty()) {
+            return Err(error("token_type.one_of", "is empty, so no token would be accepted"));
+        }
+        if config.keys.is_empty() {
+            return Err(error("keys", "is empty; name a secret_file, a pem_file or a jwks_file"));
+        }
+        let shared = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
+        Ok(Self {
+            name: name.into(),
+            iss: config.issuer.clone(),
+            audiences: config.audiences.clone(),
+            leeway: config.leeway.get(),
+            required_claims: shared(&config.required_claims),
+            required_scopes: shared(&config.required_scopes),
+            token_type: token_type
+                .map(|rule| TokenType { claim: rule.claim.clone(), one_of: rule.one_of.clone() }),
+        })
+    }
+
+    /// Checks the claims of a token that this issuer has signed.
+    pub(super) fn admit(
+        &self,
+        claims: Map<String, Value>,
+        now: Timestamp,
+    ) -> Result<VerifiedToken, VerifyError> {
+        let token = VerifiedToken::read(claims, &self.name, self.leeway)?;
+        token.check_times(now)?;
+        self.check_audience(token.claims())?;
+        let is_missing = |name: &&Arc<str>| token.claims().get(&***name).is_none_or(Value::is_null);
+        if let Some(missing) = self.required_claims.iter().find(is_missing) {
+            return Err(VerifyError::MissingClaim(Arc::clone(missing)));
+        }
+        let has_scope = |name: &str| token.scopes().iter().any(|scope| scope == name);
+        if let Some(missing) = self.required_scopes.iter().find(|name| !has_scope(name)) {
+            return Err(VerifyError::MissingScope(Arc::clone(missing)));
+        }
+        if let Some(rule) = &self.token_type {
+            rule.check(token.claims())?;
+        }
+        Ok(token)
+    }
+
+    /// RFC 7519 section 4.1.3. The type of `aud` is checked even where its value does not matter.
+    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), VerifyError> {
+        let audiences = texts(claims, "aud")?;
+        if self.audiences.is_empty() {
+            return Ok(());
+        }
+        let audiences = audiences.ok_or_else(|| VerifyError::MissingClaim("aud".into()))?;
+        let is_ours = |audience: &&str| self.audiences.iter().any(|ours| ours == audience);
+        if audiences.iter().any(is_ours) { Ok(()) } else { Err(VerifyError::WrongAudience) }
+    }
+}
+
+impl TokenType {
+    fn check(&self, claims: &Map<String, Value>) -> Result<(), VerifyError> {
+        let is_accepted = |value: &str| self.one_of.iter().any(|accepted| accepted == value);
+        match claims.get(&self.claim).and_then(Value::as_str) {
+            Some(value) if is_accepted(value) => Ok(()),
+            _ => Err(VerifyError::WrongTokenType),
+        }
+    }
+}

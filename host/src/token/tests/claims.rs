@@ -1,0 +1,220 @@
+//! What a token must say, beyond being signed.
+
+use std::time::Duration;
+
+use super::*;
+
+/// What comes of a well signed token with these claims.
+fn verdict_with(settings: Value, more: Value) -> &'static str {
+    let files = Files::new();
+    let token = Signer::hmac().token(Algorithm::HS256, &claims(more));
+    Single::hmac(&files, settings).verdict(&token)
+}
+
+#[test]
+fn each_required_claim_is_required() {
+    for name in ["exp", "sub", "jti"] {
+        assert_eq!(verdict_with(json!({}), json!({ name: null })), "missing_claim", "{name}");
+    }
+    for name in ["iat", "nbf", "iss", "aud"] {
+        assert_eq!(verdict_with(json!({}), json!({ name: null })), "ok", "{name}");
+    }
+    let settings = || json!({ "issuer": "https://id", "audiences": ["api"] });
+    let all = json!({ "iss": "https://id", "aud": "api" });
+    assert_eq!(verdict_with(settings(), all), "ok");
+    assert_eq!(verdict_with(settings(), json!({ "aud": "api" })), "missing_claim");
+    assert_eq!(verdict_with(settings(), json!({ "iss": "https://id" })), "missing_claim");
+}
+
+#[test]
+fn what_is_required_can_be_chosen() {
+    let settings = || json!({ "required_claims": ["tenant"] });
+    let only = |tenant: Value| json!({ "exp": null, "sub": null, "jti": null, "tenant": tenant });
+    assert_eq!(verdict_with(settings(), only(json!("a"))), "ok");
+    assert_eq!(verdict_with(settings(), only(json!(false))), "ok");
+    assert_eq!(verdict_with(settings(), only(json!(null))), "missing_claim");
+    let files = Files::new();
+    let token = Signer::hmac().token(Algorithm::HS256, &json!({ "tenant": null }));
+    assert_eq!(Single::hmac(&files, settings()).verdict(&token), "missing_claim");
+}
+
+#[test]
+fn the_token_of_the_opa_example_is_accepted_where_only_its_claims_are_required() {
+    let files = Files::new();
+    let path = files.write("secret", "secret");
+    let key = json!({ "secret_file": path, "algorithm": "HS256", "allow_short_secret": true });
+    let claims = json!({ "role": "guest", "path": "L3BlbmFwaS8", "nbf": 1, "exp": NOW_SECS + 1 });
+    let token = Signer::Hmac(b"secret".to_vec()).token(Algorithm::HS256, &claims);
+    let single = Single::new(json!([key]), json!({ "required_claims": ["exp"] }));
+    let verified = single.verifier.verify(&token, &single.set, NOW).unwrap();
+    assert_eq!((verified.subject(), verified.token_id()), (None, None));
+}
+
+/// Values that are wrong for the claim, as JSON text.
+fn wrong_values(name: &str) -> Vec<&'static str> {
+    let mut wrong = vec!["null", "true", "{}", "{\"a\":1}", "1e400", "-1e400", "[1]", "[null]"];
+    match name {
+        "exp" | "nbf" | "iat" => wrong.extend([
+            "\"never\"",
+            "\"1700000060\"",
+            "\"99999999999999999999\"",
+            "\"\"",
+            "[]",
+            "-1",
+            "-0.1",
+            "1e300",
+            "99999999999999999999",
+            "[1700000060]",
+        ]),
+        "aud" => wrong.extend(["1", "1.5", "-1", "[\"api\", 1]", "[[\"api\"]]"]),
+        _ => wrong.extend(["1", "1.5", "-1", "\"\"", "\" \"", "\"\\t\"", "[]", "[\"u1\"]"]),
+    }
+    wrong
+}
+
+#[test]
+fn a_registered_claim_of_a_wrong_type_is_refused_even_where_it_is_not_required() {
+    let files = Files::new();
+    let single = Single::hmac(&files, json!({ "required_claims": [] }));
+    for name in ["exp", "nbf", "iat", "sub", "jti", "iss", "aud", "sid"] {
+        for wrong in wrong_values(name) {
+            let claims = format!("{{\"{name}\":{wrong}}}");
+            let token = Signer::hmac().token_of(Algorithm::HS256, "{\"alg\":\"HS256\"}", &claims);
+            let verdict = single.verdict(&token);
+            assert!(["malformed", "malformed_claim"].contains(&verdict), "{claims}: {verdict}");
+        }
+    }
+}
+
+#[test]
+fn a_claim_that_occurs_twice_is_refused() {
+    let files = Files::new();
+    let single = Single::hmac(&files, json!({ "required_claims": [] }));
+    for name in ["exp", "nbf", "iat", "sub", "jti", "iss", "aud", "scope", "tenant"] {
+        let value = if ["exp", "nbf", "iat"].contains(&name) { "1700000000" } else { "\"a\"" };
+        let claims = format!("{{\"{name}\":{value},\"{name}\":{value}}}");
+        let token = Signer::hmac().token_of(Algorithm::HS256, "{\"alg\":\"HS256\"}", &claims);
+        assert_eq!(single.verdict(&token), "malformed", "{claims}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_date_is_never_misread(text in "-?[0-9]{1,25}(\\.[0-9]{1,10})?([eE][+-]?[0-9]{1,3})?") {
+        let files = Files::new();
+        let single = Single::hmac(&files, json!({ "required_claims": ["exp"] }));
+        let claims = format!("{{\"exp\":{text}}}");
+        let token = Signer::hmac().token_of(Algorithm::HS256, "{\"alg\":\"HS256\"}", &claims);
+        let expected = text.parse::<f64>().unwrap();
+        if single.verdict(&token) == "ok" {
+            // Five seconds of leeway, and what a float may lose.
+            #[expect(clippy::cast_precision_loss, reason = "a time of this century fits")]
+            let now = NOW_SECS as f64;
+            proptest::prop_assert!(expected > now - 5.01, "{text}");
+        }
+    }
+}
+
+#[test]
+fn times_are_checked_with_the_issuers_leeway() {
+    let at = |settings: Value, more: Value| verdict_with(settings, more);
+    assert_eq!(at(json!({}), json!({ "exp": NOW_SECS - 4 })), "ok");
+    assert_eq!(at(json!({}), json!({ "exp": NOW_SECS - 5 })), "expired");
+    assert_eq!(at(json!({}), json!({ "nbf": NOW_SECS + 5 })), "ok");
+    assert_eq!(at(json!({}), json!({ "nbf": NOW_SECS + 6 })), "not_yet_valid");
+    assert_eq!(at(json!({ "leeway": "0s" }), json!({ "exp": NOW_SECS })), "expired");
+    assert_eq!(at(json!({ "leeway": "1m" }), json!({ "exp": NOW_SECS - 59 })), "ok");
+    // Issued in the future: clocks differ, and no specification asks for a refusal.
+    assert_eq!(at(json!({}), json!({ "iat": NOW_SECS + 600 })), "ok");
+}
+
+#[test]
+fn the_audience_must_be_one_of_the_configured_ones() {
+    let settings = || json!({ "audiences": ["api", "web"] });
+    for (audience, expected) in [
+        (json!("api"), "ok"),
+        (json!(["other", "web"]), "ok"),
+        (json!("other"), "wrong_audience"),
+        (json!("API"), "wrong_audience"),
+        (json!("api web"), "wrong_audience"),
+        (json!([]), "wrong_audience"),
+    ] {
+        let verdict = verdict_with(settings(), json!({ "aud": audience }));
+        assert_eq!(verdict, expected, "{audience}");
+    }
+    assert_eq!(verdict_with(json!({}), json!({ "aud": "whoever" })), "ok");
+}
+
+#[test]
+fn every_required_scope_must_be_there() {
+    let settings = || json!({ "required_scopes": ["read", "write"] });
+    for (scope, expected) in [
+        (json!("write read admin"), "ok"),
+        (json!(["read", "write"]), "ok"),
+        (json!("read"), "missing_scope"),
+        (json!("readwrite"), "missing_scope"),
+        (json!("read,write"), "missing_scope"),
+        (json!(null), "missing_scope"),
+    ] {
+        assert_eq!(verdict_with(settings(), json!({ "scope": scope })), expected, "{scope}");
+    }
+}
+
+#[test]
+fn a_refresh_token_is_no_access_token() {
+    let settings = || json!({ "token_type": { "one_of": ["access"] } });
+    for (kind, expected) in [
+        (json!("access"), "ok"),
+        (json!("refresh"), "wrong_token_type"),
+        (json!(["access"]), "wrong_token_type"),
+        (json!(null), "wrong_token_type"),
+    ] {
+        assert_eq!(verdict_with(settings(), json!({ "type": kind })), expected, "{kind}");
+    }
+    let keycloak = json!({ "token_type": { "claim": "typ", "one_of": ["Bearer"] } });
+    assert_eq!(verdict_with(keycloak, json!({ "typ": "Bearer" })), "ok");
+}
+
+#[test]
+fn the_issuer_must_be_exactly_the_configured_one() {
+    for iss in ["https://id/", "https://ID", " https://id", "https://id.evil"] {
+        let verdict = verdict_with(json!({ "issuer": "https://id" }), json!({ "iss": iss }));
+        assert_eq!(verdict, "unknown_issuer", "{iss}");
+    }
+    assert_eq!(verdict_with(json!({}), json!({ "iss": "whoever" })), "ok");
+}
+
+#[test]
+fn a_verified_token_says_what_revocation_needs() {
+    let files = Files::new();
+    let single = Single::hmac(&files, json!({ "leeway": "7s" }));
+    let token = Signer::hmac().token(Algorithm::HS256, &claims(json!({ "sid": "s1" })));
+    let verified = single.verifier.verify(&token, &single.set, NOW).unwrap();
+    assert_eq!(verified.issuer_name(), "main");
+    assert_eq!(verified.session_id(), Some("s1"));
+    assert_eq!(verified.issued_at(), Some(NOW));
+    assert_eq!(verified.expires_at(), Some(Timestamp::from_secs(NOW_SECS + 60)));
+    assert_eq!(verified.leeway(), Duration::from_secs(7));
+    assert_eq!(verified.token_id(), crate::token_id::TokenId::new("t1").ok().as_ref());
+}
+
+#[test]
+fn settings_that_make_no_sense_name_their_place() {
+    let files = Files::new();
+    let key = files.secret("secret", &[b'x'; 32]);
+    for (settings, message) in [
+        (json!({ "keys": [] }), "issuers.main.keys: is empty"),
+        (json!({ "issuer": "" }), "issuers.main.issuer: has a blank value"),
+        (json!({ "audiences": ["api", " "] }), "issuers.main.audiences: has a blank value"),
+        (json!({ "required_claims": [""] }), "issuers.main.required_claims: has a blank"),
+        (json!({ "required_scopes": [""] }), "issuers.main.required_scopes: has a blank"),
+        (json!({ "token_type": { "one_of": [] } }), "issuers.main.token_type.one_of: is empty"),
+        (json!({ "token_type": { "claim": "", "one_of": ["a"] } }), "token_type.claim: has a"),
+    ] {
+        let mut issuer = json!({ "keys": [key] });
+        issuer.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        let error = build_error(json!({ "issuers": { "main": issuer } }));
+        assert!(error.contains(message), "{error}");
+    }
+    assert!(build_error(json!({ "reload_interval": "0s" })).starts_with("reload_interval: "));
+}

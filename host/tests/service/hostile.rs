@@ -1,0 +1,201 @@
+//! Owns attacks of a policy on requests: each denies the request that it happens to, in time, and
+//! harms no other.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::{
+    check::{Answer, Ask, Client, token},
+    process::{Folder, Service, component},
+};
+
+/// More than the deadline of a route by what a busy machine may take to notice.
+const AT_MOST: Duration = Duration::from_secs(5);
+/// Far above `policy_host.output_limit_bytes`.
+const HUGE: usize = 4 << 20;
+
+/// A service with one route for everything, whose policy makes this attack below `/attack`.
+fn attacked_by(attack: &str, change: impl FnOnce(&mut Value)) -> Service {
+    let folder = Folder::new();
+    let settings = json!({"attack": attack, "size": HUGE});
+    let mut config = folder.config_with_policy(&component("hostile_guest"), &settings);
+    change(&mut config);
+    Service::start(folder, &config)
+}
+
+/// Suffers the attack a few times, with a harmless request after each, and returns its last answer.
+async fn suffer(service: &Service) -> Answer {
+    let client = Client::connect(service.addresses.grpc).await;
+    let mut last = Answer::default();
+    for _ in 0..3 {
+        let begin = Instant::now();
+        last = client.ask(&Ask::get("/attack")).await;
+        assert!(begin.elapsed() < AT_MOST, "the answer took {:?}", begin.elapsed());
+        let next = client.ask(&Ask::get("/harmless")).await;
+        assert!(next.allowed, "the next request suffers too: {next:?}");
+    }
+    last
+}
+
+/// Each attack is denied as a fault on the server's side, for `reason`.
+async fn is_denied(attack: &str, reason: &str) {
+    let service = attacked_by(attack, |_| {});
+    let answer = suffer(&service).await;
+    assert!(!answer.allowed, "{answer:?}");
+    assert_eq!((answer.status, answer.reason.as_str()), (500, reason));
+    assert_eq!(answer.body, "internal authorization error", "clients learn nothing of it");
+    assert!(answer.response_headers.is_empty(), "{answer:?}");
+}
+
+macro_rules! denied {
+    ($($test:ident: $attack:literal => $reason:literal,)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                is_denied($attack, $reason).await;
+            }
+        )*
+    };
+}
+
+denied! {
+    a_policy_that_never_answers_is_denied_in_time: "spin" => "policy_timeout",
+    a_policy_that_takes_all_memory_is_denied: "grow_memory" => "policy_failed",
+    a_policy_that_overflows_its_stack_is_denied: "recurse" => "policy_failed",
+    a_policy_that_panics_is_denied: "panic" => "policy_failed",
+    an_error_of_the_policy_is_denied: "error" => "policy_failed",
+    a_huge_error_is_denied: "huge_error" => "policy_failed",
+    a_huge_body_is_denied: "huge_reply" => "policy_failed",
+    a_huge_list_of_headers_is_denied: "huge_list" => "policy_failed",
+    a_huge_header_is_denied: "huge_header" => "policy_failed",
+    a_status_that_does_not_exist_is_denied: "bad_status" => "unsafe_decision",
+    a_status_of_zero_is_denied: "zero_status" => "unsafe_decision",
+    an_informational_status_is_denied: "informational_status" => "unsafe_decision",
+    a_header_name_that_is_none_is_denied: "bad_header" => "unsafe_decision",
+    an_empty_header_name_is_denied: "empty_header_name" => "unsafe_decision",
+    a_line_break_in_a_header_is_denied: "crlf_header" => "unsafe_decision",
+    a_nul_in_a_header_is_denied: "nul_header" => "unsafe_decision",
+    a_pseudo_header_is_denied: "pseudo_header" => "unsafe_decision",
+    another_host_is_denied: "host_header" => "unsafe_decision",
+    removing_the_host_is_denied: "remove_host" => "unsafe_decision",
+    another_framing_is_denied: "hop_by_hop_header" => "unsafe_decision",
+    a_line_break_in_a_response_header_is_denied: "crlf_response_header" => "unsafe_decision",
+    a_line_break_in_a_header_of_a_deny_is_denied: "crlf_deny_header" => "unsafe_decision",
+    a_line_break_in_a_query_is_denied: "query_injection" => "unsafe_decision",
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn header_names_reach_envoy_in_lower_case() {
+    let answer = suffer(&attacked_by("upper_case_header", |_| {})).await;
+    assert!(answer.allowed, "{answer:?}");
+    assert!(answer.set_request_headers.contains_key("x-upper"), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_is_set_and_removed_is_on_one_list_only() {
+    let answer = suffer(&attacked_by("set_and_remove", |_| {})).await;
+    assert!(answer.set_request_headers.contains_key("x-both"), "{answer:?}");
+    assert_eq!(answer.remove_request_headers, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_that_is_not_json_harms_nobody() {
+    let answer = suffer(&attacked_by("bad_metadata", |_| {})).await;
+    assert!(answer.allowed, "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policy_cannot_say_who_is_calling() {
+    for attack in ["spoof_identity", "remove_identity"] {
+        let service = attacked_by(attack, |config| {
+            config["routes"][0]["token"] = json!("required");
+            config["routes"][0]["identity_headers"] = json!({"x-user-id": ["sub"]});
+        });
+        let client = Client::connect(service.addresses.grpc).await;
+        let answer = client.ask(&Ask::get("/attack").bearer(&token("alice"))).await;
+        assert_eq!(answer.set_request_headers["x-user-id"], "alice", "{attack}");
+        assert_eq!(answer.remove_request_headers, Vec::<String>::new(), "{attack}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reason_with_a_line_break_forges_no_line_of_the_log() {
+    let service = attacked_by("log_injection", |_| {});
+    let answer = suffer(&service).await;
+    assert_eq!(answer.status, 403);
+    let log = service.log();
+    let mut logged = 0;
+    for line in log.lines() {
+        let line: Value = serde_json::from_str(line)
+            .unwrap_or_else(|error| panic!("not a line of the log ({error}): {line}"));
+        assert_eq!(line.get("forged"), None, "{line}");
+        logged += usize::from(line.to_string().contains("policy_denied"));
+    }
+    assert_eq!(logged, 3, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_stays_bounded_however_often_a_policy_takes_all_of_it() {
+    for attack in ["grow_memory", "hold_memory"] {
+        let service = attacked_by(attack, |_| {});
+        let client = Client::connect(service.addresses.grpc).await;
+        let ask = Ask::get("/attack");
+        for _ in 0..20 {
+            client.ask(&ask).await;
+        }
+        let before = service.resident_bytes();
+        for _ in 0..200 {
+            client.ask(&ask).await;
+        }
+        let grown = service.resident_bytes().saturating_sub(before) >> 20;
+        assert!(grown < 64, "{attack}: {grown} MiB more after 200 attacks");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_request_is_left_where_each_has_an_instance_of_its_own() {
+    let service = attacked_by("remember", |config| {
+        config["policy_host"] = json!({"instance_reuse": 1});
+    });
+    let client = Client::connect(service.addresses.grpc).await;
+    client.ask(&Ask::get("/attack").header("x-secret", "canary")).await;
+    for _ in 0..100 {
+        let answer = client.ask(&Ask::get("/attack")).await;
+        assert!(answer.allowed, "{answer:?}");
+        assert_eq!(answer.response_headers.get("x-remembered"), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_is_forgotten_after_the_configured_number_of_requests() {
+    const REUSE: usize = 8;
+    let service = attacked_by("remember", |config| {
+        config["policy_host"] = json!({"instance_reuse": REUSE});
+    });
+    let client = Client::connect(service.addresses.grpc).await;
+    client.ask(&Ask::get("/attack").header("x-secret", "canary")).await;
+    let mut remembered = 0;
+    for _ in 0..10 * REUSE {
+        let answer = client.ask(&Ask::get("/attack")).await;
+        remembered += usize::from(answer.response_headers.contains_key("x-remembered"));
+    }
+    assert!(remembered < REUSE, "{remembered} later requests saw the secret of the first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_share_no_instance_of_a_policy() {
+    let service = attacked_by("remember", |config| {
+        let mut other = config["routes"][0].clone();
+        other["name"] = json!("other");
+        other["match"] = json!({"paths": ["/attack/other"]});
+        config["routes"] = json!([other, config["routes"][0].take()]);
+    });
+    let client = Client::connect(service.addresses.grpc).await;
+    for _ in 0..20 {
+        client.ask(&Ask::get("/attack").header("x-secret", "canary")).await;
+        let answer = client.ask(&Ask::get("/attack/other")).await;
+        assert!(answer.allowed, "{answer:?}");
+        assert_eq!(answer.response_headers.get("x-remembered"), None);
+    }
+}

@@ -1,0 +1,21 @@
+//! Owns the tests of the service from outside: the real binary, its command line, its ports, its
+//! signals and the policies that are handed to it.
+//!
+//! Nothing here may reach into the library; a test that wants to belongs beside the code.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is how a test reports"
+)]
+
+mod check;
+mod process;
+
+mod cli;
+mod dev;
+mod drain;
+mod hostile;
+mod refused;
+mod swap;

@@ -1,0 +1,152 @@
+//! Owns the rules about the source text itself: imports point downwards, files say what they own,
+//! and knowledge stays where it belongs.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The layers of `host/src`, top first. A file may name modules of its own layer's line only where
+/// it is the same module, and of every line below.
+const LAYERS: [&[&str]; 7] = [
+    &["main", "lib"],
+    &["cli"],
+    &["app"],
+    &["config"],
+    &["grpc", "http", "admin"],
+    &["authorizer"],
+    &["token", "blacklist", "policy"],
+];
+/// The bottom: plain types, and what everything may use.
+const BOTTOM: [&[&str]; 2] = [
+    &["attributes", "decision", "token_id"],
+    &["drain", "readiness", "telemetry", "secret", "timestamp", "duration", "file_watch"],
+];
+/// Crates that only one module may name, and that module.
+const KNOWLEDGE: [(&str, &str); 6] = [
+    ("envoy_types", "grpc"),
+    ("tonic", "grpc"),
+    ("wasmtime", "policy"),
+    ("papaya", "blacklist"),
+    ("quick_cache", "token"),
+    ("prometheus", "telemetry"),
+];
+
+#[test]
+fn imports_point_downwards() {
+    let mut wrong = Vec::new();
+    for file in sources("src") {
+        let from = module(&file);
+        for (number, line) in code_lines(&file) {
+            for to in named_modules(&line) {
+                if to != from && rank(&to) <= rank(&from) {
+                    wrong.push(format!("{}:{number}: `{from}` names `{to}`", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "imports that point upwards or sideways:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn knowledge_stays_in_its_module() {
+    let mut wrong = Vec::new();
+    for file in sources("src") {
+        for (number, line) in code_lines(&file) {
+            for (crate_name, owner) in KNOWLEDGE {
+                let named = line.contains(&format!("{crate_name}::"));
+                if named && module(&file) != owner {
+                    wrong.push(format!("{}:{number}: {crate_name}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "crates that are another module's business:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_file_says_what_it_owns() {
+    let folders = ["src", "tests", "../policy-component", "../integration-tests"];
+    let silent: Vec<_> = folders
+        .iter()
+        .flat_map(|folder| sources(folder))
+        .filter(|file| !read(file).starts_with("//!"))
+        .collect();
+    assert!(silent.is_empty(), "files without a `//!` header: {silent:?}");
+}
+
+#[test]
+fn every_module_has_a_layer() {
+    for file in sources("src") {
+        assert!(rank(&module(&file)) < usize::MAX, "{}: give it a layer", file.display());
+    }
+}
+
+fn rank(module: &str) -> usize {
+    let layers = LAYERS.iter().chain(&BOTTOM);
+    layers.into_iter().position(|layer| layer.contains(&module)).unwrap_or(usize::MAX)
+}
+
+/// The top-level module that a file belongs to.
+fn module(file: &Path) -> String {
+    let path = file.strip_prefix(root().join("src")).unwrap_or(file);
+    let first = path.components().next().map(|name| name.as_os_str().to_string_lossy());
+    first.unwrap_or_default().trim_end_matches(".rs").to_owned()
+}
+
+/// The lines outside comments and before the unit tests, which may reach anywhere.
+fn code_lines(file: &Path) -> Vec<(usize, String)> {
+    if file.components().any(|part| part.as_os_str() == "tests") {
+        return Vec::new();
+    }
+    read(file)
+        .lines()
+        .take_while(|line| *line != "#[cfg(test)]")
+        .enumerate()
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .map(|(index, line)| (index + 1, line.to_owned()))
+        .collect()
+}
+
+/// Top-level modules that a line names after `crate::`, or inside a `use crate::{…}` block.
+fn named_modules(line: &str) -> Vec<String> {
+    let known = |word: &str| rank(word) < usize::MAX && !["main", "lib"].contains(&word);
+    let word = |text: &str| {
+        text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
+    };
+    let mut named: Vec<String> = line.split("crate::").skip(1).map(word).collect();
+    // rustfmt puts each module of a `use crate::{` block on a line of its own, one level in.
+    if line.starts_with("    ") && !line.starts_with("     ") {
+        let first = word(line.trim_start());
+        let rest = &line.trim_start()[first.len()..];
+        if rest.starts_with("::") && line.trim_end().ends_with([',', '{']) {
+            named.push(first);
+        }
+    }
+    named.retain(|name| known(name));
+    named
+}
+
+fn sources(folder: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut pending = vec![root().join(folder)];
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}")) {
+            let path = entry.unwrap().path();
+            if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
+                pending.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(file: &Path) -> String {
+    fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}

@@ -1,0 +1,132 @@
+//! Owns the configurations that Portcullis is measured with, and the files that they name.
+//!
+//! There is one configuration, as an operator would write it, and variants that change one key of
+//! it. Whatever is not written is Portcullis' default, so that the benchmark measures the defaults.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    request::{HOST, SUBJECT_HEADER},
+    token::{AUDIENCE, ISSUER, KEY_ID},
+};
+
+/// The settings of the rule policy on the route that is measured.
+const RULES: &str = include_str!("../rules.json");
+
+/// How Portcullis is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Variant {
+    /// Nothing is remembered of a token: its signature is verified on every request.
+    VerifyEachTime,
+    /// As it comes.
+    Default,
+    /// Every request gets a policy instance of its own.
+    FreshInstance,
+}
+
+/// The files that every variant shares.
+pub(crate) struct Files {
+    folder: PathBuf,
+    /// The rule policy.
+    component: PathBuf,
+    /// The secret of the admin edge.
+    pub(crate) admin_token: String,
+}
+
+/// A file of the benchmark could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    #[error("cannot write {path}: {source}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("integration-tests/bench/rules.json is not JSON: {0}")]
+    Rules(#[from] serde_json::Error),
+}
+
+// === impl Files ===
+
+impl Files {
+    /// Writes the issuer's public key and the admin token into `folder`.
+    pub(crate) fn write(
+        folder: &Path,
+        component: &Path,
+        public_pem: &str,
+        admin_token: String,
+    ) -> Result<Self, WriteError> {
+        let files =
+            Self { folder: folder.to_owned(), component: component.to_owned(), admin_token };
+        files.put("issuer.pem", public_pem)?;
+        files.put("admin-token", &files.admin_token)?;
+        Ok(files)
+    }
+
+    /// Writes the configuration for `variant` and returns its path.
+    pub(crate) fn configuration(&self, variant: Variant) -> Result<PathBuf, WriteError> {
+        let mut config = self.shared()?;
+        match variant {
+            Variant::VerifyEachTime => config["tokens"] = json!({"cache_capacity": 0}),
+            Variant::Default => {}
+            Variant::FreshInstance => config["policy_host"] = json!({"instance_reuse": 1}),
+        }
+        // JSON is YAML too.
+        self.put(&format!("{variant:?}.yaml"), &format!("{config:#}\n"))
+    }
+
+    /// A path in the folder, for a file that somebody else writes.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// What the variants have in common.
+    fn shared(&self) -> Result<Value, WriteError> {
+        let rules: Value = serde_json::from_str(RULES)?;
+        let key = json!({
+            "pem_file": self.path("issuer.pem"), "algorithm": "RS256", "kid": KEY_ID,
+        });
+        Ok(json!({
+            "grpc": {"listen": "127.0.0.1:0"},
+            "http": {"listen": "127.0.0.1:0"},
+            "admin": {"listen": "127.0.0.1:0", "token_file": self.path("admin-token")},
+            "issuers": {"shop": {"issuer": ISSUER, "audiences": [AUDIENCE], "keys": [key]}},
+            "policies": {"rules": {"file": self.component}},
+            "routes": [
+                {
+                    "name": "health",
+                    "match": {"paths": ["/healthz", "/api/health"]},
+                    "token": "ignored",
+                    "allow_without_policy": true,
+                },
+                {
+                    "name": "login",
+                    "match": {"hosts": [HOST], "paths": ["/api/v1/auth/*"]},
+                    "token": "ignored",
+                    "allow_without_policy": true,
+                },
+                {
+                    "name": "api",
+                    "match": {"hosts": [HOST], "paths": ["/api/*"]},
+                    "token": "required",
+                    "issuers": ["shop"],
+                    "policy": "rules",
+                    "settings": rules,
+                    "identity_headers": {
+                        SUBJECT_HEADER: ["sub"],
+                        "x-auth-provider": ["provider"],
+                    },
+                },
+            ],
+        }))
+    }
+
+    fn put(&self, name: &str, content: &str) -> Result<PathBuf, WriteError> {
+        let path = self.path(name);
+        match fs::write(&path, content) {
+            Ok(()) => Ok(path),
+            Err(source) => Err(WriteError::Write { path, source }),
+        }
+    }
+}

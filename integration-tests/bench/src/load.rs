@@ -1,0 +1,126 @@
+//! Owns the load: how calls are spread over connections and time, and what is counted.
+//!
+//! *Closed loop*: a fixed number of streams, each of which asks again as soon as it has its answer;
+//! this finds the throughput. *Open loop*: calls begin at a fixed rate whatever the server does, and
+//! their latency counts from the moment at which they were due, so that a server that stalls cannot
+//! hide the calls that it kept waiting ("coordinated omission").
+//!
+//! Each connection has a thread and a runtime of its own, so that no call crosses threads. No answer
+//! goes unread, and a call that fails ends the benchmark: the speed of errors is of no interest.
+
+mod closed;
+mod open;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+pub(crate) use self::{
+    closed::{Closed, closed_loop},
+    open::{Open, open_loop},
+};
+use crate::{
+    exchange::{CallError, Caller, ConnectError},
+    proc::ReadError,
+    request::{AnswerError, Check, Expected},
+};
+
+/// Every answer's HTTP and gRPC status is looked at; one in this many is also decoded.
+const DECODE_EVERY: usize = 16;
+
+/// How long answers may take beyond the time of the measurement before the server counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What to ask, and whom.
+#[derive(Clone)]
+pub(crate) struct Target {
+    /// Where the server listens.
+    pub(crate) address: SocketAddr,
+    /// The server's process.
+    pub(crate) pid: u32,
+    /// The calls to take in turn.
+    pub(crate) checks: Arc<[Check]>,
+    /// What every answer must be.
+    pub(crate) expected: Expected,
+    /// Number of connections.
+    pub(crate) connections: usize,
+    /// Number of concurrent streams on each connection, in the closed loop.
+    pub(crate) streams: usize,
+}
+
+/// A measurement failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("a call failed: {0}")]
+    Call(#[from] CallError),
+    #[error("a call was answered wrongly: {0}")]
+    Answer(#[from] AnswerError),
+    #[error("no answer for {} seconds; the server is stuck", PATIENCE.as_secs())]
+    Stuck,
+    #[error("cannot start a thread or runtime for a connection: {0}")]
+    Thread(#[from] io::Error),
+    #[error("a thread of the load generator panicked")]
+    Panicked,
+    #[error("cannot set up a histogram: {0}")]
+    Histogram(#[from] hdrhistogram::errors::CreationError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+// === impl Target ===
+
+impl Target {
+    /// Asks once on a connection of its own and verifies the answer.
+    pub(crate) fn ask(&self, check: &Check, expected: Expected) -> Result<(), LoadError> {
+        let answer = run_local(PATIENCE, async {
+            Ok(Caller::connect(self.address).await?.call(check.frame.clone()).await?)
+        })?;
+        Ok(check.verify(expected, &answer)?)
+    }
+
+    /// The `n`-th call. Wraps around.
+    fn check(&self, n: usize) -> Option<&Check> {
+        self.checks.get(n % self.checks.len().max(1))
+    }
+
+    /// Makes the `n`-th call and verifies the answer.
+    async fn call(&self, caller: &mut Caller, n: usize) -> Result<(), LoadError> {
+        // There is always a call: the benchmark makes a fixed number of them.
+        let Some(check) = self.check(n) else { return Ok(()) };
+        let answer = caller.call(check.frame.clone()).await?;
+        if n.is_multiple_of(DECODE_EVERY) {
+            check.verify(self.expected, &answer)?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs `work` and the tasks that it spawns on this thread.
+fn run_local<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, LoadError>>,
+) -> Result<T, LoadError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let limited =
+        async { tokio::time::timeout(limit, work).await.unwrap_or(Err(LoadError::Stuck)) };
+    tokio::task::LocalSet::new().block_on(&runtime, limited)
+}
+
+/// Starts a named thread.
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
+) -> Result<JoinHandle<Result<T, LoadError>>, LoadError> {
+    Ok(thread::Builder::new().name(name.to_owned()).spawn(work)?)
+}
+
+/// Waits for a thread and returns what it found.
+fn join<T>(thread: JoinHandle<Result<T, LoadError>>) -> Result<T, LoadError> {
+    thread.join().unwrap_or(Err(LoadError::Panicked))
+}

@@ -1,0 +1,181 @@
+//! Owns how the figures are told: a table to read, ratios first, and the same figures as JSON.
+
+use std::fmt::{self, Write as _};
+
+use serde_json::{Value, json};
+
+use crate::{proc::Memory, rounds::Measured, series::Series};
+
+/// The server that the others are compared with.
+pub(crate) const BASE: &str = "empty";
+
+/// What a process of Portcullis needs.
+pub(crate) struct Footprint {
+    /// The server's name.
+    pub(crate) name: &'static str,
+    /// From starting the process to being ready, in milliseconds.
+    pub(crate) ready_ms: f64,
+    /// Memory when ready, with an empty blacklist.
+    pub(crate) empty: Memory,
+    /// Memory with all entries loaded.
+    pub(crate) loaded: Memory,
+    /// Number of entries loaded.
+    pub(crate) entries: u64,
+}
+
+/// All that was found.
+pub(crate) struct Report {
+    /// How it was measured, as name and value.
+    pub(crate) conditions: Vec<(&'static str, u64)>,
+    /// The servers, the base among them if it was measured.
+    pub(crate) servers: Vec<Measured>,
+    /// What each process of Portcullis needs.
+    pub(crate) footprints: Vec<Footprint>,
+}
+
+// === impl Footprint ===
+
+impl Footprint {
+    /// Resident memory per million entries, in megabytes (10^6 bytes). None without entries.
+    fn megabytes_per_million(&self) -> Option<f64> {
+        let grown = megabytes(self.loaded.resident) - megabytes(self.empty.resident);
+        (self.entries > 0).then(|| grown * 1e6 / float(self.entries))
+    }
+}
+
+// === impl Report ===
+
+impl Report {
+    /// The figures as JSON.
+    pub(crate) fn json(&self) -> Value {
+        let conditions: serde_json::Map<_, _> = self
+            .conditions
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), json!(value)))
+            .collect();
+        json!({
+            "conditions": conditions,
+            "servers": self.servers.iter().map(|server| self.server(server)).collect::<Vec<_>>(),
+            "processes": self.footprints.iter().map(footprint).collect::<Vec<_>>(),
+        })
+    }
+
+    fn base(&self) -> Option<&Measured> {
+        self.servers.iter().find(|server| server.name == BASE)
+    }
+
+    fn server(&self, server: &Measured) -> Value {
+        let figures = [
+            ("requests_per_second", server.requests_per_second()),
+            ("cpu_us_per_request", server.cpu_us_per_request()),
+            ("p50_us", server.p50_us()),
+            ("p99_us", server.p99_us()),
+        ];
+        let ratios = self.base().map(|base| {
+            [
+                ("throughput_ratio", server.throughput_ratio(base)),
+                ("cpu_ratio", server.cpu_ratio(base)),
+            ]
+        });
+        let mut value = json!({"name": server.name, "spread": {}});
+        for (name, series) in figures.into_iter().chain(ratios.into_iter().flatten()) {
+            value[name] = json!(series.median());
+            value["spread"][name] = json!(series.spread());
+        }
+        value
+    }
+
+    fn write_ratios(&self, out: &mut fmt::Formatter<'_>, base: &Measured) -> fmt::Result {
+        writeln!(out, "{:<18}{:>24}{:>24}", "against `empty`", "throughput", "CPU per request")?;
+        for server in self.servers.iter().filter(|server| server.name != BASE) {
+            let throughput = spread(&server.throughput_ratio(base), 2);
+            let cpu = spread(&server.cpu_ratio(base), 2);
+            writeln!(out, "{:<18}{throughput:>24}{cpu:>24}", server.name)?;
+        }
+        out.write_char('\n')
+    }
+
+    fn write_figures(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let titles = ["requests/s", "CPU us/request", "p50 us", "p99 us"];
+        write!(out, "{:<18}", "median (spread)")?;
+        titles.iter().try_for_each(|title| write!(out, "{title:>24}"))?;
+        out.write_char('\n')?;
+        for server in &self.servers {
+            let figures = [
+                spread(&server.requests_per_second(), 0),
+                spread(&server.cpu_us_per_request(), 1),
+                spread(&server.p50_us(), 0),
+                spread(&server.p99_us(), 0),
+            ];
+            write!(out, "{:<18}", server.name)?;
+            figures.iter().try_for_each(|figure| write!(out, "{figure:>24}"))?;
+            out.write_char('\n')?;
+        }
+        out.write_char('\n')
+    }
+
+    fn write_footprints(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let titles = ["ready ms", "MB empty", "MB loaded", "MB peak", "MB per million"];
+        write!(out, "{:<18}", "process")?;
+        titles.iter().try_for_each(|title| write!(out, "{title:>16}"))?;
+        out.write_char('\n')?;
+        for print in &self.footprints {
+            let figures = [
+                Some(print.ready_ms),
+                Some(megabytes(print.empty.resident)),
+                Some(megabytes(print.loaded.resident)),
+                Some(megabytes(print.loaded.peak)),
+                print.megabytes_per_million(),
+            ];
+            write!(out, "{:<18}", print.name)?;
+            for figure in figures {
+                let text = figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.0}"));
+                write!(out, "{text:>16}")?;
+            }
+            out.write_char('\n')?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_char('\n')?;
+        if let Some(base) = self.base().filter(|_| self.servers.len() > 1) {
+            self.write_ratios(out, base)?;
+        }
+        self.write_figures(out)?;
+        if !self.footprints.is_empty() {
+            self.write_footprints(out)?;
+            out.write_char('\n')?;
+        }
+        let conditions = self.conditions.iter().map(|(name, value)| format!("{name} {value}"));
+        writeln!(out, "{}", conditions.collect::<Vec<_>>().join(", "))
+    }
+}
+
+fn footprint(print: &Footprint) -> Value {
+    json!({
+        "name": print.name,
+        "ready_ms": print.ready_ms,
+        "resident_mb_empty": megabytes(print.empty.resident),
+        "resident_mb_loaded": megabytes(print.loaded.resident),
+        "peak_mb": megabytes(print.loaded.peak),
+        "resident_mb_per_million_entries": print.megabytes_per_million(),
+    })
+}
+
+/// A median, and the range that it comes from.
+fn spread(series: &Series, digits: usize) -> String {
+    let [low, high] = series.spread();
+    format!("{:.digits$} ({low:.digits$}-{high:.digits$})", series.median())
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    float(bytes) / 1e6
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bytes and entries, far below 2^52")]
+fn float(number: u64) -> f64 {
+    number as f64
+}

@@ -1,0 +1,81 @@
+//! Owns calls to Portcullis' admin API.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::client::{Request, Response};
+
+/// The admin API of one Portcullis, opened with its token.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    address: SocketAddr,
+    token: String,
+}
+
+impl Admin {
+    /// The API at `address`.
+    #[must_use]
+    pub fn new(address: SocketAddr, token: &str) -> Self {
+        Self { address, token: token.to_owned() }
+    }
+
+    /// Puts a token id on the blacklist, for ever. It is in force when this returns.
+    ///
+    /// # Panics
+    /// When Portcullis refuses.
+    pub async fn revoke(&self, jti: &str) {
+        let event = json!({"jti": jti}).to_string();
+        let request =
+            Request::post("/v1/revocations", event).header("Content-Type", "application/json");
+        let response = self.call(request).await;
+        assert!((200..300).contains(&response.status), "{} {}", response.status, response.text());
+    }
+
+    /// Takes a token id off the blacklist.
+    ///
+    /// # Panics
+    /// When Portcullis refuses.
+    pub async fn restore(&self, jti: &str) {
+        let response = self.call(Request::new("DELETE", &format!("/v1/revocations/{jti}"))).await;
+        assert_eq!(response.status, 204, "{}", response.text());
+    }
+
+    /// Whether a token id is on the blacklist.
+    ///
+    /// # Panics
+    /// When Portcullis does not say.
+    pub async fn is_revoked(&self, jti: &str) -> bool {
+        let response = self.call(Request::get(&format!("/v1/revocations/{jti}"))).await;
+        match response.status {
+            200 => true,
+            404 => false,
+            status => panic!("{status} {}", response.text()),
+        }
+    }
+
+    /// How many entries the blacklist has, and in what state it is.
+    pub async fn revocations(&self) -> Value {
+        self.call(Request::get("/v1/revocations")).await.json()
+    }
+
+    /// Reads the policies again.
+    pub async fn reload(&self) -> Response {
+        self.call(Request::new("POST", "/v1/policies/reload")).await
+    }
+
+    /// The policies and their revisions.
+    pub async fn policies(&self) -> Value {
+        self.call(Request::get("/v1/policies")).await.json()
+    }
+
+    /// The metrics, in Prometheus' text format.
+    pub async fn metrics(&self) -> String {
+        self.call(Request::get("/metrics")).await.text()
+    }
+
+    /// Calls with the token.
+    pub async fn call(&self, request: Request) -> Response {
+        request.bearer(&self.token).send(self.address).await
+    }
+}

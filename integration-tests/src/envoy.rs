@@ -1,0 +1,106 @@
+//! Owns a real Envoy in front of an upstream and an authorization server.
+
+mod config;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    process::Command,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub use config::Config;
+
+use crate::{client::Request, eventually, places, process::Process};
+
+/// A running Envoy. It stops when this is dropped.
+#[derive(Debug)]
+pub struct Envoy {
+    // Before the folder, so that the process is gone when its files are removed.
+    process: Process,
+    http: SocketAddr,
+    tcp: Option<SocketAddr>,
+    admin: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Envoy {
+    /// Starts it and waits until it takes traffic.
+    ///
+    /// # Panics
+    /// When there is no Envoy, or when it refuses the configuration.
+    pub async fn start(config: &Config) -> Self {
+        let folder = tempfile::tempdir().expect("there is room for temporary files");
+        let file = folder.path().join("envoy.json");
+        std::fs::write(&file, config.bootstrap().to_string()).expect("the folder is writable");
+        let admin_file = folder.path().join("admin");
+        let mut command = Command::new(places::envoy());
+        command
+            .arg("--config-path")
+            .arg(&file)
+            .arg("--admin-address-path")
+            .arg(&admin_file)
+            // Tests run side by side, and each Envoy would otherwise look for the one before it.
+            .arg("--disable-hot-restart")
+            .args(["--concurrency", "1", "--log-level", "warning"]);
+        let mut process = Process::start("envoy", command, folder.path());
+        let admin: SocketAddr = eventually::some("Envoy opens its admin port", || {
+            process.assert_running();
+            let text = std::fs::read_to_string(&admin_file).unwrap_or_default();
+            std::future::ready(text.parse().ok())
+        })
+        .await;
+        eventually::holds("Envoy is ready", || {
+            process.assert_running();
+            async move {
+                let response = Request::get("/ready").try_send(admin).await;
+                response.is_ok_and(|response| response.status == 200)
+            }
+        })
+        .await;
+        let listeners = Request::get("/listeners?format=json").send(admin).await.json();
+        let port = |name| listener_port(&listeners, name).map(|port| loopback(port));
+        let http = port("http").expect("Envoy listens for HTTP");
+        Self { process, http, tcp: port("tcp"), admin, _folder: folder }
+    }
+
+    /// Where it takes HTTP.
+    #[must_use]
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Where it takes raw connections.
+    ///
+    /// # Panics
+    /// When it was configured without.
+    #[must_use]
+    pub fn tcp(&self) -> SocketAddr {
+        self.tcp.expect("this Envoy was configured with a TCP listener")
+    }
+
+    /// The value of a counter or gauge, by its full name; 0 while Envoy has not made it.
+    pub async fn stat(&self, name: &str) -> u64 {
+        let filter = format!("/stats?filter=^{}$", name.replace('.', "\\."));
+        let text = Request::get(&filter).send(self.admin).await.text();
+        text.trim().rsplit(' ').next().and_then(|value| value.parse().ok()).unwrap_or(0)
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+}
+
+fn listener_port(listeners: &Value, name: &str) -> Option<u16> {
+    let listener =
+        listeners["listener_statuses"].as_array()?.iter().find(|status| status["name"] == name)?;
+    let port = listener["local_address"]["socket_address"]["port_value"].as_u64()?;
+    u16::try_from(port).ok()
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}

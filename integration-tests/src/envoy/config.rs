@@ -1,0 +1,252 @@
+//! Owns Envoy's configuration. Tests change it in Envoy's own words: there is no second vocabulary.
+
+use std::net::SocketAddr;
+
+use serde_json::{Map, Value, json};
+
+/// The cluster of authorization servers.
+const AUTHORIZER: &str = "authorizer";
+/// The cluster of the service that is protected.
+const UPSTREAM: &str = "upstream";
+/// Where Envoy's types live.
+const TYPES: &str = "type.googleapis.com/envoy";
+/// The name of the filter that asks.
+const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
+
+/// How to configure Envoy: everything is asked about, then goes to the upstream.
+#[derive(Debug, Clone)]
+pub struct Config {
+    ext_authz: Value,
+    network_ext_authz: Option<Value>,
+    authorizers: Value,
+    upstream: Value,
+    filters_before: Vec<Value>,
+    per_route: Map<String, Value>,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Asks over gRPC, about HTTP requests and about raw connections.
+    #[must_use]
+    pub fn grpc(authorizers: &[SocketAddr], upstream: SocketAddr) -> Self {
+        let service = json!({"envoy_grpc": {"cluster_name": AUTHORIZER}, "timeout": "2s"});
+        let options = format!("{TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions");
+        let mut cluster = cluster(AUTHORIZER, authorizers);
+        cluster["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": options,
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }});
+        Self {
+            ext_authz: json!({
+                "@type": http_type("ext_authz", "ExtAuthz"),
+                "transport_api_version": "V3",
+                "grpc_service": service,
+            }),
+            network_ext_authz: Some(json!({
+                "@type": format!("{TYPES}.extensions.filters.network.ext_authz.v3.ExtAuthz"),
+                "stat_prefix": "authorizer",
+                "transport_api_version": "V3",
+                "grpc_service": service,
+            })),
+            authorizers: cluster,
+            upstream: cluster_of_upstream(upstream),
+            filters_before: Vec::new(),
+            per_route: Map::new(),
+        }
+    }
+
+    /// Asks over HTTP, as Istio's `envoyExtAuthzHttp` does.
+    #[must_use]
+    pub fn http(authorizer: SocketAddr, upstream: SocketAddr) -> Self {
+        Self {
+            ext_authz: json!({
+                "@type": http_type("ext_authz", "ExtAuthz"),
+                "transport_api_version": "V3",
+                "http_service": {"server_uri": {
+                    "uri": format!("http://{authorizer}"), "cluster": AUTHORIZER, "timeout": "2s",
+                }},
+            }),
+            network_ext_authz: None,
+            authorizers: cluster(AUTHORIZER, &[authorizer]),
+            upstream: cluster_of_upstream(upstream),
+            filters_before: Vec::new(),
+            per_route: Map::new(),
+        }
+    }
+
+    /// Sets a field of the filter that asks about HTTP requests.
+    #[must_use]
+    pub fn with(mut self, field: &str, value: Value) -> Self {
+        self.ext_authz[field] = value;
+        self
+    }
+
+    /// Sets a field of `http_service`.
+    #[must_use]
+    pub fn with_http_service(mut self, field: &str, value: Value) -> Self {
+        self.ext_authz["http_service"][field] = value;
+        self
+    }
+
+    /// Sets how long Envoy waits for an answer over gRPC.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: &str) -> Self {
+        self.ext_authz["grpc_service"]["timeout"] = json!(timeout);
+        self
+    }
+
+    /// Sets a field of the cluster of authorization servers.
+    #[must_use]
+    pub fn with_cluster(mut self, field: &str, value: Value) -> Self {
+        self.authorizers[field] = value;
+        self
+    }
+
+    /// Puts a filter of `envoy.filters.http` before the one that asks.
+    #[must_use]
+    pub fn after_filter(mut self, name: &str, message: &str, mut config: Value) -> Self {
+        config["@type"] = json!(http_type(name, message));
+        let filter = json!({"name": format!("envoy.filters.http.{name}"), "typed_config": config});
+        self.filters_before.push(filter);
+        self
+    }
+
+    /// Sets `check_settings` of the route, for example its `context_extensions`.
+    #[must_use]
+    pub fn with_check_settings(mut self, settings: &Value) -> Self {
+        let per_route = json!({
+            "@type": http_type("ext_authz", "ExtAuthzPerRoute"), "check_settings": settings,
+        });
+        self.per_route.insert(EXT_AUTHZ.to_owned(), per_route);
+        self
+    }
+
+    /// Asks only about some paths, with the filters that Istio makes of a CUSTOM
+    /// `AuthorizationPolicy`: a role-based filter that only notes what it would refuse, and a
+    /// condition on that note.
+    #[must_use]
+    pub fn only_for_paths(self, paths: &Value, not_paths: &Value) -> Self {
+        let any = |patterns: &Value| {
+            let patterns = patterns.as_array().expect("a list of patterns").iter();
+            let rules: Vec<_> = patterns.map(path_permission).collect();
+            json!({"or_rules": {"rules": rules}})
+        };
+        let permission =
+            json!({"and_rules": {"rules": [any(paths), {"not_rule": any(not_paths)}]}});
+        let policy = "istio-ext-authz-portcullis-ns[demo]-policy[gate]-rule[0]";
+        let prefix = "istio_ext_authz_";
+        self.after_filter(
+            "rbac",
+            "RBAC",
+            json!({
+                "shadow_rules": {"action": "DENY", "policies": {
+                    policy: {"permissions": [permission], "principals": [{"any": true}]},
+                }},
+                "shadow_rules_stat_prefix": prefix,
+            }),
+        )
+        .with(
+            "filter_enabled_metadata",
+            json!({
+                "filter": "envoy.filters.http.rbac",
+                "path": [{"key": format!("{prefix}shadow_effective_policy_id")}],
+                "value": {"string_match": {"prefix": "istio-ext-authz-portcullis"}},
+            }),
+        )
+    }
+
+    /// The whole file.
+    pub(super) fn bootstrap(&self) -> Value {
+        let mut listeners = vec![listener("http", &self.connection_manager())];
+        if let Some(filter) = &self.network_ext_authz {
+            listeners.push(listener_with_proxy(filter));
+        }
+        json!({
+            "admin": {"address": any_port()},
+            "static_resources": {
+                "listeners": listeners,
+                "clusters": [self.authorizers, self.upstream],
+            },
+        })
+    }
+
+    fn connection_manager(&self) -> Value {
+        let mut filters = self.filters_before.clone();
+        filters.push(json!({"name": EXT_AUTHZ, "typed_config": self.ext_authz}));
+        filters.push(json!({
+            "name": "envoy.filters.http.router",
+            "typed_config": {"@type": http_type("router", "Router")},
+        }));
+        let network = format!("{TYPES}.extensions.filters.network");
+        json!({
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": {
+                "@type": format!("{network}.http_connection_manager.v3.HttpConnectionManager"),
+                "stat_prefix": "http",
+                "route_config": {"virtual_hosts": [{
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{
+                        "match": {"prefix": "/"},
+                        "route": {"cluster": UPSTREAM},
+                        "typed_per_filter_config": self.per_route,
+                    }],
+                }]},
+                "http_filters": filters,
+            },
+        })
+    }
+}
+
+fn http_type(filter: &str, message: &str) -> String {
+    format!("{TYPES}.extensions.filters.http.{filter}.v3.{message}")
+}
+
+fn any_port() -> Value {
+    json!({"socket_address": {"address": "127.0.0.1", "port_value": 0}})
+}
+
+fn listener(name: &str, filter: &Value) -> Value {
+    json!({"name": name, "address": any_port(), "filter_chains": [{"filters": [filter]}]})
+}
+
+fn listener_with_proxy(ext_authz: &Value) -> Value {
+    json!({"name": "tcp", "address": any_port(), "filter_chains": [{"filters": [
+        {"name": "envoy.filters.network.ext_authz", "typed_config": ext_authz},
+        {"name": "envoy.filters.network.tcp_proxy", "typed_config": {
+            "@type": format!("{TYPES}.extensions.filters.network.tcp_proxy.v3.TcpProxy"),
+            "stat_prefix": "tcp",
+            "cluster": UPSTREAM,
+        }},
+    ]}]})
+}
+
+fn cluster_of_upstream(upstream: SocketAddr) -> Value {
+    cluster(UPSTREAM, &[upstream])
+}
+
+fn cluster(name: &str, addresses: &[SocketAddr]) -> Value {
+    let endpoint = |address: &SocketAddr| {
+        let ip = address.ip().to_string();
+        let socket = json!({"socket_address": {"address": ip, "port_value": address.port()}});
+        json!({"endpoint": {"address": socket}})
+    };
+    let endpoints: Vec<_> = addresses.iter().map(endpoint).collect();
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+    })
+}
+
+/// A path of an `AuthorizationPolicy`, which is exact or a prefix, as Istio translates it.
+fn path_permission(pattern: &Value) -> Value {
+    let pattern = pattern.as_str().expect("a pattern is text");
+    let matcher = match pattern.strip_suffix('*') {
+        Some(prefix) => json!({"prefix": prefix}),
+        None => json!({"exact": pattern}),
+    };
+    json!({"url_path": {"path": matcher}})
+}

@@ -1,0 +1,46 @@
+//! Owns waiting for something to become true.
+//!
+//! Tests never sleep for a fixed time: they look until they see it, or until it is too late.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+/// How long anything may take on a busy machine. Long, because only failing tests wait for it.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Looks until there is something, and returns it.
+///
+/// # Panics
+/// After [`PATIENCE`], naming `what`.
+pub async fn some<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(begin.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Looks until it is true.
+///
+/// # Panics
+/// After [`PATIENCE`], naming `what`.
+pub async fn holds<F>(what: &str, mut look: impl FnMut() -> F)
+where
+    F: Future<Output = bool>,
+{
+    some(what, || {
+        let looked = look();
+        async move { looked.await.then_some(()) }
+    })
+    .await;
+}

@@ -1,0 +1,22 @@
+//! Owns what the integration tests start and ask: Portcullis, Envoy, an upstream, tokens, clients.
+//!
+//! It knows Portcullis only from outside: a binary, a configuration file, addresses. Whatever goes
+//! wrong in here is a failed test, so it panics, with the output of the processes involved.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is how a test reports"
+)]
+
+pub mod admin;
+pub mod client;
+pub mod envoy;
+pub mod eventually;
+pub mod grpc_client;
+pub mod places;
+pub mod portcullis;
+pub mod process;
+pub mod stub;
+pub mod token;
+pub mod upstream;

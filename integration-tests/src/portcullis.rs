@@ -1,0 +1,203 @@
+//! Owns a running Portcullis: the real binary with a configuration file, on ports of its own.
+
+use std::{net::SocketAddr, path::Path, process::Command};
+
+use rustix::process::Signal;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{admin::Admin, client::Request, eventually, places, process::Process, token};
+
+/// What opens the admin API. It guards nothing.
+const ADMIN_TOKEN: &str = "the admin token of the tests, which guards nothing";
+
+/// A configuration: loopback, ports of its own, the issuer of [`crate::token`], and the routes of
+/// the test.
+#[derive(Debug, Clone)]
+pub struct Config {
+    routes: Value,
+    settings: Vec<(String, Value)>,
+}
+
+/// A running Portcullis. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Portcullis {
+    // Before the folder, so that the process is gone when its files are removed.
+    process: Process,
+    addresses: Addresses,
+    folder: TempDir,
+}
+
+/// Where it listens.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Addresses {
+    /// The gRPC edge.
+    pub grpc: SocketAddr,
+    /// The HTTP edge, unless a test switches it off.
+    pub http: Option<SocketAddr>,
+    /// The admin edge.
+    pub admin: SocketAddr,
+}
+
+/// The binary, for tests of the command line.
+#[must_use]
+pub fn command() -> Command {
+    Command::new(places::portcullis())
+}
+
+/// A route for `paths` that needs no more than a token.
+#[must_use]
+pub fn token_route(name: &str, paths: &[&str]) -> Value {
+    json!({
+        "name": name,
+        "match": {"paths": paths},
+        "token": "required",
+        "allow_without_policy": true,
+        "identity_headers": {"x-user-id": ["sub"], "x-auth-provider": ["provider"]},
+    })
+}
+
+/// The same, where a request may also come without a token.
+#[must_use]
+pub fn optional_route(name: &str, paths: &[&str]) -> Value {
+    let mut route = token_route(name, paths);
+    route["token"] = json!("optional");
+    route
+}
+
+/// A route for `paths` that needs nothing, and has no identity to tell of.
+#[must_use]
+pub fn public_route(name: &str, paths: &[&str]) -> Value {
+    json!({
+        "name": name,
+        "match": {"paths": paths},
+        "token": "ignored",
+        "allow_without_policy": true,
+    })
+}
+
+// === impl Addresses ===
+
+impl Addresses {
+    /// The HTTP edge.
+    ///
+    /// # Panics
+    /// When it is off.
+    #[must_use]
+    pub fn http(&self) -> SocketAddr {
+        self.http.expect("the HTTP edge is on")
+    }
+}
+
+// === impl Config ===
+
+impl Config {
+    /// A configuration with these routes.
+    #[must_use]
+    pub fn new(routes: impl IntoIterator<Item = Value>) -> Self {
+        Self { routes: routes.into_iter().collect(), settings: Vec::new() }
+    }
+
+    /// Sets a key, such as `cors.preflight`.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.settings.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// Writes the file, and those that it names, into `folder`, and returns its path.
+    ///
+    /// # Panics
+    /// When the folder is not writable, or a key leads into something that is not an object.
+    #[must_use]
+    pub fn write(&self, folder: &Path) -> std::path::PathBuf {
+        let admin_token = folder.join("admin.token");
+        std::fs::write(&admin_token, ADMIN_TOKEN).expect("the test's folder is writable");
+        let mut document = json!({
+            "grpc": {"listen": "127.0.0.1:0"},
+            "http": {"listen": "127.0.0.1:0"},
+            "admin": {"listen": "127.0.0.1:0", "token_file": admin_token},
+            "issuers": token::issuers(folder),
+            "routes": self.routes,
+        });
+        for (key, value) in &self.settings {
+            // Indexing makes the objects on the way.
+            let place = key.split('.').fold(&mut document, |place, part| &mut place[part]);
+            *place = value.clone();
+        }
+        let file = folder.join("portcullis.yaml");
+        // JSON is YAML too.
+        std::fs::write(&file, format!("{document:#}\n")).expect("the test's folder is writable");
+        file
+    }
+}
+
+// === impl Portcullis ===
+
+impl Portcullis {
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub async fn start(config: &Config) -> Self {
+        let folder = tempfile::tempdir().expect("there is room for temporary files");
+        let announcement = folder.path().join("addresses.json");
+        let mut command = command();
+        command.arg("serve").arg("--config").arg(config.write(folder.path()));
+        command.arg("--announce").arg(&announcement);
+        let mut process = Process::start("portcullis", command, folder.path());
+        let addresses: Addresses = eventually::some("Portcullis listens", || {
+            process.assert_running();
+            let text = std::fs::read(&announcement).ok();
+            std::future::ready(text.map(|text| {
+                serde_json::from_slice(&text).expect("the announcement is whole or not there")
+            }))
+        })
+        .await;
+        let mut portcullis = Self { process, addresses, folder };
+        eventually::holds("Portcullis is ready", || {
+            portcullis.process.assert_running();
+            let admin = portcullis.addresses.admin;
+            async move {
+                let response = Request::get("/readyz").try_send(admin).await;
+                response.is_ok_and(|response| response.status == 200)
+            }
+        })
+        .await;
+        portcullis
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Its admin API.
+    #[must_use]
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.addresses.admin, ADMIN_TOKEN)
+    }
+
+    /// The folder with its configuration.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The process, for its signals, its end and its output.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Kills it, as a crash would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Asks it to end, as Kubernetes does.
+    pub fn terminate(&self) {
+        self.process.signal(Signal::TERM);
+    }
+}

@@ -1,0 +1,113 @@
+//! Owns the service behind Envoy: it answers with the request as it arrived, and counts.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, Method, Uri},
+};
+use serde::{Deserialize, Serialize};
+use tokio::{net::TcpListener, task::JoinSet};
+
+use crate::client::Response;
+
+/// A running upstream. It stops when this is dropped.
+#[derive(Debug)]
+pub struct Upstream {
+    address: SocketAddr,
+    requests: Arc<AtomicUsize>,
+    _server: JoinSet<()>,
+}
+
+/// A request as the upstream received it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Received {
+    /// Method.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// Header fields in their order, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Body, as far as it is UTF-8.
+    pub body: String,
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// Starts it.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let address = listener.local_addr().expect("a listener has an address");
+        let requests = Arc::new(AtomicUsize::new(0));
+        let app = Router::new().fallback(echo).with_state(Arc::clone(&requests));
+        let mut server = JoinSet::new();
+        server.spawn(async move { axum::serve(listener, app).await.expect("accepting works") });
+        Self { address, requests, _server: server }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many requests have reached it.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+async fn echo(
+    State(requests): State<Arc<AtomicUsize>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Json<Received> {
+    requests.fetch_add(1, Ordering::Relaxed);
+    Json(Received {
+        method: method.to_string(),
+        target: uri.to_string(),
+        headers: headers
+            .iter()
+            .map(|(name, value)| {
+                (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+            })
+            .collect(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+    })
+}
+
+// === impl Received ===
+
+impl Received {
+    /// The request that led to `response`.
+    ///
+    /// # Panics
+    /// When the response is not the upstream's.
+    #[must_use]
+    pub fn from_response(response: &Response) -> Self {
+        assert_eq!(response.status, 200, "not the upstream's answer: {}", response.text());
+        serde_json::from_value(response.json()).expect("the upstream answers in its format")
+    }
+
+    /// All values of a header, by its name in lower case.
+    #[must_use]
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        self.headers
+            .iter()
+            .filter(|(field, _)| field == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
+    }
+}

@@ -1,0 +1,111 @@
+//! Owns Envoys that ask over HTTP, as Istio's `envoyExtAuthzHttp` configures them.
+
+use portcullis_integration_tests::{
+    client::Request,
+    envoy::{self, Envoy},
+    portcullis::{Config, Portcullis, public_route, token_route},
+    token::{Claims, PROVIDER, SUBJECT},
+    upstream::{Received, Upstream},
+};
+use serde_json::{Value, json};
+
+/// Header names as Envoy's configuration lists them.
+fn names(names: &[&str]) -> Value {
+    let patterns: Vec<_> = names.iter().map(|name| json!({"exact": name})).collect();
+    json!({"patterns": patterns})
+}
+
+/// What an operator has to list: Envoy sends and takes over nothing by itself.
+fn listing(config: envoy::Config) -> envoy::Config {
+    let asked = names(&["authorization", "origin", "access-control-request-method"]);
+    let answered = names(&["x-user-id", "x-auth-provider"]);
+    config
+        .with("allowed_headers", asked)
+        .with_http_service("authorization_response", json!({"allowed_upstream_headers": answered}))
+}
+
+fn routes() -> Config {
+    let routes = [token_route("api", &["/api/*"]), public_route("public", &["/public"])];
+    Config::new(routes)
+}
+
+async fn start(portcullis: &Portcullis, prefix: &str) -> (Envoy, Upstream) {
+    let upstream = Upstream::start().await;
+    let config = listing(envoy::Config::http(portcullis.addresses().http(), upstream.address()))
+        .with_http_service("path_prefix", json!(prefix));
+    (Envoy::start(&config).await, upstream)
+}
+
+#[tokio::test]
+async fn the_same_decisions_are_made_over_http() {
+    let portcullis = Portcullis::start(&routes()).await;
+    let (envoy, upstream) = start(&portcullis, "").await;
+    let claims = Claims::default();
+    let request = Request::get("/api/a?b=c").bearer(&claims.hs256()).header("x-user-id", "spoofed");
+
+    let received = Received::from_response(&request.send(envoy.http()).await);
+    assert_eq!(received.target, "/api/a?b=c");
+    assert_eq!(received.all("x-user-id"), [SUBJECT]);
+    assert_eq!(received.all("x-auth-provider"), [PROVIDER]);
+
+    let refused = Request::get("/api/a").send(envoy.http()).await;
+    assert_eq!((refused.status, refused.text().as_str()), (401, "missing token"));
+    assert_eq!(refused.all("www-authenticate"), ["Bearer"]);
+
+    portcullis.admin().revoke(claims.jti()).await;
+    let refused = request.send(envoy.http()).await;
+    assert_eq!((refused.status, refused.text().as_str()), (403, "token revoked"));
+    assert_eq!(upstream.requests(), 1);
+}
+
+#[tokio::test]
+async fn methods_other_than_get_are_decided_on_too() {
+    let portcullis = Portcullis::start(&routes()).await;
+    let (envoy, _upstream) = start(&portcullis, "").await;
+    let token = Claims::default().hs256();
+    for method in ["POST", "PUT", "PATCH", "DELETE"] {
+        let request = Request::new(method, "/api/a");
+        assert_eq!(request.send(envoy.http()).await.status, 401, "{method}");
+        let passed = request.bearer(&token).send(envoy.http()).await;
+        assert_eq!(Received::from_response(&passed).method, method);
+    }
+}
+
+#[tokio::test]
+async fn what_the_client_says_of_itself_is_removed_over_http_too() {
+    let portcullis = Portcullis::start(&routes()).await;
+    let (envoy, _upstream) = start(&portcullis, "").await;
+    let without_provider = Claims::default().without("provider").hs256();
+    let cases = [
+        (Request::get("/public"), Vec::new()),
+        (Request::preflight("/api/a"), Vec::new()),
+        (Request::get("/api/a").bearer(&without_provider), vec![SUBJECT]),
+    ];
+    for (request, user) in cases {
+        let request = request
+            .header("X-User-ID", "spoofed")
+            .header("x-user-id", "again")
+            .header("X-Auth-Provider", "spoofed");
+        let received = Received::from_response(&request.send(envoy.http()).await);
+        assert_eq!(received.all("x-user-id"), user);
+        assert!(received.all("x-auth-provider").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_path_prefix_is_taken_off() {
+    let portcullis = Portcullis::start(&routes().with("http.path_prefix", "/check")).await;
+    let (envoy, _upstream) = start(&portcullis, "/check").await;
+    let passed = Request::get("/public").send(envoy.http()).await;
+    assert_eq!(Received::from_response(&passed).target, "/public");
+    assert_eq!(Request::get("/api/a").send(envoy.http()).await.status, 401);
+}
+
+#[tokio::test]
+async fn envoy_refuses_while_portcullis_is_dead() {
+    let mut portcullis = Portcullis::start(&routes()).await;
+    let (envoy, upstream) = start(&portcullis, "").await;
+    portcullis.kill();
+    assert_eq!(Request::get("/public").send(envoy.http()).await.status, 403);
+    assert_eq!(upstream.requests(), 0);
+}

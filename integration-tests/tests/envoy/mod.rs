@@ -1,0 +1,75 @@
+//! Owns the tests with a real Envoy.
+//!
+//! `facts` is about Envoy alone, in front of a stub: what Portcullis relies on. All else has
+//! Portcullis behind it.
+
+mod bodies;
+mod connections;
+mod drain;
+mod facts;
+mod fail_closed;
+mod grpc_traffic;
+mod http_edge;
+mod identity;
+mod paths;
+mod raw_headers;
+mod revocation;
+mod tokens;
+
+use std::net::SocketAddr;
+
+use portcullis_integration_tests::{
+    client::{Request, Response},
+    envoy::{self, Envoy},
+    portcullis::{self, Portcullis},
+    upstream::{Received, Upstream},
+};
+
+/// Envoy between a client and an upstream, asking Portcullis.
+struct Gate {
+    envoy: Envoy,
+    portcullis: Portcullis,
+    upstream: Upstream,
+}
+
+impl Gate {
+    /// Envoy as it comes.
+    async fn new(config: &portcullis::Config) -> Self {
+        Self::with(config, |envoy| envoy).await
+    }
+
+    /// Envoy with another configuration.
+    async fn with(
+        config: &portcullis::Config,
+        configure: impl FnOnce(envoy::Config) -> envoy::Config,
+    ) -> Self {
+        let (portcullis, upstream) = (Portcullis::start(config).await, Upstream::start().await);
+        let grpc = portcullis.addresses().grpc;
+        let envoy = configure(envoy::Config::grpc(&[grpc], upstream.address()));
+        Self { envoy: Envoy::start(&envoy).await, portcullis, upstream }
+    }
+
+    /// Where clients connect to.
+    fn address(&self) -> SocketAddr {
+        self.envoy.http()
+    }
+
+    /// Sends a request through Envoy.
+    async fn send(&self, request: Request) -> Response {
+        request.send(self.address()).await
+    }
+
+    /// Sends a request that must pass, and returns it as the upstream received it.
+    async fn pass(&self, request: Request) -> Received {
+        Received::from_response(&self.send(request).await)
+    }
+
+    /// Sends a request that must be refused with `status`, and returns the response.
+    async fn refuse(&self, request: Request, status: u16) -> Response {
+        let before = self.upstream.requests();
+        let response = self.send(request).await;
+        assert_eq!(response.status, status, "{}", response.text());
+        assert_eq!(self.upstream.requests(), before, "a refused request reached the upstream");
+        response
+    }
+}

@@ -1,0 +1,80 @@
+//! Owns which paths are protected: the table that Istio users write, with Istio's condition and
+//! with Portcullis' own routes, and paths that can be read in two ways.
+
+use portcullis_integration_tests::{
+    client::Request,
+    portcullis::{Config, public_route, token_route},
+    token,
+};
+use serde_json::json;
+
+use super::Gate;
+
+/// Paths that need a token under the rules of these tests.
+const PROTECTED: [&str; 4] =
+    ["/api/orders", "/api/", "/api/healthy", "/api/orders?next=/api/health"];
+/// Paths under `/api/` that need none.
+const EXCEPTED: [&str; 3] = ["/api/health", "/api/auth/login", "/api/health?full=1"];
+
+#[tokio::test]
+async fn with_istios_condition_envoy_asks_about_the_protected_paths_alone() {
+    // Portcullis would refuse everything that it is asked about without a token.
+    let config = Config::new([token_route("all", &["*"])]);
+    let (paths, not_paths) = (json!(["/api/*"]), json!(["/api/health", "/api/auth/*"]));
+    let gate = Gate::with(&config, |envoy| envoy.only_for_paths(&paths, &not_paths)).await;
+    for path in PROTECTED {
+        gate.refuse(Request::get(path), 401).await;
+        gate.pass(Request::get(path).bearer(&token::good())).await;
+    }
+    for path in EXCEPTED.into_iter().chain(["/", "/metrics"]) {
+        assert_eq!(gate.pass(Request::get(path)).await.target, path);
+    }
+}
+
+#[tokio::test]
+async fn the_same_table_works_as_routes() {
+    let mut api = token_route("api", &["/api/*"]);
+    api["match"]["not_paths"] = json!(["/api/health", "/api/auth/*"]);
+    let public = public_route("public", &["/api/health", "/api/auth/*"]);
+    let gate = Gate::new(&Config::new([api, public])).await;
+    for path in PROTECTED {
+        gate.refuse(Request::get(path), 401).await;
+        gate.pass(Request::get(path).bearer(&token::good())).await;
+    }
+    for path in EXCEPTED {
+        assert_eq!(gate.pass(Request::get(path)).await.target, path);
+    }
+    // What no route names is nobody's, and refused.
+    gate.refuse(Request::get("/metrics").bearer(&token::good()), 403).await;
+}
+
+#[tokio::test]
+async fn several_slashes_are_no_way_around_a_route() {
+    let routes = [public_route("public", &["/public/*"]), token_route("admin", &["/admin/*"])];
+    let gate = Gate::new(&Config::new(routes)).await;
+    for path in ["//admin/users", "/admin//users", "///admin///users"] {
+        gate.refuse(Request::get(path), 401).await;
+    }
+}
+
+#[tokio::test]
+async fn a_path_with_two_readings_is_refused() {
+    let gate = Gate::new(&Config::new([public_route("public", &["*"])])).await;
+    gate.pass(Request::get("/public/a%20b")).await;
+    for path in [
+        "/public/../admin",
+        "/public/%2e%2e/admin",
+        "/public/..%2fadmin",
+        "/public%2fadmin",
+        "/public%5cadmin",
+        "/public\\admin",
+        "/public/%252e%252e/admin",
+        "/public;v=1/admin",
+        "/public%00",
+        "/public%zz",
+        "/public/%ff",
+    ] {
+        let refused = gate.refuse(Request::get(path), 400).await;
+        assert_eq!(refused.text(), "ambiguous path", "{path}");
+    }
+}

@@ -1,0 +1,25 @@
+//! Owns Envoys that are configured with `encode_raw_headers`.
+
+use portcullis_integration_tests::{
+    client::Request,
+    portcullis::{Config, token_route},
+    token::{self, SUBJECT},
+};
+use serde_json::json;
+
+use super::Gate;
+
+#[tokio::test]
+async fn raw_headers_are_read_like_others() {
+    let config = Config::new([token_route("api", &["/api/*"])]);
+    let gate = Gate::with(&config, |envoy| envoy.with("encode_raw_headers", json!(true))).await;
+    let token = token::good();
+
+    let request = Request::get("/api/a").bearer(&token).header("X-User-Id", "spoofed");
+    assert_eq!(gate.pass(request).await.all("x-user-id"), [SUBJECT]);
+    gate.refuse(Request::get("/api/a"), 401).await;
+    gate.refuse(Request::get("/api/a").bearer(&token).bearer(&token), 401).await;
+    gate.pass(Request::preflight("/api/a")).await;
+    // Not UTF-8 in the protobuf sense, but legal in HTTP.
+    gate.pass(Request::get("/api/a").bearer(&token).header("x-latin", "caf\u{e9}")).await;
+}

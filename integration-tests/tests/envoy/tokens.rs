@@ -1,0 +1,74 @@
+//! Owns which tokens get past Envoy.
+
+use portcullis_integration_tests::{
+    client::Request,
+    portcullis::{Config, token_route},
+    token::{self, Claims},
+};
+
+use super::Gate;
+
+async fn gate() -> Gate {
+    Gate::new(&Config::new([token_route("api", &["/api/*"])])).await
+}
+
+fn with(token: &str) -> Request {
+    Request::get("/api/a").bearer(token)
+}
+
+#[tokio::test]
+async fn a_good_token_passes_under_either_algorithm() {
+    let gate = gate().await;
+    for token in [Claims::default().hs256(), Claims::default().rs256()] {
+        gate.pass(with(&token)).await;
+        // Again, as it may be remembered.
+        gate.pass(with(&token)).await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_there_is_a_401_with_a_challenge() {
+    let refused = gate().await.refuse(Request::get("/api/a"), 401).await;
+    assert_eq!(refused.text(), "missing token");
+    assert_eq!(refused.all("www-authenticate"), ["Bearer"]);
+}
+
+#[tokio::test]
+async fn a_bad_token_gets_a_401_that_does_not_say_why() {
+    let gate = gate().await;
+    let good = token::good();
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let cases = [
+        (
+            "signed by somebody else",
+            Claims::default().forged(b"another secret of the same length!!"),
+        ),
+        ("expired", Claims::default().expired().hs256()),
+        ("not yet valid", Claims::default().with("nbf", 9_999_999_999_i64).hs256()),
+        ("of another issuer", Claims::default().with("iss", "https://evil.test").hs256()),
+        ("for another audience", Claims::default().with("aud", "other").hs256()),
+        ("without token id", Claims::default().without("jti").hs256()),
+        ("without subject", Claims::default().without("sub").hs256()),
+        ("without expiry", Claims::default().without("exp").hs256()),
+        ("without signature", format!("{signed}.")),
+        ("with another's signature", format!("{}.{signature}", "e30.e30")),
+        ("no token at all", "nonsense".to_owned()),
+    ];
+    for (what, token) in cases {
+        let refused = gate.refuse(with(&token), 401).await;
+        assert_eq!(refused.text(), "invalid token", "a token {what}");
+        assert_eq!(refused.all("www-authenticate"), ["Bearer error=\"invalid_token\""], "{what}");
+    }
+}
+
+#[tokio::test]
+async fn the_authorization_header_must_have_one_reading() {
+    let gate = gate().await;
+    let (token, api) = (token::good(), Request::get("/api/a"));
+    gate.refuse(with(&token).bearer(&token), 401).await;
+    gate.refuse(api.clone().bearer(&format!("{token},{token}")), 401).await;
+    gate.refuse(api.clone().header("Authorization", &token), 401).await;
+    gate.refuse(api.clone().header("Authorization", &format!("Basic {token}")), 401).await;
+    // Schemes have no case: RFC 9110 section 11.1.
+    gate.pass(api.header("authorization", &format!("bearer {token}"))).await;
+}
