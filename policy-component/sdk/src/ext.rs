@@ -321,3 +321,40 @@ impl From<i64> for Value {
         Self::Integer(integer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    #[test]
+    fn a_manifest_asks_for_a_header_once_and_in_lower_case() {
+        let manifest = Manifest::new().with_header("X-Tenant").with_header("x-tenant");
+        assert_eq!(manifest.headers, ["x-tenant"]);
+    }
+
+    #[test]
+    fn a_claim_is_found_at_its_position_in_the_manifest() {
+        let identity = Identity {
+            subject: None,
+            issuer: None,
+            token_id: None,
+            scopes: vec!["read".to_owned()],
+            expires_at: None,
+            claims: vec![None, Some("gold".into())],
+        };
+        assert_eq!(identity.claim(0), None);
+        assert_eq!(identity.claim(1).and_then(Value::as_text), Some("gold"));
+        assert_eq!(identity.claim(2), None);
+        assert!(identity.has_scope("read"));
+        assert!(!identity.has_scope("rea"));
+    }
+
+    #[test]
+    fn one_string_counts_as_a_list_of_one() {
+        assert!(Value::Texts(vec!["a".to_owned(), "b".to_owned()]).contains_text("b"));
+        assert!(Value::from("b").contains_text("b"));
+        assert!(!Value::from("ab").contains_text("b"));
+    }
+}

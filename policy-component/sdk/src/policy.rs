@@ -115,3 +115,54 @@ impl<P: Policy> Default for Configured<P> {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Policy for Nothing {
+        fn configure(settings: &str) -> Result<(Self, Manifest), SettingsError> {
+            if settings == "bad" {
+                return Err(SettingsError::invalid("a", "b"));
+            }
+            Ok((Self, Manifest::new()))
+        }
+
+        fn evaluate(&self, _: &Request) -> Result<Decision, EvaluateError> {
+            Ok(Decision::allow())
+        }
+    }
+
+    #[test]
+    fn an_instance_is_configured_only_once() {
+        let configured = Configured::<Nothing>::new();
+        assert!(configured.configure("bad").is_err());
+        assert!(configured.configure("null").is_ok());
+        assert!(configured.configure("null").is_err());
+    }
+
+    #[test]
+    fn there_is_no_verdict_before_configure() {
+        let request = Request {
+            route: "r".into(),
+            method: "GET".into(),
+            scheme: "https".into(),
+            host: "h".into(),
+            path: "/".into(),
+            raw_path: None,
+            query: None,
+            headers: alloc::vec![],
+            context: alloc::vec![],
+            metadata: alloc::vec![],
+            identity: None,
+            source: None,
+            body: None,
+        };
+        let configured = Configured::<Nothing>::new();
+        assert!(matches!(configured.evaluate(&request), Err(EvaluateError::Internal(_))));
+        configured.configure("null").unwrap();
+        assert!(matches!(configured.evaluate(&request), Ok(Decision::Allow(_))));
+    }
+}
