@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn arithmetic_saturates_at_both_ends() {
-        let day = Duration::from_secs(86_400);
+        let day = Duration::from_hours(24);
         assert_eq!(Timestamp::MAX.plus(day), Timestamp::MAX);
         assert_eq!(Timestamp::from_secs(i64::MAX), Timestamp::MAX);
         assert!(Timestamp::from_secs(i64::MIN).minus(day) < Timestamp::from_secs(0));

@@ -60,7 +60,7 @@ impl Envoy {
         })
         .await;
         let listeners = Request::get("/listeners?format=json").send(admin).await.json();
-        let port = |name| listener_port(&listeners, name).map(|port| loopback(port));
+        let port = |name| listener_port(&listeners, name).map(loopback);
         let http = port("http").expect("Envoy listens for HTTP");
         Self { process, http, tcp: port("tcp"), admin, _folder: folder }
     }

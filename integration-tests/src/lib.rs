@@ -2,12 +2,7 @@
 //!
 //! It knows Portcullis only from outside: a binary, a configuration file, addresses. Whatever goes
 //! wrong in here is a failed test, so it panics, with the output of the processes involved.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a panic is how a test reports"
-)]
+#![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test reports")]
 
 pub mod admin;
 pub mod client;

@@ -260,16 +260,18 @@ impl Authorizer {
         &self,
         check: &Check<'_>,
         headers: &Headers,
-    ) -> Result<Option<Arc<VerifiedToken>>, Decision> {
+    ) -> Result<Option<Arc<VerifiedToken>>, Box<Decision>> {
         let route = check.route;
         if route.token == TokenMode::Ignored {
             return Ok(None);
         }
-        let invalid = |code: &'static str| Decision::deny(Reason::InvalidToken).with_detail(code);
+        let deny = |reason| Box::new(Decision::deny(reason));
+        let invalid =
+            |code: &'static str| Box::new(Decision::deny(Reason::InvalidToken).with_detail(code));
         let token = match token::bearer(headers.all("authorization")) {
             Ok(token) => token,
             Err(BearerError::Missing) if route.token == TokenMode::Optional => return Ok(None),
-            Err(BearerError::Missing) => return Err(Decision::deny(Reason::MissingToken)),
+            Err(BearerError::Missing) => return Err(deny(Reason::MissingToken)),
             Err(error) => return Err(invalid(error.code())),
         };
         let verified = self
@@ -277,12 +279,12 @@ impl Authorizer {
             .verify(token, &route.issuers, check.now)
             .map_err(|error| invalid(error.code()))?;
         if self.blacklist.is_expired() {
-            return Err(Decision::deny(Reason::NotReady).with_detail("blacklist"));
+            return Err(Box::new(Decision::deny(Reason::NotReady).with_detail("blacklist")));
         }
         let blacklisted = self.blacklist.is_blacklisted(&identity::presented(&verified), check.now);
         self.recorder.blacklist(blacklisted);
         if blacklisted {
-            return Err(Decision::deny(Reason::TokenRevoked));
+            return Err(deny(Reason::TokenRevoked));
         }
         Ok(Some(verified))
     }
@@ -349,7 +351,7 @@ impl Authorizer {
     fn dress(&self, mut decision: Decision, attributes: &Attributes) -> Decision {
         let Verdict::Deny(deny) = &mut decision.verdict else { return decision };
         if decision.reason != Reason::PolicyDenied {
-            deny.body = self.denials.body(decision.reason).to_owned();
+            self.denials.body(decision.reason).clone_into(&mut deny.body);
         }
         let origin = attributes.http.as_ref().and_then(|http| http.headers.first("origin"));
         if let Some(origin) = origin.filter(|o| self.cors.allowed_origins.iter().any(|a| a == o)) {

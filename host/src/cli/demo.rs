@@ -95,7 +95,7 @@ fn text(folder: &Path, addresses: &Announcement) -> String {
          Paste these into another terminal:\n\n"
     );
     for (story, command, outcome) in steps {
-        text.push_str(&format!("{story}\n$ {command}\n# {outcome}\n\n"));
+        text.extend([story, "\n$ ", &command, "\n# ", outcome, "\n\n"]);
     }
     text
 }

@@ -1,7 +1,5 @@
 //! Owns the Rust types generated from `wit/`. Only `convert` and `instance` use them.
 
-#![expect(clippy::pedantic, reason = "generated code answers to its generator")]
-
 wasmtime::component::bindgen!({
     path: "../wit",
     world: "policy",

@@ -283,6 +283,8 @@ async fn reload(policies: Vec<Arc<Loaded>>) {
 
 impl std::fmt::Debug for PolicyReloader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PolicyReloader").field("policies", &self.policies.len()).finish()
+        f.debug_struct("PolicyReloader")
+            .field("policies", &self.policies.len())
+            .finish_non_exhaustive()
     }
 }

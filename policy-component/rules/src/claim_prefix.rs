@@ -42,7 +42,7 @@ impl ClaimPrefix {
 
     /// Whether the path begins with the caller's claim. An empty claim opens nothing.
     pub(crate) fn holds(&self, request: &Request) -> bool {
-        let claim = self.claim.find(request.identity.as_ref()).and_then(|claim| claim.text());
+        let claim = self.claim.find(request.identity.as_ref()).and_then(crate::claim::Claim::text);
         let Some(claim) = claim else { return false };
         let path = request.path.as_bytes();
         let length = match self.encoding {
@@ -60,7 +60,9 @@ impl ClaimPrefix {
 /// else irregular is no match.
 fn base64url_prefix(encoded: &[u8], path: &[u8]) -> Option<usize> {
     let digits = match encoded {
-        [digits @ .., b'=', b'='] | [digits @ .., b'='] if encoded.len() % 4 == 0 => digits,
+        [digits @ .., b'=', b'='] | [digits @ .., b'='] if encoded.len().is_multiple_of(4) => {
+            digits
+        }
         digits => digits,
     };
     let mut rest = path.iter();

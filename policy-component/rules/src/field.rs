@@ -119,7 +119,7 @@ impl<'a> Field<'a> {
                 }
                 path.push_str(key);
             }
-            Step::Index(index) => path.push_str(&format!("[{index}]")),
+            Step::Index(index) => path.extend(["[", &index.to_string(), "]"]),
         }
         path
     }
@@ -143,13 +143,11 @@ impl<'a> Object<'a> {
     /// The one entry of an object that must have exactly one of `keys`.
     pub(crate) fn only(&self, keys: &[&'a str]) -> Result<(&'a str, Field<'a>), SettingsError> {
         let mut found = keys.iter().filter_map(|key| self.get(key).map(|field| (*key, field)));
-        match (found.next(), found.next()) {
-            (Some(one), None) => Ok(one),
-            _ => {
-                let keys = keys.join("`, `");
-                Err(self.field.refuse(format!("needs exactly one of `{keys}`")))
-            }
+        if let (Some(one), None) = (found.next(), found.next()) {
+            return Ok(one);
         }
+        let keys = keys.join("`, `");
+        Err(self.field.refuse(format!("needs exactly one of `{keys}`")))
     }
 
     /// All entries, in the order of their keys.
