@@ -20,7 +20,7 @@ use tokio::{net::TcpStream, task::JoinSet};
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const SECRET: &str = "a secret of the tests, long enough for HS256";
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A question.
 #[derive(Debug, Clone)]
@@ -136,15 +136,15 @@ impl Client {
             .body(())
             .unwrap();
         let (response, mut stream) = sender.send_request(request, false).map_err(refused)?;
-        stream.send_data(ask.message(), true).map_err(failure)?;
-        let mut body = response.await.map_err(failure)?.into_body();
+        stream.send_data(ask.message(), true).map_err(|error| failure(&error))?;
+        let mut body = response.await.map_err(|error| failure(&error))?.into_body();
         let mut bytes = Vec::new();
         while let Some(chunk) = body.data().await {
-            let chunk = chunk.map_err(failure)?;
-            body.flow_control().release_capacity(chunk.len()).map_err(failure)?;
+            let chunk = chunk.map_err(|error| failure(&error))?;
+            body.flow_control().release_capacity(chunk.len()).map_err(|error| failure(&error))?;
             bytes.extend_from_slice(&chunk);
         }
-        let trailers = body.trailers().await.map_err(failure)?.unwrap_or_default();
+        let trailers = body.trailers().await.map_err(|error| failure(&error))?.unwrap_or_default();
         let status = trailers.get("grpc-status").map(http::HeaderValue::as_bytes);
         if status != Some(b"0") {
             return Err(Failure::Lost(format!("not an OK of gRPC: {trailers:?}")));
@@ -155,7 +155,7 @@ impl Client {
 
 /// A stream that is beyond the last one that GOAWAY names, or reset as refused, was not worked on
 /// (RFC 9113 sections 6.8 and 8.7).
-fn failure(error: h2::Error) -> Failure {
+fn failure(error: &h2::Error) -> Failure {
     let refused = error.is_remote()
         && (error.is_go_away() && error.reason() == Some(Reason::NO_ERROR)
             || error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM));

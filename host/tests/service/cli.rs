@@ -121,7 +121,7 @@ fn a_key_file_that_cannot_be_read_is_named() {
     let folder = Folder::new();
     let config = folder.config();
     let file = folder.path("issuer.secret");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(&file).is_ok() {
         // Nothing is unreadable to root, except what is no file.
         fs::remove_file(&file).unwrap();
@@ -225,7 +225,7 @@ fn every_example_is_run() {
     let source = include_str!("cli.rs");
     for entry in fs::read_dir(examples()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        if name.ends_with(".yaml") {
+        if Path::new(&name).extension().is_some_and(|end| end == "yaml") {
             assert!(source.contains(&format!("example(\"{name}\")")), "{name} is run by no test");
         }
     }

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::check;
 
 /// How long anything may take on a busy machine. Long, because only failing tests wait for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(5);
 const ADMIN_TOKEN: &str = "the admin token of the tests, which guards nothing";
 

@@ -118,7 +118,7 @@ impl CaseRequest {
             path: self.path,
             raw_path: None,
             query: None,
-            context: has(manifest, Parts::CONTEXT).then(|| context.collect()).unwrap_or_default(),
+            context: if has(manifest, Parts::CONTEXT) { context.collect() } else { Vec::new() },
             metadata: Vec::new(),
             identity: self.identity.map(|identity| identity.seen_through(manifest)),
             source: has(manifest, Parts::SOURCE).then_some(Peer { address, port, principal }),
@@ -156,10 +156,9 @@ fn value(json: &Json) -> Value {
     match json {
         Json::Null => Value::Null,
         Json::Bool(boolean) => Value::Boolean(*boolean),
-        Json::Number(number) => number
-            .as_i64()
-            .map(Value::Integer)
-            .unwrap_or_else(|| Value::Number(number.as_f64().unwrap())),
+        Json::Number(number) => {
+            number.as_i64().map_or_else(|| Value::Number(number.as_f64().unwrap()), Value::Integer)
+        }
         Json::String(text) => Value::Text(text.clone()),
         Json::Array(items) if items.iter().all(Json::is_string) => {
             Value::Texts(items.iter().map(|item| item.as_str().unwrap().to_owned()).collect())
