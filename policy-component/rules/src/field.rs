@@ -119,7 +119,7 @@ impl<'a> Field<'a> {
                 }
                 path.push_str(key);
             }
-            Step::Index(index) => path.extend(["[", &index.to_string(), "]"]),
+            Step::Index(index) => path.extend(["[", &format!("{index}"), "]"]),
         }
         path
     }
