@@ -18,6 +18,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use http_body::{Body, Frame};
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use tonic::service::Routes;
 use tower::Service;
 
@@ -42,6 +43,7 @@ pub(super) struct CheckService<A> {
     authorizer: Arc<A>,
     limits: Limits,
     others: Routes,
+    underway: TaskTracker,
 }
 
 /// What a caller may take.
@@ -58,6 +60,8 @@ pub(super) struct Limits {
 struct Answer {
     message: Bytes,
     is_done: bool,
+    /// The call is under way until this is gone.
+    _underway: TaskTrackerToken,
 }
 
 type Answered =
@@ -66,8 +70,14 @@ type Answered =
 // === impl CheckService ===
 
 impl<A: Authorize> CheckService<A> {
-    pub(super) fn new(authorizer: Arc<A>, limits: Limits, others: Routes) -> Self {
-        Self { authorizer, limits, others: others.prepare() }
+    /// `underway` counts the calls that have begun and are not answered yet.
+    pub(super) fn new(
+        authorizer: Arc<A>,
+        limits: Limits,
+        others: Routes,
+        underway: TaskTracker,
+    ) -> Self {
+        Self { authorizer, limits, others: others.prepare(), underway }
     }
 }
 
@@ -77,6 +87,7 @@ impl<A> Clone for CheckService<A> {
             authorizer: Arc::clone(&self.authorizer),
             limits: self.limits,
             others: self.others.clone(),
+            underway: self.underway.clone(),
         }
     }
 }
@@ -95,7 +106,8 @@ impl<A: Authorize> Service<Request<tonic::body::Body>> for CheckService<A> {
             return Box::pin(self.others.call(request));
         }
         let (authorizer, limits) = (Arc::clone(&self.authorizer), self.limits);
-        Box::pin(async move { Ok(answer(check(&*authorizer, limits, request).await)) })
+        let underway = self.underway.token();
+        Box::pin(async move { Ok(answer(check(&*authorizer, limits, request).await, underway)) })
     }
 }
 
@@ -138,9 +150,13 @@ where
 }
 
 /// From decision to response.
-fn answer(decision: Decision) -> Response<tonic::body::Body> {
+fn answer(decision: Decision, underway: TaskTrackerToken) -> Response<tonic::body::Body> {
     let message = response::message(&response::check_response(decision));
-    let mut response = Response::new(tonic::body::Body::new(Answer { message, is_done: false }));
+    let mut response = Response::new(tonic::body::Body::new(Answer {
+        message,
+        is_done: false,
+        _underway: underway,
+    }));
     let content_type = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response

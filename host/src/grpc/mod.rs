@@ -12,10 +12,11 @@ mod response;
 mod timeout;
 mod wire;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio_util::task::TaskTracker;
 use tonic::{service::Routes, transport::Server};
 
 use crate::{
@@ -64,6 +65,9 @@ pub struct Bound {
 /// oversized one is read to its end before it is denied.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Time for peers to read their last answers and close, once all are written.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Streams that we reset ourselves because of the peer's errors, before the connection is closed.
 const MAX_LOCAL_RESETS: usize = 1024;
@@ -125,18 +129,36 @@ impl Bound {
             message_bytes: usize::try_from(self.config.max_message_bytes).unwrap_or(usize::MAX),
             read_timeout: self.config.read_timeout.get(),
         };
-        let service = CheckService::new(authorizer, limits, others);
+        let underway = TaskTracker::new();
+        let service = CheckService::new(authorizer, limits, others, underway.clone());
         let stopping = {
             let drain = drain.clone();
             async move { drain.stopping().await }
         };
         let served =
             server(&self.config).serve_with_incoming_shutdown(service, self.incoming, stopping);
-        let (served, ()) = tokio::join!(served, health::follow(serving, readiness, drain));
-        if let Err(error) = served {
-            tracing::error!(%error, "the grpc edge failed");
-        }
+        let all_answered = all_answered(drain.clone(), underway);
+        let serve = async {
+            tokio::select! {
+                served = served => {
+                    if let Err(error) = served {
+                        tracing::error!(%error, "the grpc edge failed");
+                    }
+                }
+                () = all_answered => {}
+            }
+        };
+        tokio::join!(serve, health::follow(serving, readiness, drain));
     }
+}
+
+/// Once the drain has begun: every call is answered, and peers had time to hang up. Those that have
+/// not, because they never spoke or do not listen, are not waited for.
+async fn all_answered(drain: Drain, underway: TaskTracker) {
+    drain.stopping().await;
+    underway.close();
+    underway.wait().await;
+    tokio::time::sleep(LINGER).await;
 }
 
 /// Every limit is set here, because tonic leaves most of them open.

@@ -130,16 +130,24 @@ fn start(
     let mut instance = Instance::new(&prepared.pre, host, deadline)?;
     match instance.configure(settings, deadline)? {
         Ok(manifest) => Ok((instance, manifest)),
-        Err(wit::SettingsError::Syntax(message)) => Err(ConfigureError::Syntax(message)),
-        Err(wit::SettingsError::Invalid(problem)) => {
-            Err(ConfigureError::Invalid { path: problem.path, message: problem.message })
+        Err(wit::SettingsError::Syntax(message)) => {
+            Err(ConfigureError::Syntax(printable(&message)))
         }
+        Err(wit::SettingsError::Invalid(problem)) => Err(ConfigureError::Invalid {
+            path: printable(&problem.path),
+            message: printable(&problem.message),
+        }),
     }
 }
 
 fn text(error: wit::EvaluateError) -> String {
     match error {
-        wit::EvaluateError::BadRequest(message) => format!("bad request: {message}"),
-        wit::EvaluateError::Internal(message) => message,
+        wit::EvaluateError::BadRequest(message) => format!("bad request: {}", printable(&message)),
+        wit::EvaluateError::Internal(message) => printable(&message),
     }
+}
+
+/// A policy's words without control characters, which could forge lines on a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -39,7 +39,7 @@ pub struct Parts {
 pub enum ManifestError {
     /// A header name is not one, or not in lower case.
     #[error(
-        "its manifest asks for the header `{0}`; header names are written in lower case, \
+        "its manifest asks for the header {0:?}; header names are written in lower case, \
              without pseudo headers"
     )]
     Header(String),
