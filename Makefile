@@ -15,7 +15,7 @@ BENCH_ARGS ?=
 
 export TARGET_DIR
 
-.PHONY: help run test check fmt bench fuzz components envoy clean native-tools lint-tools
+.PHONY: help run test check fmt bench fuzz components envoy reference clean native-tools lint-tools
 
 help: ## list the targets
 	@echo 'make <target>, where <target> is one of'
@@ -53,6 +53,10 @@ components: ## compile the policies, and the hostile ones for the tests, to WebA
 
 envoy: ## find an Envoy for the tests, or fetch one (ENVOY_BIN=... takes yours)
 	scripts/envoy
+
+reference: native-tools ## write docs/configuration.md anew from what the binary reads
+	$(CARGO) run -q -p portcullis -- config reference > $(TARGET_DIR)/configuration.md
+	mv $(TARGET_DIR)/configuration.md docs/configuration.md
 
 clean: ## remove everything that was built or fetched
 	$(CARGO) clean

@@ -31,6 +31,7 @@ use crate::{
 /// Settings of the admin edge.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Admin")]
 pub struct Config {
     /// Address to listen on. Loopback unless you say otherwise.
     pub listen: SocketAddr,

@@ -41,6 +41,7 @@ const CLOCK_GRAIN: Duration = Duration::from_secs(1);
 /// Revocation.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Blacklist")]
 pub struct Config {
     /// How far the clocks of this machine and of those who revoke tokens may differ. An entry
     /// outlives its token by this and the largest leeway of any issuer.

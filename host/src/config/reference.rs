@@ -31,7 +31,10 @@ pub fn reference() -> String {
         if done.contains(&name) {
             continue;
         }
-        write_section(&mut page, &name, &section);
+        // Durations and patterns are explained where they are used.
+        if section["type"] != "string" || section["enum"].is_array() {
+            write_section(&mut page, &name, &section);
+        }
         for reference in references(&section) {
             if let Some(definition) = schema.pointer(&format!("/$defs/{reference}")) {
                 pending.push((reference, definition.clone()));

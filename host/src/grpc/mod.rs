@@ -33,6 +33,7 @@ use check::{CheckService, Limits};
 /// The `grpc` section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Grpc")]
 pub struct Config {
     /// Address to listen on, for plain-text HTTP/2.
     pub listen: SocketAddr,

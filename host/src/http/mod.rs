@@ -46,6 +46,7 @@ use crate::{
 /// The `http` section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Http")]
 pub struct Config {
     /// Address to listen on, for plain-text HTTP/1.1. Without it, this edge is switched off.
     pub listen: Option<SocketAddr>,

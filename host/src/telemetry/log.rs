@@ -16,6 +16,7 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 /// The `log` section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Log")]
 pub struct Config {
     /// How lines are written.
     pub format: Format,

@@ -58,10 +58,6 @@ pub enum Event {
     BlacklistAskedStore,
     /// A token was found on the blacklist.
     BlacklistHit,
-    /// A token had been verified before.
-    TokenCacheHit,
-    /// A token had to be verified.
-    TokenCacheMiss,
 }
 
 /// Counts a check as in flight until it is dropped.
@@ -77,7 +73,7 @@ pub struct EncodeError(prometheus::Error);
 /// As many reasons as there is room for; more would be counted under none.
 const MAX_REASONS: usize = 32;
 
-const EVENTS: [(Event, &str, &str); 5] = [
+const EVENTS: [(Event, &str, &str); 3] = [
     (
         Event::BlacklistAnsweredLocally,
         "ext_authz_cache_hits_total",
@@ -92,16 +88,6 @@ const EVENTS: [(Event, &str, &str); 5] = [
         Event::BlacklistHit,
         "ext_authz_blacklist_hits_total",
         "Tokens that were found on the blacklist.",
-    ),
-    (
-        Event::TokenCacheHit,
-        "portcullis_token_cache_hits_total",
-        "Tokens whose signature had been verified before.",
-    ),
-    (
-        Event::TokenCacheMiss,
-        "portcullis_token_cache_misses_total",
-        "Tokens whose signature had to be verified.",
     ),
 ];
 
