@@ -25,7 +25,7 @@ fn attacked_by(attack: &str, change: impl FnOnce(&mut Value)) -> Service {
 }
 
 /// Suffers the attack a few times, with a harmless request after each, and returns its last answer.
-async fn suffer(service: &Service) -> Answer {
+pub(crate) async fn suffer(service: &Service) -> Answer {
     let client = Client::connect(service.addresses.grpc).await;
     let mut last = Answer::default();
     for _ in 0..3 {

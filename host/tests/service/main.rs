@@ -17,5 +17,6 @@ mod cli;
 mod dev;
 mod drain;
 mod hostile;
+mod raw_guest;
 mod refused;
 mod swap;
