@@ -14,6 +14,11 @@ FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
 
 export TARGET_DIR
+# Absolute, because tests run in another folder.
+ifdef ENVOY_BIN
+override ENVOY_BIN := $(abspath $(ENVOY_BIN))
+export ENVOY_BIN
+endif
 
 .PHONY: help run test check fmt bench fuzz components envoy reference clean native-tools lint-tools
 
