@@ -7,7 +7,7 @@ SHELL := bash
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 COMPONENTS := $(TARGET_DIR)/wasm32-wasip2/component
-GUESTS := portcullis-rules portcullis-maintenance hostile-guest
+GUESTS := portcullis-rules portcullis-maintenance portcullis-owner-only hostile-guest
 
 # Seconds for each fuzz target, and more options for the benchmark.
 FUZZ_SECONDS ?= 60

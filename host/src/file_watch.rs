@@ -33,12 +33,6 @@ impl FileWatch {
         Self { path: path.to_owned(), seen: fingerprint(path) }
     }
 
-    /// The file being watched.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Whether the file is another one, or has another content, than at the last call. A file that
     /// is gone has not changed: what was read from it stays valid until something replaces it.
     pub fn has_changed(&mut self) -> bool {

@@ -1,6 +1,6 @@
 //! Owns a policy together with one set of settings: what it reads, and its warm instances.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
@@ -72,7 +72,8 @@ impl Configured {
         settings: String,
         threads: usize,
     ) -> Result<Self, ConfigureError> {
-        let (instance, manifest) = start(prepared, host, &settings)?;
+        let deadline = host.configure_deadline.get();
+        let (instance, manifest) = start(prepared, host, &settings, deadline)?;
         let warm = ArrayQueue::new(threads.max(1));
         if host.instance_reuse > 1 {
             // The queue is empty and holds at least one.
@@ -87,23 +88,22 @@ impl Configured {
         })
     }
 
-    /// What the policy reads.
-    pub(super) fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
-    /// Asks the policy.
+    /// Asks the policy. Starting an instance, where none is warm, counts against `deadline` too.
     pub(super) fn evaluate(
         &self,
         input: &Input<'_>,
         deadline: Duration,
     ) -> Result<Answer, EvaluateError> {
-        let mut instance = match self.warm.pop() {
-            Some(instance) => instance,
-            None => self.start_another()?,
+        let (mut instance, left) = match self.warm.pop() {
+            Some(instance) => (instance, deadline),
+            None => {
+                let begun = Instant::now();
+                let instance = self.start_another(deadline)?;
+                (instance, deadline.saturating_sub(begun.elapsed()))
+            }
         };
         let decision = convert::with_request(&self.manifest, input, |request| {
-            instance.evaluate(request, deadline)
+            instance.evaluate(request, left)
         })?;
         // Only an instance that returned is put back; `?` above drops one that did not.
         if instance.calls < self.host.instance_reuse {
@@ -112,8 +112,8 @@ impl Configured {
         decision.map(convert::answer).map_err(|error| EvaluateError::Failed(text(error)))
     }
 
-    fn start_another(&self) -> Result<Instance, EvaluateError> {
-        match start(&self.prepared, &self.host, &self.settings) {
+    fn start_another(&self, deadline: Duration) -> Result<Instance, EvaluateError> {
+        match start(&self.prepared, &self.host, &self.settings, deadline) {
             Ok((instance, _)) => Ok(instance),
             Err(ConfigureError::Call(error)) => Err(error.into()),
             Err(error) => Err(EvaluateError::Unsteady(error.to_string())),
@@ -125,10 +125,11 @@ fn start(
     prepared: &Prepared,
     host: &HostConfig,
     settings: &str,
+    deadline: Duration,
 ) -> Result<(Instance, wit::Manifest), ConfigureError> {
-    let deadline = host.configure_deadline.get();
+    let begun = Instant::now();
     let mut instance = Instance::new(&prepared.pre, host, deadline)?;
-    match instance.configure(settings, deadline)? {
+    match instance.configure(settings, deadline.saturating_sub(begun.elapsed()))? {
         Ok(manifest) => Ok((instance, manifest)),
         Err(wit::SettingsError::Syntax(message)) => {
             Err(ConfigureError::Syntax(printable(&message)))

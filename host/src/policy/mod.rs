@@ -136,12 +136,6 @@ impl Policies {
         Some(PolicyHandle::new(Arc::clone(&loaded.slot), index))
     }
 
-    /// What the `index`-th use of the policy `name` reads.
-    pub fn manifest(&self, name: &str, index: usize) -> Option<Manifest> {
-        let loaded = self.loaded.iter().find(|loaded| &*loaded.slot.name == name)?;
-        loaded.slot.current().configured.get(index).map(|c| c.manifest().clone())
-    }
-
     /// The state of every policy.
     pub fn status(&self) -> Vec<PolicyStatus> {
         self.loaded.iter().map(|loaded| loaded.status()).collect()

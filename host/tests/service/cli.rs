@@ -181,6 +181,23 @@ fn inspection_shows_what_a_policy_is_made_of() {
     }
 }
 
+/// Its standard library imports `wasi:cli` and `wasi:io`, behind which there is nothing.
+#[test]
+fn a_policy_with_the_standard_library_loads_and_decides() {
+    let folder = Folder::new();
+    let policy = component("portcullis_owner_only");
+    let inspected = run(&["policy".as_ref(), "inspect".as_ref(), policy.as_os_str()]);
+    assert_eq!(inspected.code, Some(0), "{inspected:?}");
+    assert!(inspected.stdout.contains("wasi:cli/"), "{inspected:?}");
+    for (path, decision) in [("/users/alice", "allow"), ("/users/bob", "deny")] {
+        let request = json!({"path": path, "identity": {"subject": "alice"}});
+        let answer = eval(&folder, &policy, &Value::Null, &request);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        let answer: Value = serde_json::from_str(&answer.stdout).unwrap();
+        assert_eq!(answer["decision"], decision, "{path}");
+    }
+}
+
 #[test]
 fn evaluation_names_what_is_wrong_with_its_files() {
     let folder = Folder::new();
