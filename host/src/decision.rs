@@ -96,6 +96,12 @@ pub enum Reason {
     /// Portcullis does not have everything it needs to decide: it is starting, or its blacklist is
     /// too old.
     NotReady,
+    /// The store of revoked tokens had to be asked and did not answer.
+    StoreUnavailable,
+    /// Not a request for the upstream but for the revocations to be read again, which is done.
+    CacheRefreshed,
+    /// Such a request failed: the source of revocations does not answer.
+    RefreshFailed,
     /// The policy did not answer in time.
     PolicyTimeout,
     /// The policy trapped, ran out of memory, answered with an error or with nonsense.
@@ -166,7 +172,7 @@ impl Deny {
 
 impl Reason {
     /// Every reason, for metrics that want a time series for each from the start.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Allowed,
         Self::CorsPreflight,
         Self::MissingToken,
@@ -178,6 +184,9 @@ impl Reason {
         Self::AmbiguousPath,
         Self::RequestTooLarge,
         Self::NotReady,
+        Self::StoreUnavailable,
+        Self::CacheRefreshed,
+        Self::RefreshFailed,
         Self::PolicyTimeout,
         Self::PolicyFailed,
         Self::UnsafeDecision,
@@ -199,6 +208,9 @@ impl Reason {
             Self::AmbiguousPath => "ambiguous_path",
             Self::RequestTooLarge => "request_too_large",
             Self::NotReady => "not_ready",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::CacheRefreshed => "cache_refreshed",
+            Self::RefreshFailed => "refresh_failed",
             Self::PolicyTimeout => "policy_timeout",
             Self::PolicyFailed => "policy_failed",
             Self::UnsafeDecision => "unsafe_decision",
@@ -215,8 +227,10 @@ impl Reason {
             Self::TokenRevoked | Self::PolicyDenied | Self::NoRoute => 403,
             Self::MalformedRequest | Self::AmbiguousPath => 400,
             Self::RequestTooLarge => 413,
-            Self::NotReady => 503,
-            Self::PolicyTimeout
+            Self::NotReady | Self::RefreshFailed => 503,
+            Self::CacheRefreshed => 204,
+            Self::StoreUnavailable
+            | Self::PolicyTimeout
             | Self::PolicyFailed
             | Self::UnsafeDecision
             | Self::InternalError => 500,
@@ -227,7 +241,7 @@ impl Reason {
     #[must_use]
     pub const fn message(self) -> &'static str {
         match self {
-            Self::Allowed | Self::CorsPreflight => "",
+            Self::Allowed | Self::CorsPreflight | Self::CacheRefreshed => "",
             Self::MissingToken => "missing token",
             Self::InvalidToken => "invalid token",
             Self::TokenRevoked => "token revoked",
@@ -236,7 +250,9 @@ impl Reason {
             Self::AmbiguousPath => "ambiguous path",
             Self::RequestTooLarge => "request too large",
             Self::NotReady => "authorization is not ready",
-            Self::PolicyTimeout
+            Self::RefreshFailed => "revocations cannot be read",
+            Self::StoreUnavailable
+            | Self::PolicyTimeout
             | Self::PolicyFailed
             | Self::UnsafeDecision
             | Self::InternalError => "internal authorization error",

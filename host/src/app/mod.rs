@@ -37,6 +37,9 @@ pub enum RunError {
     /// A route contradicts itself.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// The sources of revocations contradict each other.
+    #[error(transparent)]
+    Blacklist(#[from] blacklist::ConfigError),
     /// The admin token cannot be read.
     #[error("`admin.token_file`: {0}")]
     AdminToken(#[from] ReadSecretError),
@@ -120,6 +123,7 @@ pub async fn run(
 }
 
 fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
+    config.blacklist.check()?;
     let metrics = Arc::new(Metrics::new(&authorizer::reason_codes()));
     let admin_token = config.admin.token_file.as_deref().map(Secret::read).transpose()?;
     let token_config = config.token();
@@ -140,8 +144,10 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
         cors: config.cors.clone(),
         denials: config.denials.clone(),
     };
+    let revocation =
+        authorizer::Revocation { blacklist: blacklist.clone(), lookups: None, refresh: None };
     let authorizer =
-        authorizer::build(authorizer_config, verifier, blacklist.clone(), &policies, recorder)?;
+        authorizer::build(authorizer_config, verifier, revocation, &policies, recorder)?;
     Ok(Parts {
         authorizer,
         keys,

@@ -2,9 +2,12 @@
 //! unwinds into an edge.
 
 use std::{
+    future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
+
+use futures_util::FutureExt;
 
 use crate::{
     attributes::Attributes,
@@ -15,7 +18,14 @@ use crate::{
 pub trait Authorize: Send + Sync + 'static {
     /// Decides on `attributes`. `deadline` is how much time the caller still gives; without one,
     /// the route's own holds.
-    fn authorize(&self, attributes: &Attributes, deadline: Option<Duration>) -> Decision;
+    ///
+    /// It waits only where the blacklist has to ask its store; otherwise the future is ready when
+    /// it is first polled.
+    fn authorize(
+        &self,
+        attributes: &Attributes,
+        deadline: Option<Duration>,
+    ) -> impl Future<Output = Decision> + Send;
 
     /// Denies a request that an edge could not turn into attributes. A pipeline that records its
     /// decisions, or words them its own way, does so for these as well.
@@ -29,7 +39,7 @@ impl<F> Authorize for F
 where
     F: Fn(&Attributes, Option<Duration>) -> Decision + Send + Sync + 'static,
 {
-    fn authorize(&self, attributes: &Attributes, deadline: Option<Duration>) -> Decision {
+    async fn authorize(&self, attributes: &Attributes, deadline: Option<Duration>) -> Decision {
         self(attributes, deadline)
     }
 }
@@ -38,15 +48,15 @@ where
 ///
 /// A panic that left the edge would end as a reset stream, which a proxy set to fail open lets
 /// through.
-pub fn ask(
+pub async fn ask(
     authorizer: &impl Authorize,
     attributes: &Attributes,
     deadline: Option<Duration>,
 ) -> Decision {
     // What a panic may leave half-changed belongs to the pipeline, whose shared state is made of
     // atomics and of locks that are taken back from a panicked holder.
-    let decision = catch_unwind(AssertUnwindSafe(|| authorizer.authorize(attributes, deadline)));
-    decision.unwrap_or_else(|_| refuse(authorizer, Reason::InternalError, "panic"))
+    let decision = AssertUnwindSafe(authorizer.authorize(attributes, deadline)).catch_unwind();
+    decision.await.unwrap_or_else(|_| refuse(authorizer, Reason::InternalError, "panic"))
 }
 
 /// Denies a request that could not be read; a panic on the way is a deny too.
@@ -66,7 +76,7 @@ mod tests {
     struct Broken;
 
     impl Authorize for Broken {
-        fn authorize(&self, _: &Attributes, _: Option<Duration>) -> Decision {
+        async fn authorize(&self, _: &Attributes, _: Option<Duration>) -> Decision {
             panic!("boom")
         }
 
@@ -76,9 +86,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_panic_is_a_deny_even_if_denying_panics() {
-        let decision = ask(&Broken, &Attributes::default(), None);
+    #[tokio::test]
+    async fn a_panic_is_a_deny_even_if_denying_panics() {
+        let decision = ask(&Broken, &Attributes::default(), None).await;
         assert_eq!(decision.reason, Reason::InternalError);
         assert!(!decision.is_allowed());
     }

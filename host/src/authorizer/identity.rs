@@ -19,6 +19,7 @@ pub(super) fn of(token: &VerifiedToken) -> Identity<'_> {
 pub(super) fn presented(token: &VerifiedToken) -> Presented<'_> {
     Presented {
         token_id: token.token_id(),
+        jti: token.claims().get("jti").and_then(Value::as_str),
         issuer: token.issuer(),
         subject: token.subject(),
         session_id: token.session_id(),

@@ -32,7 +32,7 @@ use route::{Key, Route, RoutePolicy, Routes};
 
 use crate::{
     attributes::{Attributes, Headers, HttpAttributes},
-    blacklist::Blacklist,
+    blacklist::{AskError, Blacklist, Event, Found, Lookups, Presented, Refresh, Refreshed},
     decision::{Allow, Decision, Deny, Header, Reason, Verdict},
     policy::{self, CallError, EvaluateError, Input, Policies, PolicyUse},
     timestamp::Timestamp,
@@ -60,8 +60,19 @@ pub struct Authorizer {
     cors: CorsConfig,
     denials: DenialConfig,
     verifier: Verifier,
-    blacklist: Blacklist,
+    revocation: Revocation,
     recorder: Recorder,
+}
+
+/// How the pipeline learns whether a token is revoked.
+#[derive(Debug, Clone)]
+pub struct Revocation {
+    /// The local set.
+    pub blacklist: Blacklist,
+    /// The store behind it, if there is one to ask.
+    pub lookups: Option<Lookups>,
+    /// Who reads everything again when a request asks for it, if requests may.
+    pub refresh: Option<Refresh>,
 }
 
 /// The settings that each policy must accept, by policy name: one entry per route, in the routes'
@@ -87,7 +98,7 @@ pub fn policy_uses(routes: &[RouteConfig]) -> BTreeMap<String, Vec<PolicyUse>> {
 pub fn build(
     config: Config,
     verifier: Verifier,
-    blacklist: Blacklist,
+    revocation: Revocation,
     policies: &Policies,
     recorder: Recorder,
 ) -> Result<Authorizer, RouteError> {
@@ -119,7 +130,7 @@ pub fn build(
         cors,
         denials,
         verifier,
-        blacklist,
+        revocation,
         recorder,
     })
 }
@@ -143,11 +154,11 @@ struct Check<'a> {
 }
 
 impl Authorize for Authorizer {
-    fn authorize(&self, attributes: &Attributes, deadline: Option<Duration>) -> Decision {
+    async fn authorize(&self, attributes: &Attributes, deadline: Option<Duration>) -> Decision {
         let started = Instant::now();
         let _in_flight = self.recorder.in_flight();
         let deadline = deadline.and_then(|deadline| started.checked_add(deadline));
-        let decision = self.decide(attributes, deadline, Timestamp::now());
+        let decision = self.decide(attributes, deadline, Timestamp::now()).await;
         let decision = self.dress(decision, attributes);
         self.recorder.decision(attributes, &decision, started);
         decision
@@ -164,7 +175,7 @@ impl Authorize for Authorizer {
 // === impl Authorizer ===
 
 impl Authorizer {
-    fn decide(
+    async fn decide(
         &self,
         attributes: &Attributes,
         deadline: Option<Instant>,
@@ -173,6 +184,9 @@ impl Authorizer {
         let Some(http) = &attributes.http else {
             return self.decide_connection(attributes, deadline, now);
         };
+        if let Some(refresh) = self.refresh_asked_for(http) {
+            return refreshed(refresh.refresh().await);
+        }
         if http.method.is_empty() {
             return Decision::deny(Reason::MalformedRequest).with_detail("no method");
         }
@@ -195,17 +209,17 @@ impl Authorizer {
             return Decision::deny(Reason::NoRoute);
         };
         let check = Check { attributes, route, now, deadline };
-        self.decide_on_route(&check, http, &host, &canonical)
+        self.decide_on_route(&check, http, &host, &canonical).await
     }
 
-    fn decide_on_route(
+    async fn decide_on_route(
         &self,
         check: &Check<'_>,
         http: &HttpAttributes,
         host: &str,
         canonical: &CanonicalPath<'_>,
     ) -> Decision {
-        let token = match self.verified(check, &http.headers) {
+        let token = match self.verified(check, &http.headers).await {
             Ok(token) => token,
             Err(denied) => return denied.on(check.route),
         };
@@ -256,7 +270,7 @@ impl Authorizer {
     }
 
     /// The verified and unrevoked token of the request, if the route reads one and there is one.
-    fn verified(
+    async fn verified(
         &self,
         check: &Check<'_>,
         headers: &Headers,
@@ -278,15 +292,62 @@ impl Authorizer {
             .verifier
             .verify(token, &route.issuers, check.now)
             .map_err(|error| invalid(error.code()))?;
-        if self.blacklist.is_expired() {
-            return Err(Box::new(Decision::deny(Reason::NotReady).with_detail("blacklist")));
+        match self.is_revoked(check, &identity::presented(&verified)).await {
+            None => Ok(Some(verified)),
+            Some((reason, detail)) => Err(Box::new(match detail {
+                Some(detail) => Decision::deny(reason).with_detail(detail),
+                None => Decision::deny(reason),
+            })),
         }
-        let blacklisted = self.blacklist.is_blacklisted(&identity::presented(&verified), check.now);
-        self.recorder.blacklist(blacklisted);
-        if blacklisted {
-            return Err(deny(Reason::TokenRevoked));
+    }
+
+    /// Why the token must be refused, unless it is known to be in force.
+    async fn is_revoked(
+        &self,
+        check: &Check<'_>,
+        token: &Presented<'_>,
+    ) -> Option<(Reason, Option<String>)> {
+        const REVOKED: Option<(Reason, Option<String>)> = Some((Reason::TokenRevoked, None));
+        let found = self.revocation.blacklist.find(token, check.now);
+        self.recorder.blacklist(found);
+        match found {
+            Found::Clear => None,
+            Found::Revoked => REVOKED,
+            Found::Unreliable => Some((Reason::NotReady, Some("blacklist".to_owned()))),
+            Found::Unknown { or_deny } => match self.ask_store(check, token).await {
+                Ok(true) => {
+                    self.recorder.revoked_by_store();
+                    REVOKED
+                }
+                Ok(false) => None,
+                Err(error) if or_deny => Some((Reason::StoreUnavailable, Some(error.to_string()))),
+                // The set was complete not long ago: no later than `max_staleness` allows.
+                Err(_) => None,
+            },
         }
-        Ok(Some(verified))
+    }
+
+    /// Whether the store holds anything against the token.
+    async fn ask_store(&self, check: &Check<'_>, token: &Presented<'_>) -> Result<bool, AskError> {
+        let lookups = self.revocation.lookups.as_ref().ok_or(AskError::NoAnswer)?;
+        let asked = lookups.ask(token);
+        let events: Vec<Event> = match check.deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), asked)
+                .await
+                .map_err(|_| AskError::NoAnswer)??,
+            None => asked.await?,
+        };
+        // What publishers have parked while the broker is away went onto the set meanwhile.
+        Ok(events.iter().any(|event| event.covers(token))
+            || self.revocation.blacklist.is_blacklisted(token, check.now))
+    }
+
+    /// Whom to ask, if the request is one for the revocations to be read again.
+    fn refresh_asked_for(&self, http: &HttpAttributes) -> Option<&Refresh> {
+        let refresh = self.revocation.refresh.as_ref()?;
+        let asked = http.headers.first("x-refresh-cache")?.eq_ignore_ascii_case("true");
+        let permitted = asked && refresh.permits(http.headers.first("x-refresh-cache-secret"));
+        permitted.then_some(refresh)
     }
 
     fn ask_policy(
@@ -365,6 +426,14 @@ impl Authorizer {
             }
         }
         decision
+    }
+}
+
+/// 204 tells the caller that all is done, and keeps the request from the upstream.
+fn refreshed(refreshed: Refreshed) -> Decision {
+    match refreshed {
+        Refreshed::Done => Decision::deny(Reason::CacheRefreshed),
+        Refreshed::Failed => Decision::deny(Reason::RefreshFailed),
     }
 }
 

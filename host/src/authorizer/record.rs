@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     attributes::Attributes,
+    blacklist::Found,
     decision::{Decision, Reason, Verdict},
     policy::{CallError, EvaluateError},
     telemetry::{DecisionLine, DecisionLog, Event, InFlight, Metrics, Observation, Outcome},
@@ -34,12 +35,22 @@ impl Recorder {
         self.metrics.in_flight()
     }
 
-    /// A lookup in the blacklist, which always answers locally.
-    pub(super) fn blacklist(&self, hit: bool) {
-        self.metrics.count(Event::BlacklistAnsweredLocally);
-        if hit {
-            self.metrics.count(Event::BlacklistHit);
+    /// A lookup in the local set.
+    pub(super) fn blacklist(&self, found: Found) {
+        match found {
+            Found::Clear => self.metrics.count(Event::BlacklistAnsweredLocally),
+            Found::Revoked => {
+                self.metrics.count(Event::BlacklistAnsweredLocally);
+                self.metrics.count(Event::BlacklistHit);
+            }
+            Found::Unknown { .. } => self.metrics.count(Event::BlacklistAskedStore),
+            Found::Unreliable => {}
         }
+    }
+
+    /// The store knew a revoked token that the local set did not.
+    pub(super) fn revoked_by_store(&self) {
+        self.metrics.count(Event::BlacklistHit);
     }
 
     pub(super) fn decision(&self, attributes: &Attributes, decision: &Decision, started: Instant) {

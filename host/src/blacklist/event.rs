@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{
     cutoff::{BlankCutoffError, Cutoff},
+    store::Presented,
     wire_time::{self, NotATime},
 };
 use crate::{timestamp::Timestamp, token_id::TokenId};
@@ -108,6 +109,18 @@ impl Event {
     #[must_use]
     pub const fn revokes(&self) -> bool {
         matches!(self, Self::Add { .. } | Self::CutOff { .. })
+    }
+
+    /// Whether it revokes `token`, whenever it expires: a store that holds it says that it has not.
+    #[must_use]
+    pub fn covers(&self, token: &Presented<'_>) -> bool {
+        match self {
+            Self::Add { token_id, .. } => token.token_id == Some(token_id),
+            Self::CutOff { cutoff, issued_before, .. } => {
+                token.is_as_old_as(*issued_before) && token.cutoffs().any(|other| other == *cutoff)
+            }
+            Self::Remove { .. } | Self::Lift { .. } => false,
+        }
     }
 
     /// Its `type` on the wire, for logs and metrics.

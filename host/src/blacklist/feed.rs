@@ -20,11 +20,12 @@ use tokio::{
 };
 
 use super::{
+    config::{Mode, WhileStale},
     cutoff::Cutoff,
     event::Event,
     progress::{Progress, Signal, State},
     status::Published,
-    store::{Applied, Writer},
+    store::{Applied, Reliance, Writer},
 };
 use crate::{
     drain::Drain,
@@ -39,8 +40,8 @@ use crate::{
 pub enum FeedEvent {
     /// The source is connected: whatever is published from now on will arrive as `Apply`.
     Init,
-    /// An entry of the snapshot. Only entries that revoke are heeded.
-    InitApply(Event),
+    /// Entries of the snapshot. Only those that revoke are heeded.
+    InitApply(Vec<Event>),
     /// The snapshot has been read whole; what was published meanwhile follows as `Apply`.
     Replay,
     /// Everything that was published before this moment has been sent.
@@ -74,6 +75,8 @@ pub struct Feed {
 struct Core {
     writer: Writer,
     progress: Progress,
+    mode: Mode,
+    while_stale: WhileStale,
     removed: Removed,
     readiness: Readiness,
     block_ready: Option<BlockReady>,
@@ -106,7 +109,9 @@ impl Feed {
         });
         let core = Core {
             writer,
-            progress: Progress::new(config.max_staleness.get()),
+            progress: Progress::new(config.staleness_bound()),
+            mode: config.mode,
+            while_stale: config.while_stale,
             removed: Removed::default(),
             readiness: readiness.clone(),
             block_ready: Some(readiness.block("the blacklist has no complete snapshot yet")),
@@ -174,10 +179,12 @@ impl Core {
                 self.removed = Removed::default();
                 self.progress.on(Signal::Init, now);
             }
-            FeedEvent::InitApply(event) => {
+            FeedEvent::InitApply(events) => {
                 self.heard();
-                if event.revokes() && !self.removed.contains(&event) {
-                    self.writer.apply(event);
+                for event in events {
+                    if event.revokes() && !self.removed.contains(&event) {
+                        self.writer.apply(event);
+                    }
                 }
             }
             FeedEvent::Replay => self.progress.on(Signal::Replay, now),
@@ -214,11 +221,10 @@ impl Core {
                 let cause = "the blacklist has been out of date for too long";
                 self.block_ready = Some(self.readiness.block(cause));
             }
-            self.writer.set_expired(true);
         } else {
-            self.writer.set_expired(false);
             self.block_ready = None;
         }
+        self.writer.set_reliance(self.reliance(state, now));
         if (state, stale_since) == (before.state, before.stale_since) {
             return;
         }
@@ -231,6 +237,20 @@ impl Core {
         });
         if state != before.state {
             self.log(before.state, state);
+        }
+    }
+
+    /// What the set is worth in this state.
+    fn reliance(&self, state: State, now: Instant) -> Reliance {
+        if self.progress.is_expired(now) {
+            return Reliance::None;
+        }
+        match (self.mode, self.while_stale) {
+            (Mode::RedisOnMiss | Mode::RedisAlways, _) => Reliance::AskOrDeny,
+            (Mode::Authoritative, WhileStale::AskRedis) if state != State::Live => {
+                Reliance::AskOrServe
+            }
+            (Mode::Authoritative, _) => Reliance::Final,
         }
     }
 

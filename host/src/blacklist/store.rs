@@ -12,7 +12,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -33,7 +33,7 @@ pub fn pair(margin: Duration) -> (Writer, Blacklist) {
         tokens: HashMap::with_hasher(BuildKeyHasher::default()),
         cutoffs: HashMap::with_hasher(BuildKeyHasher::default()),
         cutoff_kinds: AtomicU8::new(0),
-        expired: AtomicBool::new(true),
+        reliance: AtomicU8::new(Reliance::None as u8),
     });
     let blacklist = Blacklist { store: Arc::clone(&store) };
     (Writer { store, margin, cutoffs_by_kind: [0; 5], retired: false }, blacklist)
@@ -59,6 +59,8 @@ pub struct Blacklist {
 pub struct Presented<'a> {
     /// Its id (`jti`). A token without one can be revoked by a cut-off only.
     pub token_id: Option<&'a TokenId>,
+    /// The same as the store has it in its keys.
+    pub jti: Option<&'a str>,
     /// Who issued it (`iss`).
     pub issuer: Option<&'a str>,
     /// Whom it is about (`sub`).
@@ -84,6 +86,37 @@ pub enum Applied {
     Absent,
 }
 
+/// What it means that a token is not in the set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reliance {
+    /// Nothing: no complete snapshot has been applied yet, or the set has been out of date for too
+    /// long.
+    None,
+    /// The token is not revoked.
+    Final,
+    /// The store has to be asked. If it does not answer, the token counts as not revoked.
+    AskOrServe,
+    /// The store has to be asked. If it does not answer, the request is denied.
+    AskOrDeny,
+}
+
+/// What the set says of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// It is revoked.
+    Revoked,
+    /// It is not revoked.
+    Clear,
+    /// The store has to be asked. Whether a store that does not answer means a deny.
+    Unknown {
+        /// Deny if the store does not answer.
+        or_deny: bool,
+    },
+    /// Nothing: the set must not be relied upon.
+    Unreliable,
+}
+
 /// What both sides share.
 struct Store {
     /// Until when each token is revoked.
@@ -92,7 +125,8 @@ struct Store {
     /// One bit for each kind of cut-off that there is, by [`CutoffKind::index`], so that a reader
     /// computes no digest in vain.
     cutoff_kinds: AtomicU8,
-    expired: AtomicBool,
+    /// A [`Reliance`].
+    reliance: AtomicU8,
 }
 
 /// How far a cut-off reaches.
@@ -105,6 +139,22 @@ struct Reach {
 // === impl Blacklist ===
 
 impl Blacklist {
+    /// What the set says of `token` at the time `now`.
+    #[must_use]
+    pub fn find(&self, token: &Presented<'_>, now: Timestamp) -> Found {
+        let reliance = self.store.reliance.load(Ordering::Acquire);
+        if reliance == Reliance::None as u8 {
+            return Found::Unreliable;
+        }
+        if self.is_blacklisted(token, now) {
+            return Found::Revoked;
+        }
+        if reliance == Reliance::Final as u8 {
+            return Found::Clear;
+        }
+        Found::Unknown { or_deny: reliance != Reliance::AskOrServe as u8 }
+    }
+
     /// Whether `token` is revoked at the time `now`: by its id, or by a cut-off of its subject, its
     /// session or its issuer. Says nothing of value while [`Blacklist::is_expired`].
     #[must_use]
@@ -118,7 +168,7 @@ impl Blacklist {
     /// [`Reason::NotReady`](crate::decision::Reason::NotReady).
     #[must_use]
     pub fn is_expired(&self) -> bool {
-        self.store.expired.load(Ordering::Acquire)
+        self.store.reliance.load(Ordering::Acquire) == Reliance::None as u8
     }
 
     /// Until when the token with this id is revoked by its id, [`Timestamp::MAX`] being for ever.
@@ -154,7 +204,7 @@ impl Blacklist {
         CutoffKind::ALL.into_iter().filter(|kind| kinds & kind.bit() != 0).any(|kind| {
             let Some(cutoff) = token.cutoff(kind) else { return false };
             let cutoffs = self.store.cutoffs.pin();
-            cutoffs.get(&cutoff).is_some_and(|reach| reach.covers(token.issued_at, now))
+            cutoffs.get(&cutoff).is_some_and(|reach| reach.covers(token, now))
         })
     }
 }
@@ -230,12 +280,12 @@ impl Writer {
         self.len() == 0
     }
 
-    /// Tells readers whether the set may be relied upon. Nothing is, until this is first called
-    /// with `false`.
-    pub fn set_expired(&mut self, expired: bool) {
+    /// Tells readers what the set is worth. It is worth nothing until this is first called.
+    pub fn set_reliance(&mut self, reliance: Reliance) {
+        let reliance = reliance as u8;
         // Writing only what changes leaves the readers' caches alone.
-        if self.store.expired.load(Ordering::Relaxed) != expired {
-            self.store.expired.store(expired, Ordering::Release);
+        if self.store.reliance.load(Ordering::Relaxed) != reliance {
+            self.store.reliance.store(reliance, Ordering::Release);
         }
     }
 
@@ -295,7 +345,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.retired {
-            self.set_expired(true);
+            self.set_reliance(Reliance::None);
         }
     }
 }
@@ -309,6 +359,17 @@ impl fmt::Debug for Writer {
 // === impl Presented ===
 
 impl Presented<'_> {
+    /// Whether it was issued at `time` or before. Issuers write whole seconds, so "at the same
+    /// time" has to count as before.
+    pub(super) fn is_as_old_as(&self, time: Timestamp) -> bool {
+        self.issued_at.is_none_or(|issued_at| issued_at <= time)
+    }
+
+    /// Every cut-off that would cover the token, were it in force.
+    pub(super) fn cutoffs(&self) -> impl Iterator<Item = Cutoff> {
+        CutoffKind::ALL.into_iter().filter_map(|kind| self.cutoff(kind))
+    }
+
     /// The cut-off of this kind that would cover the token, if the token says enough.
     fn cutoff(&self, kind: CutoffKind) -> Option<Cutoff> {
         match kind {
@@ -332,10 +393,8 @@ impl fmt::Debug for Presented<'_> {
 // === impl Reach ===
 
 impl Reach {
-    fn covers(self, issued_at: Option<Timestamp>, now: Timestamp) -> bool {
-        // Issuers write whole seconds, so "at the same time" has to count as before.
-        let old = issued_at.is_none_or(|issued_at| issued_at <= self.issued_before);
-        old && lasts(self.until, now)
+    fn covers(self, token: &Presented<'_>, now: Timestamp) -> bool {
+        token.is_as_old_as(self.issued_before) && lasts(self.until, now)
     }
 
     fn join(self, other: Self) -> Self {

@@ -123,7 +123,7 @@ where
     match read(&parts.headers, body, limits, deadline).await {
         Ok(attributes) => {
             let left = deadline.map(|deadline| deadline.saturating_sub(started.elapsed()));
-            ask(authorizer, &attributes, left)
+            ask(authorizer, &attributes, left).await
         }
         Err((reason, detail)) => refuse(authorizer, reason, detail),
     }

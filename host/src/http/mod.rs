@@ -232,7 +232,7 @@ impl<A: Authorize> Asker<A> {
             Err(_) => Err(request::LATE),
         };
         match attributes {
-            Ok(attributes) => ask(&*self.authorizer, &attributes, None),
+            Ok(attributes) => ask(&*self.authorizer, &attributes, None).await,
             Err((reason, detail)) => refuse(&*self.authorizer, reason, detail),
         }
     }

@@ -68,12 +68,12 @@ fn ready_only_when_the_first_snapshot_is_complete() {
         FeedEvent::Apply(add(0), None),
         FeedEvent::Fresh,
         FeedEvent::Init,
-        FeedEvent::InitApply(add(1)),
+        FeedEvent::InitApply(vec![add(1)]),
         lost(),
         FeedEvent::InitDone,
         FeedEvent::Init,
-        FeedEvent::InitApply(add(1)),
-        FeedEvent::InitApply(add(2)),
+        FeedEvent::InitApply(vec![add(1)]),
+        FeedEvent::InitApply(vec![add(2)]),
         FeedEvent::Replay,
         FeedEvent::Apply(add(3), None),
     ];
@@ -92,14 +92,18 @@ fn ready_only_when_the_first_snapshot_is_complete() {
 #[test]
 fn a_resync_only_adds() {
     let (Feed { mut core, .. }, _sender, blacklist, ..) = feed(&Config::default());
-    let init = [FeedEvent::Init, FeedEvent::InitApply(add(1)), FeedEvent::InitApply(cut_off(2))];
+    let init = [
+        FeedEvent::Init,
+        FeedEvent::InitApply(vec![add(1)]),
+        FeedEvent::InitApply(vec![cut_off(2)]),
+    ];
     tell(&mut core, init);
     tell(&mut core, [FeedEvent::InitDone]);
     // The store was flushed, then half read, and contains removals, which have no place there.
     let lift = Event::Lift { cutoff: subject_of(2) };
     for snapshot in [vec![], vec![add(3)], vec![remove(1), lift]] {
         tell(&mut core, [FeedEvent::Lost { why: "test", since: Instant::now() }, FeedEvent::Init]);
-        tell(&mut core, snapshot.into_iter().map(FeedEvent::InitApply));
+        tell(&mut core, [FeedEvent::InitApply(snapshot)]);
         tell(&mut core, [FeedEvent::InitDone]);
         assert!(has(&blacklist, 1) && has(&blacklist, 2));
     }
@@ -115,21 +119,21 @@ fn a_live_removal_wins_over_the_snapshot_in_either_order() {
         [
             FeedEvent::Init,
             FeedEvent::Apply(remove(1), None),
-            FeedEvent::InitApply(add(1)),
-            FeedEvent::InitApply(add(2)),
+            FeedEvent::InitApply(vec![add(1)]),
+            FeedEvent::InitApply(vec![add(2)]),
             FeedEvent::Apply(remove(2), None),
             FeedEvent::Apply(lift, None),
-            FeedEvent::InitApply(cut_off(3)),
+            FeedEvent::InitApply(vec![cut_off(3)]),
             FeedEvent::Apply(remove(4), None),
             FeedEvent::Apply(add(4), None),
-            FeedEvent::InitApply(add(4)),
+            FeedEvent::InitApply(vec![add(4)]),
             FeedEvent::InitDone,
         ],
     );
     assert!((1..4).all(|name| !has(&blacklist, name)));
     assert!(has(&blacklist, 4), "revoked again after the removal");
     // A removal is remembered for one snapshot, not for ever.
-    tell(&mut core, [FeedEvent::Init, FeedEvent::InitApply(add(1)), FeedEvent::InitDone]);
+    tell(&mut core, [FeedEvent::Init, FeedEvent::InitApply(vec![add(1)]), FeedEvent::InitDone]);
     assert!(has(&blacklist, 1));
 }
 
@@ -137,7 +141,7 @@ fn a_live_removal_wins_over_the_snapshot_in_either_order() {
 fn an_expired_feed_denies_until_it_is_back_and_keeps_its_entries() {
     let config = Config { max_staleness: HumanDuration::from_millis(30_000), ..Config::default() };
     let (Feed { mut core, .. }, _sender, blacklist, readiness, status) = feed(&config);
-    tell(&mut core, [FeedEvent::Init, FeedEvent::InitApply(add(1)), FeedEvent::InitDone]);
+    tell(&mut core, [FeedEvent::Init, FeedEvent::InitApply(vec![add(1)]), FeedEvent::InitDone]);
     let lost_at = Instant::now();
     core.handle(FeedEvent::Lost { why: "broker gone", since: lost_at }, lost_at);
     let at = |millis| lost_at + Duration::from_millis(millis);
@@ -237,7 +241,7 @@ proptest! {
         };
         // Each entry is read at a moment of its own, but never before the source is bound.
         let snapshot = (0..4_u8).zip(read).filter(|(name, at)| listed_at(*name, (*at).max(bound)));
-        let mut snapshot = snapshot.map(|(name, _)| FeedEvent::InitApply(add(name)));
+        let mut snapshot = snapshot.map(|(name, _)| FeedEvent::InitApply(vec![add(name)]));
         let live = log.iter().skip(bound);
         let mut live = live.map(|(adds, name)| {
             FeedEvent::Apply(if *adds { add(*name) } else { remove(*name) }, None)

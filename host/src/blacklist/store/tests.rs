@@ -33,6 +33,7 @@ fn has(blacklist: &Blacklist, jti: &str, now: i64) -> bool {
 fn alice(issued_at: Option<i64>) -> Presented<'static> {
     Presented {
         token_id: None,
+        jti: None,
         issuer: Some("issuer"),
         subject: Some("alice"),
         session_id: Some("session"),
@@ -154,13 +155,13 @@ fn sweeping_one_kind_of_cut_off_keeps_the_others_in_sight() {
 fn a_set_is_expired_until_told_otherwise_and_when_its_writer_vanishes() {
     let (mut writer, blacklist) = pair(MARGIN);
     assert!(blacklist.is_expired());
-    writer.set_expired(false);
+    writer.set_reliance(Reliance::Final);
     assert!(!blacklist.is_expired());
     drop(writer);
     assert!(blacklist.is_expired());
 
     let (mut writer, blacklist) = pair(MARGIN);
-    writer.set_expired(false);
+    writer.set_reliance(Reliance::Final);
     writer.retire();
     assert!(!blacklist.is_expired());
 }
@@ -333,5 +334,27 @@ proptest! {
             let token_id = id(&name.to_string());
             prop_assert_eq!(ordered.until(&token_id), shuffled.until(&token_id));
         }
+    }
+}
+
+#[test]
+fn what_a_miss_means_is_for_the_feed_to_say() {
+    let (mut writer, blacklist) = pair(MARGIN);
+    writer.apply(add("j", None));
+    let (known, unknown) = (id("j"), id("k"));
+    let find = |token_id| {
+        blacklist.find(&Presented { token_id: Some(token_id), ..Presented::default() }, at(0))
+    };
+    assert_eq!(find(&known), Found::Unreliable);
+    for (reliance, miss) in [
+        (Reliance::Final, Found::Clear),
+        (Reliance::AskOrServe, Found::Unknown { or_deny: false }),
+        (Reliance::AskOrDeny, Found::Unknown { or_deny: true }),
+        (Reliance::None, Found::Unreliable),
+    ] {
+        writer.set_reliance(reliance);
+        assert_eq!(find(&unknown), miss);
+        let hit = if reliance == Reliance::None { Found::Unreliable } else { Found::Revoked };
+        assert_eq!(find(&known), hit);
     }
 }

@@ -1,0 +1,414 @@
+//! Owns the `blacklist` section of the configuration: where revocations come from, and how far the
+//! local set is trusted while they do not.
+
+mod endpoint;
+
+use std::{path::PathBuf, time::Duration};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+pub use endpoint::{Endpoint, EndpointError};
+
+use crate::duration::HumanDuration;
+
+/// Revocation.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Blacklist")]
+pub struct Config {
+    /// What the local set is worth.
+    pub mode: Mode,
+    /// What happens to a token that is not on the local set while the broker is out of reach.
+    pub while_stale: WhileStale,
+    /// How far the clocks of this machine and of those who revoke tokens may differ. An entry
+    /// outlives its token by this and the largest leeway of any issuer.
+    pub skew: HumanDuration,
+    /// How often expired entries are removed. They count for nothing before that, but take memory.
+    #[serde(deserialize_with = "longer_than_zero")]
+    pub sweep_interval: HumanDuration,
+    /// For how long requests are answered although no source of revocations answers. After that
+    /// Portcullis is not ready and denies, until one is back. `0s` allows no gap at all.
+    pub max_staleness: HumanDuration,
+    /// The broker that tells of revocations as they happen.
+    pub rabbitmq: Option<RabbitMqConfig>,
+    /// The store that holds all revocations.
+    pub redis: Option<RedisConfig>,
+    /// A table of revoked token ids, in place of broker and store.
+    pub postgres: Option<PostgresConfig>,
+    /// The request that has revocations read again.
+    pub refresh: RefreshConfig,
+}
+
+/// What the local set is worth.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// It is complete: a token that is not on it is not revoked. No request waits for the store.
+    #[default]
+    Authoritative,
+    /// A token that is not on it is looked up in Redis, and put on it if it is there.
+    RedisOnMiss,
+    /// Every token that is not known to be revoked is looked up in Redis, and nothing is kept.
+    RedisAlways,
+}
+
+/// What happens to a token that is not on the local set while the broker is out of reach.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhileStale {
+    /// It is looked up in Redis. Without an answer from there it passes, for `max_staleness` at the
+    /// most.
+    #[default]
+    AskRedis,
+    /// It passes, for `max_staleness` at the most.
+    Serve,
+    /// It is denied, and Portcullis is not ready.
+    Deny,
+}
+
+/// How RabbitMQ hands over events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Topology {
+    /// Through one durable stream that all replicas read (RabbitMQ 3.9 or newer): after an
+    /// interruption a replica goes on where it stopped.
+    #[default]
+    Stream,
+    /// Through a queue of each replica's own, which is gone with its connection: after an
+    /// interruption a replica reads everything from the store again.
+    ExclusiveQueue,
+}
+
+/// RabbitMQ.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RabbitMq")]
+pub struct RabbitMqConfig {
+    /// The address, `amqp://user@host:5672/vhost`, or `amqps://` for TLS. Give this or `url_file`.
+    #[serde(default)]
+    pub url: Option<Endpoint>,
+    /// A file that holds the address, password and all.
+    #[serde(default)]
+    pub url_file: Option<PathBuf>,
+    /// A file that holds the password.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// The certificates to trust, as PEM; those of the system without it.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// How events are handed over.
+    #[serde(default)]
+    pub topology: Topology,
+    /// The durable fanout exchange to which revocations are published.
+    #[serde(default = "default_exchange")]
+    pub exchange: String,
+    /// The stream that keeps them. Messages that are no events go to the queue of the same name
+    /// with `.dead` at its end.
+    #[serde(default = "default_stream")]
+    pub stream: String,
+    /// How long the stream keeps an event. Longer than tokens live.
+    #[serde(default = "default_stream_max_age", deserialize_with = "longer_than_zero")]
+    pub stream_max_age: HumanDuration,
+    /// How far back a replica reads the stream when it starts, besides the store. It covers events
+    /// that reach the store later than the broker.
+    #[serde(default = "default_replay")]
+    pub replay: HumanDuration,
+    /// After this long without any message, one is sent to see whether the broker still delivers.
+    #[serde(default = "default_probe_interval", deserialize_with = "longer_than_zero")]
+    pub probe_interval: HumanDuration,
+    /// After this long without any message, the connection counts as lost. At least twice
+    /// `probe_interval`.
+    #[serde(default = "default_probe_timeout", deserialize_with = "longer_than_zero")]
+    pub probe_timeout: HumanDuration,
+}
+
+/// Redis.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Redis")]
+pub struct RedisConfig {
+    /// The address, `redis://host:6379/0`, or `rediss://` for TLS. Give this or `url_file`. With
+    /// `sentinels`, only the scheme, the user, the password and the database count.
+    #[serde(default)]
+    pub url: Option<Endpoint>,
+    /// A file that holds the address, password and all.
+    #[serde(default)]
+    pub url_file: Option<PathBuf>,
+    /// The sentinels that know the primary, as `host:port`.
+    #[serde(default)]
+    pub sentinels: Vec<String>,
+    /// The name under which the sentinels know the primary.
+    #[serde(default)]
+    pub master_name: Option<String>,
+    /// The user, if it is not part of the address.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// A file that holds the password.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// A file that holds the password of the sentinels, if they have one.
+    #[serde(default)]
+    pub sentinel_password_file: Option<PathBuf>,
+    /// The certificates to trust, as PEM; those of the system without it.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// How long a request waits for an answer.
+    #[serde(default = "default_redis_timeout", deserialize_with = "longer_than_zero")]
+    pub timeout: HumanDuration,
+    /// What stands before the token id in the key of a revoked token.
+    #[serde(default = "default_key_prefix")]
+    pub key_prefix: String,
+    /// The list in which publishers leave events for the relay. Entries that are no events go to
+    /// the list of the same name with `:dlq` at its end.
+    #[serde(default = "default_outbox")]
+    pub outbox: String,
+    /// When to stop asking a store that does not answer.
+    #[serde(default)]
+    pub breaker: BreakerConfig,
+}
+
+/// When to stop asking a store that does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Breaker")]
+pub struct BreakerConfig {
+    /// After this many failures in a row nothing is asked.
+    pub failures: u32,
+    /// For this long; then one question decides whether the store is back.
+    #[serde(deserialize_with = "longer_than_zero")]
+    pub cooldown: HumanDuration,
+}
+
+/// PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Postgres")]
+pub struct PostgresConfig {
+    /// The address, `postgres://user@host:5432/database`, with `?sslmode=require` for TLS. Give
+    /// this or `url_file`.
+    #[serde(default)]
+    pub url: Option<Endpoint>,
+    /// A file that holds the address, password and all.
+    #[serde(default)]
+    pub url_file: Option<PathBuf>,
+    /// A file that holds the password.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// The certificates to trust, as PEM; those of the system without it.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// The table of revoked token ids, with its schema if it is not on the search path.
+    #[serde(default = "default_table")]
+    pub table: String,
+    /// The column that holds the token id.
+    #[serde(default = "default_column")]
+    pub column: String,
+    /// The channel on which the trigger of `deploy/postgres/revocations.sql` tells of changes.
+    #[serde(default = "default_channel")]
+    pub channel: String,
+    /// How often the table is read, whether or not there is a trigger.
+    #[serde(default = "default_cache_ttl", deserialize_with = "longer_than_zero")]
+    pub revocation_status_cache_ttl: HumanDuration,
+}
+
+/// The request that has revocations read again: one with `x-refresh-cache: true`, answered with 204.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Refresh")]
+pub struct RefreshConfig {
+    /// Whether there is such a request. Without it, the header means nothing.
+    pub enabled: bool,
+    /// How long one refresh serves all who ask for one.
+    pub min_interval: HumanDuration,
+    /// A file that holds what `x-refresh-cache-secret` must say.
+    pub secret_file: Option<PathBuf>,
+}
+
+/// Sections contradict each other, or one is missing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}`: {message}")]
+pub struct ConfigError {
+    key: &'static str,
+    message: String,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Whether all revocations are made in this process, because nothing else is configured.
+    #[must_use]
+    pub const fn is_in_process(&self) -> bool {
+        self.rabbitmq.is_none() && self.redis.is_none() && self.postgres.is_none()
+    }
+
+    /// How long the set serves without a source.
+    #[must_use]
+    pub fn staleness_bound(&self) -> Duration {
+        match self.while_stale {
+            WhileStale::Deny => Duration::ZERO,
+            WhileStale::AskRedis | WhileStale::Serve => self.max_staleness.get(),
+        }
+    }
+
+    /// Checks what no single key can show.
+    ///
+    /// # Errors
+    /// When sections contradict each other, or one is missing.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let error = |key, message: &str| Err(ConfigError { key, message: message.to_owned() });
+        let (rabbitmq, redis) = (self.rabbitmq.is_some(), self.redis.is_some());
+        if self.postgres.is_some() && (rabbitmq || redis) {
+            return error(
+                "blacklist.postgres",
+                "a table takes the place of broker and store; remove `blacklist.rabbitmq` and \
+                 `blacklist.redis`, or this",
+            );
+        }
+        if self.mode != Mode::Authoritative && !redis {
+            return error("blacklist.mode", "needs Redis; add `blacklist.redis`, or leave it out");
+        }
+        if rabbitmq && !redis {
+            return error(
+                "blacklist.rabbitmq",
+                "a replica that starts needs the store too; add `blacklist.redis`",
+            );
+        }
+        if self.mode == Mode::Authoritative && redis && !rabbitmq {
+            return error(
+                "blacklist.redis",
+                "does not tell of new revocations; add `blacklist.rabbitmq`, or set \
+                 `blacklist.mode` to redis-on-miss",
+            );
+        }
+        if self.refresh.enabled && self.is_in_process() {
+            return error(
+                "blacklist.refresh.enabled",
+                "there is nothing to read again; add `blacklist.postgres`, or `blacklist.redis`",
+            );
+        }
+        self.rabbitmq.as_ref().map_or(Ok(()), RabbitMqConfig::check)?;
+        self.redis.as_ref().map_or(Ok(()), RedisConfig::check)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            while_stale: WhileStale::default(),
+            skew: HumanDuration::from_millis(5_000),
+            sweep_interval: HumanDuration::from_millis(60_000),
+            max_staleness: HumanDuration::from_millis(30_000),
+            rabbitmq: None,
+            redis: None,
+            postgres: None,
+            refresh: RefreshConfig::default(),
+        }
+    }
+}
+
+// === impl RabbitMqConfig ===
+
+impl RabbitMqConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.probe_timeout.get() < self.probe_interval.get().saturating_mul(2) {
+            return Err(ConfigError {
+                key: "blacklist.rabbitmq.probe_timeout",
+                message: format!(
+                    "must be at least twice `probe_interval`, which is {}",
+                    self.probe_interval
+                ),
+            });
+        }
+        Ok(())
+    }
+}
+
+// === impl RedisConfig ===
+
+impl RedisConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let message = match (self.sentinels.is_empty(), &self.master_name) {
+            (false, None) => "give the name under which the sentinels know the primary",
+            (true, Some(_)) => "needs `blacklist.redis.sentinels`; add them, or remove this",
+            _ => return Ok(()),
+        };
+        Err(ConfigError { key: "blacklist.redis.master_name", message: message.to_owned() })
+    }
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self { failures: 3, cooldown: HumanDuration::from_millis(1_000) }
+    }
+}
+
+impl Default for RefreshConfig {
+    fn default() -> Self {
+        Self { enabled: false, min_interval: HumanDuration::from_millis(1_000), secret_file: None }
+    }
+}
+
+fn default_exchange() -> String {
+    "blacklist.events".to_owned()
+}
+
+fn default_stream() -> String {
+    "portcullis.blacklist".to_owned()
+}
+
+fn default_stream_max_age() -> HumanDuration {
+    HumanDuration::from_millis(8 * 24 * 3_600_000)
+}
+
+fn default_replay() -> HumanDuration {
+    HumanDuration::from_millis(600_000)
+}
+
+fn default_probe_interval() -> HumanDuration {
+    HumanDuration::from_millis(500)
+}
+
+fn default_probe_timeout() -> HumanDuration {
+    HumanDuration::from_millis(1_500)
+}
+
+fn default_redis_timeout() -> HumanDuration {
+    HumanDuration::from_millis(100)
+}
+
+fn default_key_prefix() -> String {
+    "blacklist:".to_owned()
+}
+
+fn default_outbox() -> String {
+    "outbox:blacklist".to_owned()
+}
+
+fn default_table() -> String {
+    "revoked_tokens".to_owned()
+}
+
+fn default_column() -> String {
+    "token_id".to_owned()
+}
+
+fn default_channel() -> String {
+    "portcullis_revocations".to_owned()
+}
+
+fn default_cache_ttl() -> HumanDuration {
+    HumanDuration::from_millis(30_000)
+}
+
+fn longer_than_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HumanDuration, D::Error> {
+    let duration = HumanDuration::deserialize(deserializer)?;
+    if duration.get().is_zero() {
+        return Err(serde::de::Error::custom("must be longer than zero, for example 60s"));
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! What the `blacklist` section accepts.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn parse(section: Value) -> Result<Config, String> {
+    let config: Config = serde_json::from_value(section).map_err(|error| error.to_string())?;
+    config.check().map_err(|error| error.to_string())?;
+    Ok(config)
+}
+
+#[test]
+fn an_empty_section_is_the_default() {
+    assert_eq!(parse(json!({})).unwrap(), Config::default());
+}
+
+#[test]
+fn unknown_keys_and_a_zero_interval_are_refused() {
+    let error = parse(json!({"sweep": "1s"})).unwrap_err();
+    assert!(error.contains("sweep_interval"), "{error}");
+    let error = parse(json!({"sweep_interval": "0s"})).unwrap_err();
+    assert!(error.contains("longer than zero"), "{error}");
+}
+
+#[test]
+fn broker_and_store_together_are_enough_and_so_is_a_table() {
+    let (rabbitmq, redis) = (json!({"url": "amqp://broker"}), json!({"url": "redis://store"}));
+    let config = parse(json!({"rabbitmq": rabbitmq, "redis": redis})).unwrap();
+    assert_eq!(config.rabbitmq.unwrap().exchange, "blacklist.events");
+    assert_eq!(config.redis.unwrap().outbox, "outbox:blacklist");
+    parse(json!({"redis": redis, "mode": "redis-on-miss"})).unwrap();
+    parse(json!({"redis": redis, "mode": "redis-always"})).unwrap();
+    let config = parse(json!({"postgres": {"url": "postgres://db"}})).unwrap();
+    assert_eq!(config.postgres.unwrap().table, "revoked_tokens");
+}
+
+#[test]
+fn sections_that_do_not_go_together_are_refused_with_the_fix() {
+    let (rabbitmq, redis) = (json!({"url": "amqp://broker"}), json!({"url": "redis://store"}));
+    let slow = json!({"url": "amqp://broker", "probe_timeout": "600ms"});
+    let cases = [
+        (json!({"mode": "redis-on-miss"}), "`blacklist.mode`"),
+        (json!({"rabbitmq": rabbitmq}), "`blacklist.rabbitmq`"),
+        (json!({"redis": redis}), "`blacklist.redis`"),
+        (json!({"redis": redis, "rabbitmq": rabbitmq, "postgres": {}}), "`blacklist.postgres`"),
+        (json!({"refresh": {"enabled": true}}), "`blacklist.refresh.enabled`"),
+        (json!({"redis": redis, "rabbitmq": slow}), "`blacklist.rabbitmq.probe_timeout`"),
+        (
+            json!({"mode": "redis-always", "redis": {"sentinels": ["s:26379"]}}),
+            "`blacklist.redis.master_name`",
+        ),
+        (
+            json!({"mode": "redis-always", "redis": {"url": "redis://s", "master_name": "m"}}),
+            "`blacklist.redis.master_name`",
+        ),
+    ];
+    for (section, key) in cases {
+        let error = parse(section.clone()).unwrap_err();
+        assert!(error.starts_with(key), "{section}: {error}");
+    }
+}
+
+#[test]
+fn debug_shows_no_password() {
+    let rabbitmq = json!({"url": "amqp://user:hush@broker/v"});
+    let redis = json!({"url": "redis://:hush@store"});
+    let config = parse(json!({"rabbitmq": rabbitmq, "redis": redis})).unwrap();
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hush") && shown.contains("broker"), "{shown}");
+}
