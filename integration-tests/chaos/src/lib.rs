@@ -6,6 +6,11 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a run reports")]
 
 pub mod checker;
+pub mod cluster;
 pub mod fault;
 pub mod history;
+pub mod inject;
+pub mod plan;
 pub mod random;
+pub mod run;
+pub mod workload;
