@@ -23,7 +23,8 @@ pub struct Rules {
     /// A revocation is in force everywhere this long after its acknowledgement. Time in which the
     /// whole machine stood still, or in which a fault cannot have been noticed, does not count.
     pub bound: Duration,
-    /// How much longer one may take that waits in the outbox for a relay.
+    /// How much longer one may take that is in the outbox: until a relay publishes it, or, without
+    /// a relay, until the replicas look there.
     pub relay: Duration,
 }
 
@@ -105,13 +106,22 @@ fn lateness(
     for fault in history.faults.iter().filter(|fault| fault.befalls(check.replica, whole)) {
         match (fault.kind.excuse(), revocation.way) {
             // A receipt is a proof; after it there is no excuse.
-            (Excuse::Nothing, _) | (_, Way::Receipt) | (Excuse::Outbox, Way::Exchange) => {}
+            (Excuse::Nothing, _)
+            | (_, Way::Receipt)
+            | (Excuse::StoreAway | Excuse::StoreEmptied, Way::Exchange) => {}
             (Excuse::UntilNoticed, _) => {
                 let noticed = fault.span.began.plus(NOTICED_WITHIN).min(fault.span.ended);
                 blind.push(Span::new(fault.span.began, noticed).overlap(window));
             }
             (Excuse::WhileItLasts, _) => allowance = NOTICED_WITHIN,
-            (Excuse::Outbox, Way::Outbox) => blind.push(fault.span.overlap(window)),
+            (Excuse::StoreAway, Way::Outbox) => blind.push(fault.span.overlap(window)),
+            (Excuse::StoreEmptied, Way::Outbox) => {
+                // Only if it may still have been there, and nowhere else.
+                let there = Span::new(revocation.began, acknowledged.plus(rules.relay));
+                if fault.span.meets(there) {
+                    return None;
+                }
+            }
         }
     }
     if revocation.way == Way::Outbox {

@@ -52,8 +52,10 @@ pub enum Excuse {
     /// As long as it lasts, each revocation may be late by as much as it takes to notice that
     /// events come late.
     WhileItLasts,
-    /// As long as it lasts, for revocations that wait in the outbox for a relay.
-    Outbox,
+    /// As long as it lasts, for revocations that are nowhere but in the store: nobody can read them.
+    StoreAway,
+    /// For ever, for revocations that were nowhere but in the store.
+    StoreEmptied,
 }
 
 /// A half-open connection has to be noticed within this time.
@@ -111,7 +113,8 @@ impl FaultKind {
         match self {
             Self::LinkFrozen | Self::BrokerPaused => Excuse::UntilNoticed,
             Self::SlowConsumer | Self::Flood => Excuse::WhileItLasts,
-            Self::RelayKilled => Excuse::Outbox,
+            Self::RedisKilled | Self::RedisPaused | Self::SentinelFailover => Excuse::StoreAway,
+            Self::RedisFlushed => Excuse::StoreEmptied,
             _ => Excuse::Nothing,
         }
     }

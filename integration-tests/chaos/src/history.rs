@@ -126,6 +126,17 @@ pub struct Look {
     pub span: Span,
 }
 
+/// What a replica said about how old its set may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Age {
+    /// The replica.
+    pub replica: usize,
+    /// When it said so.
+    pub at: Moment,
+    /// For how long its set may have been incomplete.
+    pub staleness: Duration,
+}
+
 /// What happened.
 #[derive(Debug, Clone, Default)]
 pub struct History {
@@ -139,6 +150,8 @@ pub struct History {
     pub faults: Vec<Fault>,
     /// Looks at the replicas' readiness.
     pub looks: Vec<Look>,
+    /// What replicas said about the age of their sets.
+    pub ages: Vec<Age>,
     /// Times in which a process of the replica was killed and no other one was ready.
     pub deaths: Vec<(usize, Span)>,
     /// Times in which the whole machine stood still, this program included.
@@ -262,6 +275,7 @@ impl History {
         self.checks.extend(other.checks);
         self.faults.extend(other.faults);
         self.looks.extend(other.looks);
+        self.ages.extend(other.ages);
         self.deaths.extend(other.deaths);
         self.stalls.extend(other.stalls);
     }

@@ -16,7 +16,7 @@ use crate::{
 
 /// Where a relay can die.
 pub const RELAY_STEPS: [&str; 4] =
-    ["relay::locked", "relay::taken", "relay::published", "relay::removed"];
+    ["relay::locked", "relay::read", "relay::published", "relay::removed"];
 /// Where a replica can be stopped while it starts.
 pub const START_STEPS: [&str; 4] =
     ["feed::connected", "feed::bound", "feed::snapshot", "feed::replay"];
@@ -132,7 +132,7 @@ async fn break_redis(cluster: &Cluster, kind: FaultKind, lasts: Duration) {
 async fn kill_relay(cluster: &mut Cluster, planned: &PlannedFault) {
     let step = RELAY_STEPS[planned.step % RELAY_STEPS.len()];
     let relay = cluster.relay();
-    relay.restart(Some(&format!("{step}=panic")));
+    relay.restart(Some(&format!("{step}=return")));
     // It may take a revocation that goes through the outbox to get there.
     relay.died_within(RELAY_PATIENCE).await;
     relay.kill();
@@ -143,7 +143,7 @@ async fn kill_relay(cluster: &mut Cluster, planned: &PlannedFault) {
 async fn kill_at_start(cluster: &mut Cluster, planned: &PlannedFault) {
     let step = START_STEPS[planned.step % START_STEPS.len()];
     let replica = cluster.replica(planned.replica);
-    replica.relaunch(0, |config| config.env("FAILPOINTS", &format!("{step}=pause"))).await;
+    replica.relaunch(0, |config| config.failpoint(&format!("{step}=pause"))).await;
     tokio::time::sleep(planned.lasts / 4).await;
     let ready = replica.get(0).is_ready().await;
     assert!(!ready, "stopped at {step} and yet ready");

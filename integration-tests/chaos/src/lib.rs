@@ -8,9 +8,13 @@
 pub mod checker;
 pub mod cluster;
 pub mod fault;
+pub mod figures;
 pub mod history;
 pub mod inject;
 pub mod plan;
+pub mod propagation;
 pub mod random;
+pub mod report;
 pub mod run;
+pub mod svg;
 pub mod workload;

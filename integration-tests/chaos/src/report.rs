@@ -1,6 +1,6 @@
 //! Owns how the findings are told: a table to read, and the same figures as JSON.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde_json::{Map, Value, json};
 
@@ -8,17 +8,19 @@ use crate::{
     checker::{Findings, Violation},
     fault::FaultKind,
     figures::Figures,
-    history::History,
+    history::{History, Span},
     propagation::{Propagation, Times},
 };
 
 /// All that was found in all runs.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// How it came about, as name and value.
-    pub conditions: Vec<(&'static str, String)>,
+    /// As name and value.
+    conditions: Vec<(&'static str, String)>,
     runs: u64,
     faults: BTreeMap<FaultKind, u64>,
+    /// How old a ready replica's set ever was, by fault.
+    staleness: BTreeMap<FaultKind, Duration>,
     checks: u64,
     revocations: u64,
     unacknowledged: u64,
@@ -41,12 +43,23 @@ const WIDTH: usize = 50;
 // === impl Report ===
 
 impl Report {
+    /// A report without runs yet, and how those to come come about, as name and value.
+    #[must_use]
+    pub fn new(conditions: Vec<(&'static str, String)>) -> Self {
+        Self { conditions, ..Self::default() }
+    }
+
     /// Takes in a run and what the checker found in it.
     pub fn add(&mut self, history: &History, findings: Findings) {
         self.runs += 1;
         self.checks += history.checks.len() as u64;
         for fault in &history.faults {
             *self.faults.entry(fault.kind).or_default() += 1;
+            let within =
+                history.ages.iter().filter(|age| fault.span.meets(Span::new(age.at, age.at)));
+            let oldest = within.map(|age| age.staleness).max().unwrap_or_default();
+            let known = self.staleness.entry(fault.kind).or_default();
+            *known = oldest.max(*known);
         }
         for revocation in &history.revocations {
             match revocation.acknowledged {
@@ -74,8 +87,16 @@ impl Report {
         let count = |fault: &FaultKind| json!(self.faults.get(fault).copied().unwrap_or_default());
         let faults: Map<_, _> =
             FaultKind::ALL.iter().map(|kind| (kind.name().to_owned(), count(kind))).collect();
-        let failed: Map<_, _> =
-            self.failed.iter().map(|(fault, count)| (name(*fault).to_owned(), json!(count))).collect();
+        let failed: Map<_, _> = self
+            .failed
+            .iter()
+            .map(|(fault, count)| (name(*fault).to_owned(), json!(count)))
+            .collect();
+        let staleness: Map<_, _> = self
+            .staleness
+            .iter()
+            .map(|(kind, age)| (kind.name().to_owned(), json!(age.as_millis())))
+            .collect();
         let conditions: Map<_, _> = self
             .conditions
             .iter()
@@ -90,6 +111,7 @@ impl Report {
             "propagation_ms": times(&self.propagation.quiet),
             "propagation_under_faults_ms": times(&self.propagation.all),
             "failed_checks": failed,
+            "staleness_ms": staleness,
             "checks_of_dead_replicas": self.excused,
             "unacknowledged_revocations": self.unacknowledged,
             "conditions": conditions,
@@ -103,11 +125,14 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "\n{:<28}{:>10}{:>16}", "fault", "injected", "failed checks")?;
+        let titles = ["injected", "failed checks", "staleness ms"];
+        writeln!(out, "\n{:<28}{:>10}{:>16}{:>16}", "fault", titles[0], titles[1], titles[2])?;
         let failed = |fault| self.failed.get(&fault).copied().unwrap_or_default();
         for kind in FaultKind::ALL {
             let injected = self.faults.get(&kind).copied().unwrap_or_default();
-            writeln!(out, "{kind:<28}{injected:>10}{:>16}", failed(Some(kind)))?;
+            let staleness = self.staleness.get(&kind).copied().unwrap_or_default().as_millis();
+            let failed = failed(Some(kind));
+            writeln!(out, "{kind:<28}{injected:>10}{failed:>16}{staleness:>16}")?;
         }
         writeln!(out, "{:<28}{:>10}{:>16}", name(None), "", failed(None))?;
         writeln!(out)?;

@@ -80,5 +80,5 @@ fn summary(times: &Times) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -18,7 +18,7 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use self::{board::Board, store::Store};
+pub use self::{ask::Asker, board::Board, store::Store};
 use crate::{
     cluster::Endpoints,
     history::{Clock, History},
@@ -66,6 +66,8 @@ impl Workload {
             tasks.spawn(patrol::run(asker(), random, stopping.clone()));
             let look = looks::run(replica, endpoints.grpc[replica], clock, stopping.clone());
             tasks.spawn(look);
+            let admin = endpoints.admins[replica].clone();
+            tasks.spawn(looks::ages(replica, admin, clock, stopping.clone()));
         }
         for revocations in &plan.revocations {
             let revoker = revoker::Revoker::new(endpoints, Arc::clone(board), prey.clone(), clock);

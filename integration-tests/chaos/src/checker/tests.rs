@@ -98,21 +98,37 @@ fn silence_excuses_only_until_it_has_to_be_noticed() {
 }
 
 #[test]
-fn the_outbox_waits_for_a_relay_and_a_receipt_for_nothing() {
-    let allowed = |way, began| {
+fn what_is_in_the_outbox_waits_for_the_store_and_a_receipt_for_nothing() {
+    let allowed = |kind, way, began| {
         let mut history = quiet();
-        history.faults = vec![
-            fault(FaultKind::RelayKilled, None, 1000, 2000),
-            fault(FaultKind::BrokerPaused, None, 1000, 2000),
-        ];
+        history.faults = vec![fault(kind, None, 1000, 2000)];
         history.revocations = vec![revoked(1, way, 900)];
         history.checks = vec![check(1, 0, began, Verdict::Allow)];
         count(&history)
     };
-    // 100 ms before the relay was killed, 425 ms after it was back.
-    assert_eq!(allowed(Way::Outbox, 2425), 0);
-    assert_eq!(allowed(Way::Outbox, 2426), 1);
-    assert_eq!(allowed(Way::Receipt, 926), 1);
+    // 100 ms before Redis was killed, and 425 ms after it was back.
+    assert_eq!(allowed(FaultKind::RedisKilled, Way::Outbox, 2425), 0);
+    assert_eq!(allowed(FaultKind::RedisKilled, Way::Outbox, 2426), 1);
+    assert_eq!(allowed(FaultKind::RedisKilled, Way::Exchange, 926), 1);
+    // Without a relay, replicas look for themselves.
+    assert_eq!(allowed(FaultKind::RelayKilled, Way::Outbox, 1425), 0);
+    assert_eq!(allowed(FaultKind::RelayKilled, Way::Outbox, 1426), 1);
+    assert_eq!(allowed(FaultKind::BrokerPaused, Way::Receipt, 926), 1);
+}
+
+#[test]
+fn what_was_only_in_an_emptied_store_is_lost_and_nothing_else() {
+    let allowed = |way, acknowledged| {
+        let mut history = quiet();
+        history.faults = vec![fault(FaultKind::RedisFlushed, None, 1000, 1100)];
+        history.revocations = vec![revoked(1, way, acknowledged)];
+        history.checks = vec![check(1, 0, 50_000, Verdict::Allow)];
+        count(&history)
+    };
+    assert_eq!(allowed(Way::Outbox, 900), 0);
+    assert_eq!(allowed(Way::Outbox, 400), 1, "it was published before");
+    assert_eq!(allowed(Way::Outbox, 1200), 1, "it was stored after");
+    assert_eq!([allowed(Way::Exchange, 900), allowed(Way::Receipt, 900)], [1, 1]);
 }
 
 #[test]

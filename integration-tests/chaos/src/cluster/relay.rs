@@ -71,11 +71,8 @@ impl Relay {
 }
 
 fn launch(command: &Command, failpoint: Option<&str>, folder: &Path) -> Process {
-    let mut relay = portcullis::command();
+    let mut relay = failpoint.map_or_else(portcullis::command, portcullis::failing_command);
     relay.arg("relay").arg("--config").arg(&command.config);
-    if let Some(failpoint) = failpoint {
-        relay.env("FAILPOINTS", failpoint);
-    }
     Process::start("relay", relay, folder)
 }
 

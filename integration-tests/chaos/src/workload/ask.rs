@@ -12,7 +12,7 @@ use crate::history::{Check, Clock, History, Span, Verdict};
 
 /// Asks one replica.
 #[derive(Debug)]
-pub(super) struct Asker {
+pub struct Asker {
     replica: usize,
     client: AuthorizationClient<Channel>,
     board: Arc<Board>,
@@ -27,12 +27,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Asker {
     /// Asks the replica whose gRPC edge is at `address`, which need not be there.
-    pub(super) fn new(
-        replica: usize,
-        address: SocketAddr,
-        board: Arc<Board>,
-        clock: Clock,
-    ) -> Self {
+    #[must_use]
+    pub fn new(replica: usize, address: SocketAddr, board: Arc<Board>, clock: Clock) -> Self {
         let client = AuthorizationClient::new(channel(address));
         Self { replica, client, board, clock, history: History::default() }
     }
@@ -43,7 +39,7 @@ impl Asker {
     }
 
     /// Asks about a token, and writes the answer down.
-    pub(super) async fn ask(&mut self, token: usize) -> Verdict {
+    pub async fn ask(&mut self, token: usize) -> Verdict {
         let question = self.board.question(token);
         let began = self.clock.now();
         let answer = tokio::time::timeout(TIMEOUT, self.client.check(question)).await;
@@ -57,7 +53,8 @@ impl Asker {
     }
 
     /// What was written down.
-    pub(super) fn finish(self) -> History {
+    #[must_use]
+    pub fn finish(self) -> History {
         self.history
     }
 }

@@ -1,16 +1,20 @@
-//! Owns looking whether a replica is ready, as Envoy does: by its gRPC health.
+//! Owns looking at the replicas: whether they are ready, by their gRPC health, as Envoy does, and how
+//! old they say that their sets may be.
 
 use std::{net::SocketAddr, time::Duration};
 
+use portcullis_integration_tests::{admin::Admin, client::Request};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
 use super::{Phase, Stop, ask::channel};
-use crate::history::{Clock, History, Look, Span};
+use crate::history::{Age, Clock, History, Look, Span};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(15);
+/// Between two questions for the age.
+const AGE_PAUSE: Duration = Duration::from_millis(100);
 /// Who takes longer to say so is not ready.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -31,4 +35,22 @@ pub(super) async fn run(replica: usize, address: SocketAddr, clock: Clock, stop:
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Asks for the age of the set until it is told to stop. A dead replica has none.
+pub(super) async fn ages(replica: usize, admin: Admin, clock: Clock, stop: Stop) -> History {
+    let mut history = History::default();
+    while *stop.borrow() < Phase::Over {
+        let summary = admin.try_call(Request::get("/v1/revocations"));
+        let summary = tokio::time::timeout(TIMEOUT, summary).await;
+        if let Ok(Ok(summary)) = summary
+            && summary.status == 200
+            && let Some(millis) = summary.json()["staleness_ms"].as_u64()
+        {
+            let staleness = Duration::from_millis(millis);
+            history.ages.push(Age { replica, at: clock.now(), staleness });
+        }
+        tokio::time::sleep(AGE_PAUSE).await;
+    }
+    history
 }
