@@ -13,6 +13,7 @@ mod key;
 mod lookup;
 mod progress;
 mod refresh;
+mod revocation;
 mod status;
 mod store;
 mod wire_time;
@@ -33,6 +34,7 @@ pub use self::{
     lookup::{AskError, Lookups},
     progress::State,
     refresh::{Refresh, Refreshed},
+    revocation::{BlankTargetError, Lifetime, Revocation, Target},
     status::{FeedStatus, Status},
     store::{Applied, Blacklist, Found, Presented, Reliance, Writer, pair},
 };

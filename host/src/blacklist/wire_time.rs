@@ -36,6 +36,20 @@ pub(super) fn parse(value: &Value) -> Result<Option<Timestamp>, NotATime> {
     }
 }
 
+/// Writes a time in UTC, with an offset, as today's publishers do. `None` if it is further away than
+/// dates reach.
+pub(super) fn write(time: Timestamp) -> Option<String> {
+    write_naive(time).map(|naive| format!("{naive}+00:00"))
+}
+
+/// Writes a time in UTC without saying so, as today's publishers do where nobody has to rely on it.
+pub(super) fn write_naive(time: Timestamp) -> Option<String> {
+    let time = jiff::Timestamp::from_millisecond(time.as_millis()).ok()?;
+    let time = jiff::tz::Offset::UTC.to_datetime(time);
+    let whole = time.subsec_nanosecond() == 0;
+    Some(if whole { time.to_string() } else { format!("{time:.6}") })
+}
+
 fn parse_text(text: &str) -> Option<Timestamp> {
     let pieces = Pieces::parse(text).ok()?;
     let offset = pieces.to_numeric_offset();
@@ -132,7 +146,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn times_are_written_as_other_publishers_write_them() {
+        let time = Timestamp::from_secs(1_999_999_999);
+        assert_eq!(write(time).unwrap(), "2033-05-18T03:33:19+00:00");
+        let time = Timestamp::from_millis(1_999_999_999_069);
+        assert_eq!(write(time).unwrap(), "2033-05-18T03:33:19.069000+00:00");
+        assert_eq!(write_naive(time).unwrap(), "2033-05-18T03:33:19.069000");
+        assert_eq!(write(Timestamp::MAX), None);
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_is_read_back(millis in -377_000_000_000_000_i64..253_402_000_000_000) {
+            let time = Timestamp::from_millis(millis);
+            prop_assert_eq!(parse(&json!(write(time).unwrap())), Ok(Some(time)));
+            prop_assert_eq!(parse(&json!(write_naive(time).unwrap())), Ok(Some(time)));
+        }
+
         #[test]
         fn what_jiff_prints_is_read_back(nanos in -10_i128.pow(19)..10_i128.pow(20)) {
             let time = jiff::Timestamp::from_nanosecond(nanos).unwrap();
