@@ -12,6 +12,7 @@ mod in_process;
 mod key;
 mod lookup;
 mod progress;
+mod redis;
 mod refresh;
 mod revocation;
 mod status;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+pub use self::redis::{BuildError as RedisBuildError, Redis, StoreError};
 pub use self::{
     config::{
         BreakerConfig, Config, ConfigError, Endpoint, EndpointError, Mode, PostgresConfig,
