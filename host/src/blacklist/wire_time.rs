@@ -15,9 +15,30 @@ use crate::timestamp::Timestamp;
 /// What Go's `time.Time` writes for "not set".
 const GO_ZERO_TIME: Timestamp = Timestamp::from_secs(-62_135_596_800);
 
+/// A text is not a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not a time; write RFC 3339, such as 2033-05-18T03:33:19Z, or Unix seconds, not milliseconds"
+)]
+pub struct ParseTimeError;
+
+/// The first moment of the year 10000. Seconds do not get there, milliseconds mistaken for seconds
+/// do.
+pub(super) const YEAR_10000: Timestamp = Timestamp::from_secs(253_402_300_800);
+
 /// What was written has no one meaning as a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NotATime;
+
+/// Reads a time as people write it on a command line: as events have it, or as digits.
+///
+/// # Errors
+/// When it is none, or is too late to be meant.
+pub fn parse_time(text: &str) -> Result<Timestamp, ParseTimeError> {
+    let value = text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from);
+    let time = parse(&value).map_err(|NotATime| ParseTimeError)?;
+    time.filter(|time| *time < YEAR_10000).ok_or(ParseTimeError)
+}
 
 /// Reads a time: text per RFC 3339 (UTC unless an offset is given), or Unix seconds as a number.
 /// `None` is a time that was written but not set.

@@ -5,6 +5,9 @@
 mod connect;
 mod error;
 pub(super) mod keys;
+mod outbox;
+mod producer;
+mod roll;
 mod slot;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -14,6 +17,10 @@ use redis::{FromRedisValue, Pipeline};
 use tokio::time::{Instant, timeout_at};
 
 pub use error::StoreError;
+pub(super) use outbox::{Entry, Outbox, Removed};
+pub(super) use producer::Producer;
+pub use producer::WriteError;
+pub(super) use roll::{Reach, Roll};
 
 use self::{
     connect::{Connection, Connector},
