@@ -12,9 +12,11 @@ mod in_process;
 mod key;
 mod lookup;
 mod progress;
+mod rabbitmq;
 mod refresh;
 mod status;
 mod store;
+mod tls;
 mod wire_time;
 
 use std::time::Duration;
