@@ -13,6 +13,7 @@ mod key;
 mod lookup;
 mod nonce;
 mod progress;
+mod rabbitmq;
 mod redis;
 mod refresh;
 mod relay;
@@ -21,6 +22,7 @@ mod revocation;
 mod revoker;
 mod status;
 mod store;
+mod tls;
 mod wire_time;
 
 use std::time::Duration;
