@@ -3,12 +3,14 @@
 //! With `main`, the only place that assumes the process to be its own (signals, exit).
 
 mod announce;
+mod relay;
 
 use std::{future::pending, path::Path, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use announce::{AnnounceError, Announcement};
+pub use relay::run_relay;
 
 use crate::{
     admin,
@@ -21,7 +23,7 @@ use crate::{
     policy::{self, Reload},
     readiness::Readiness,
     secret::{ReadSecretError, Secret},
-    telemetry::{DecisionLog, Metrics},
+    telemetry::{DecisionLog, Metrics, RegisterError},
     token,
 };
 
@@ -40,6 +42,15 @@ pub enum RunError {
     /// The sources of revocations contradict each other.
     #[error(transparent)]
     Blacklist(#[from] blacklist::ConfigError),
+    /// The store is configured in a way that cannot work.
+    #[error(transparent)]
+    Redis(#[from] blacklist::RedisBuildError),
+    /// The relay's sections are missing or unusable.
+    #[error(transparent)]
+    Relay(#[from] blacklist::RelayBuildError),
+    /// Metrics cannot be set up.
+    #[error(transparent)]
+    Metrics(#[from] RegisterError),
     /// The admin token cannot be read.
     #[error("`admin.token_file`: {0}")]
     AdminToken(#[from] ReadSecretError),
@@ -62,7 +73,7 @@ struct Parts {
     authorizer: Authorizer,
     keys: token::KeyReloader,
     feed: blacklist::Feed,
-    revocations: blacklist::InProcess,
+    revocations: blacklist::Revoker,
     feed_status: blacklist::Status,
     blacklist: blacklist::Blacklist,
     policies: policy::Policies,
@@ -132,7 +143,9 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
     let (policies, reload, reloader) =
         policy::build(&config.policy_host, &config.policies, &uses, &metrics)?;
     let (blacklist, feed, revocations, feed_status) =
-        blacklist::build(&config.blacklist, longest_leeway(config), readiness);
+        blacklist::build(&config.blacklist, config.longest_leeway(), readiness);
+    let margin = blacklist::margin(&config.blacklist, config.longest_leeway());
+    let revocations = blacklist::Revoker::build(&config.blacklist, margin, Some(revocations))?;
     let size = blacklist.clone();
     metrics.report_blacklist_size(move || size.len());
     let ready = readiness.clone();
@@ -189,6 +202,7 @@ async fn start(
         policies: parts.policies,
         reload: parts.reload,
         revocations: parts.revocations,
+        replica: None,
         feed: parts.feed_status,
         blacklist: parts.blacklist,
     };
@@ -198,11 +212,6 @@ async fn start(
         drain.spawn("http edge", http.serve(authorizer, drain.clone()));
     }
     Ok(announcement)
-}
-
-/// A token may still be accepted this long after it expired, so its revocation must last as long.
-fn longest_leeway(config: &Config) -> Duration {
-    config.issuers.values().map(|issuer| issuer.leeway.get()).max().unwrap_or_default()
 }
 
 async fn wait_until_ready(readiness: &Readiness) {

@@ -11,16 +11,25 @@ mod feed;
 mod in_process;
 mod key;
 mod lookup;
+mod nonce;
 mod progress;
+mod rabbitmq;
+mod redis;
 mod refresh;
+mod relay;
+mod replica;
+mod revocation;
+mod revoker;
 mod status;
 mod store;
+mod tls;
 mod wire_time;
 
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+pub use self::redis::{BuildError as RedisBuildError, Redis, StoreError, WriteError};
 pub use self::{
     config::{
         BreakerConfig, Config, ConfigError, Endpoint, EndpointError, Mode, PostgresConfig,
@@ -31,10 +40,16 @@ pub use self::{
     feed::{Feed, FeedEvent},
     in_process::{Closed, InProcess},
     lookup::{AskError, Lookups},
+    nonce::NoChance,
     progress::State,
     refresh::{Refresh, Refreshed},
+    relay::{Relay, RelayBuildError},
+    replica::Replica,
+    revocation::{BlankTargetError, Lifetime, Revocation, Target},
+    revoker::{Receipt, RevokeError, Revoked, Revoker},
     status::{FeedStatus, Status},
     store::{Applied, Blacklist, Found, Presented, Reliance, Writer, pair},
+    wire_time::{ParseTimeError, parse_time},
 };
 use crate::readiness::Readiness;
 
@@ -44,6 +59,12 @@ const WAITING_EVENTS: usize = 1024;
 /// Verifiers compare whole seconds: a token is good until the end of the second in which it
 /// expires.
 const CLOCK_GRAIN: Duration = Duration::from_secs(1);
+
+/// How long a revocation outlives its token. `leeway` is the largest leeway of any issuer.
+#[must_use]
+pub fn margin(config: &Config, leeway: Duration) -> Duration {
+    leeway.saturating_add(config.skew.get()).saturating_add(CLOCK_GRAIN)
+}
 
 /// A blacklist that is fed from within the process. `leeway` is the largest leeway of any issuer.
 ///
@@ -67,8 +88,7 @@ pub fn build_feed(
     leeway: Duration,
     readiness: &Readiness,
 ) -> (Blacklist, Feed, mpsc::Sender<FeedEvent>, Status) {
-    let margin = leeway.saturating_add(config.skew.get()).saturating_add(CLOCK_GRAIN);
-    let (writer, blacklist) = pair(margin);
+    let (writer, blacklist) = pair(margin(config, leeway));
     let (sender, events) = mpsc::channel(WAITING_EVENTS);
     let (feed, published) = Feed::new(writer, events, config, readiness);
     let status = Status::new(blacklist.clone(), published);

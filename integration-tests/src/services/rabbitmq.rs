@@ -18,7 +18,7 @@ pub const PASSWORD: &str = "a-password-of-the-tests";
 /// Where RabbitMQ listens inside its container.
 const INSIDE: u16 = 5672;
 /// It takes some seconds of a processor to start, and tests run side by side.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// How long one connection may take; a broker that a test has paused makes none.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -35,7 +35,7 @@ pub struct RabbitMq {
 pub struct Queue {
     /// Name.
     pub name: String,
-    /// `rabbit_classic_queue`, `rabbit_stream_queue`, ...
+    /// `classic`, `stream`, ...
     #[serde(rename = "type")]
     pub kind: String,
     /// Messages in it.
@@ -50,8 +50,9 @@ impl RabbitMq {
     /// Starts it and waits until it takes connections.
     pub async fn start() -> Self {
         let port = Port::reserve();
-        // A node name that does not depend on the host's: what is stored lies under it.
-        let script = "printf '%s\\n' \"default_user = $RABBIT_USER\" \
+        // A node name that does not depend on the host's: what is stored lies under it. Debian has
+        // the program twice; the one on the path would hide the log.
+        let script = "PATH=\"/usr/lib/rabbitmq/bin:$PATH\"; printf '%s\\n' \"default_user = $RABBIT_USER\" \
                       \"default_pass = $RABBIT_PASSWORD\" 'loopback_users = none' \
                       >/tmp/rabbitmq.conf; exec rabbitmq-server";
         let container = Setup::new("rabbitmq", &IMAGES.rabbitmq, script)
@@ -140,6 +141,14 @@ impl RabbitMq {
     pub async fn close_connections(&self) {
         let reason = "closed by a test";
         self.container.exec(&["rabbitmqctl", "--quiet", "close_all_connections", reason]).await;
+    }
+
+    /// Has RabbitMQ write down now what it would write within a second: which streams there are.
+    /// It loses for good, and calls "down or inaccessible", a stream that was made just before it
+    /// was killed.
+    pub async fn written(&self) {
+        let write = "[ok = dets:sync(Table) || Table <- dets:all()].";
+        self.container.exec(&["rabbitmqctl", "--quiet", "eval", write]).await;
     }
 
     /// Kills it with SIGKILL. Durable queues and streams keep what it has confirmed.
