@@ -34,7 +34,7 @@ pub use self::{
     in_process::{Closed, InProcess},
     lookup::{AskError, Lookups},
     progress::State,
-    refresh::{Refresh, Refreshed},
+    refresh::{Refresh, Refreshed, Refresher},
     status::{FeedStatus, Status},
     store::{Applied, Blacklist, Found, Presented, Reliance, Writer, pair},
 };
