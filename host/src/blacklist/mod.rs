@@ -13,6 +13,7 @@ mod key;
 mod lookup;
 mod progress;
 mod rabbitmq;
+mod redis;
 mod refresh;
 mod status;
 mod store;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+pub use self::redis::{BuildError as RedisBuildError, Redis, StoreError};
 pub use self::{
     config::{
         BreakerConfig, Config, ConfigError, Endpoint, EndpointError, Mode, PostgresConfig,
