@@ -50,6 +50,9 @@ pub enum FeedEvent {
     Apply(Event, Option<oneshot::Sender<Applied>>),
     /// Answered as soon as everything that was sent before is in force.
     Settle(oneshot::Sender<()>),
+    /// The snapshot has been read whole, but there is no connection: what is published from now on
+    /// does not arrive.
+    Unbound,
     /// Although the connection is lost, the source vouches that the set still serves: requests that
     /// find nothing in it are answered from the store.
     Fresh,
@@ -208,6 +211,7 @@ impl Core {
                 // As above.
                 let _ = settled.send(());
             }
+            FeedEvent::Unbound => self.progress.on(Signal::Unbound, now),
             FeedEvent::Fresh => self.progress.on(Signal::Fresh, now),
             FeedEvent::Lost { why, since } => {
                 self.removed = Removed::default();
