@@ -4,6 +4,7 @@
 //! It knows neither tokens nor policies nor routes: the authorizer says which id, subject, session
 //! and issuer it has in hand.
 
+mod breaker;
 mod config;
 mod cutoff;
 mod event;
@@ -36,7 +37,7 @@ pub use self::{
     event::{Event, ParseEventError},
     feed::{Feed, FeedEvent},
     in_process::{Closed, InProcess},
-    lookup::{AskError, Lookups},
+    lookup::{Answers, AskError, Lookups, build as build_lookups},
     progress::State,
     refresh::{Refresh, Refreshed, Refresher},
     status::{FeedStatus, Status},

@@ -20,6 +20,7 @@ use super::{
     exposition::{as_f64, counter, family, gauge, histogram, summary},
     histogram::{DurationTotals, Durations, Window, WindowTotals},
     policy::PolicyMetrics,
+    redis::RedisMetrics,
     shards::Shards,
 };
 
@@ -31,6 +32,7 @@ pub struct Metrics {
     started: Instant,
     shards: Shards<Shard>,
     policies: Mutex<Vec<PolicyMetrics>>,
+    redis: OnceLock<RedisMetrics>,
     blacklist_size: Reading,
     ready: Reading,
     registry: Registry,
@@ -120,6 +122,7 @@ impl Metrics {
             started: Instant::now(),
             shards: Shards::default(),
             policies: Mutex::default(),
+            redis: OnceLock::new(),
             blacklist_size: Reading::default(),
             ready: Reading::default(),
             registry: Registry::new(),
@@ -161,6 +164,12 @@ impl Metrics {
         policy
     }
 
+    /// The metrics of the store of revocations; the same ones each time. They show once this was
+    /// called.
+    pub fn redis(&self) -> RedisMetrics {
+        self.redis.get_or_init(RedisMetrics::default).clone()
+    }
+
     /// Says where to read the number of blacklist entries. The first call counts.
     pub fn report_blacklist_size(&self, read: impl Fn() -> usize + Send + Sync + 'static) {
         self.blacklist_size.set(move || as_f64(read() as u64));
@@ -190,6 +199,7 @@ impl Metrics {
         families.extend(self.event_families());
         families.extend(self.policy_families());
         families.extend(self.state_families());
+        families.extend(self.redis.get().into_iter().flat_map(RedisMetrics::families));
         families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|a, b| a.name().cmp(b.name()));
         TextEncoder::new().encode_to_string(&families).map_err(EncodeError)

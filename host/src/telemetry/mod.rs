@@ -8,8 +8,10 @@ mod histogram;
 pub mod log;
 mod metrics;
 mod policy;
+mod redis;
 mod shards;
 
+pub use self::redis::{Lookup, RedisMetrics};
 pub use log::{Config as LogConfig, DecisionLine, DecisionLog};
 pub use metrics::{EncodeError, Event, InFlight, Metrics, Observation};
 pub use policy::{Outcome, PolicyMetrics};
