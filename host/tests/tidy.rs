@@ -25,11 +25,12 @@ const BOTTOM: [&[&str]; 2] = [
     &["drain", "readiness", "telemetry", "secret", "timestamp", "duration", "file_watch", "listen"],
 ];
 /// Crates that only one module may name, and that module.
-const KNOWLEDGE: [(&str, &str); 6] = [
+const KNOWLEDGE: [(&str, &str); 7] = [
     ("envoy_types", "grpc"),
     ("tonic", "grpc"),
     ("wasmtime", "policy"),
     ("papaya", "blacklist"),
+    ("tokio_postgres", "blacklist"),
     ("quick_cache", "token"),
     ("prometheus", "telemetry"),
 ];
