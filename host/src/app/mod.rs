@@ -40,6 +40,9 @@ pub enum RunError {
     /// The sources of revocations contradict each other.
     #[error(transparent)]
     Blacklist(#[from] blacklist::ConfigError),
+    /// A source of revocations cannot be used.
+    #[error(transparent)]
+    Source(#[from] blacklist::BuildError),
     /// The admin token cannot be read.
     #[error("`admin.token_file`: {0}")]
     AdminToken(#[from] ReadSecretError),
@@ -62,6 +65,7 @@ struct Parts {
     authorizer: Authorizer,
     keys: token::KeyReloader,
     feed: blacklist::Feed,
+    sources: Option<blacklist::Sources>,
     revocations: blacklist::InProcess,
     feed_status: blacklist::Status,
     blacklist: blacklist::Blacklist,
@@ -131,8 +135,19 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
     let uses = authorizer::policy_uses(&config.routes);
     let (policies, reload, reloader) =
         policy::build(&config.policy_host, &config.policies, &uses, &metrics)?;
-    let (blacklist, feed, revocations, feed_status) =
-        blacklist::build(&config.blacklist, longest_leeway(config), readiness);
+    let leeway = longest_leeway(config);
+    let (blacklist, feed, revocations, feed_status, sources) = match &config.blacklist.postgres {
+        Some(postgres) => {
+            let built = blacklist::build_postgres(&config.blacklist, postgres, leeway, readiness)?;
+            let (blacklist, feed, revocations, feed_status, sources) = built;
+            (blacklist, feed, revocations, feed_status, Some(sources))
+        }
+        None => {
+            let built = blacklist::build(&config.blacklist, leeway, readiness);
+            let (blacklist, feed, revocations, feed_status) = built;
+            (blacklist, feed, revocations, feed_status, None)
+        }
+    };
     let size = blacklist.clone();
     metrics.report_blacklist_size(move || size.len());
     let ready = readiness.clone();
@@ -144,14 +159,16 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
         cors: config.cors.clone(),
         denials: config.denials.clone(),
     };
+    let refresh = sources.as_ref().and_then(|sources| sources.refresh.clone());
     let revocation =
-        authorizer::Revocation { blacklist: blacklist.clone(), lookups: None, refresh: None };
+        authorizer::Revocation { blacklist: blacklist.clone(), lookups: None, refresh };
     let authorizer =
         authorizer::build(authorizer_config, verifier, revocation, &policies, recorder)?;
     Ok(Parts {
         authorizer,
         keys,
         feed,
+        sources,
         revocations,
         feed_status,
         blacklist,
@@ -181,6 +198,9 @@ async fn start(
     let authorizer = Arc::new(parts.authorizer);
     drain.spawn("key reloader", parts.keys.run(drain.clone()));
     drain.spawn("blacklist feed", parts.feed.run(drain.clone()));
+    if let Some(sources) = parts.sources {
+        sources.spawn(drain);
+    }
     drain.spawn("policy reloader", parts.reloader.run(drain.clone()));
     let admin_parts = admin::Parts {
         token: parts.admin_token,

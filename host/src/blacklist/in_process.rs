@@ -28,6 +28,11 @@ impl InProcess {
         Self { feed }
     }
 
+    /// Speaks to a feed that has another source, which tells it how complete it is.
+    pub(super) const fn beside(feed: mpsc::Sender<FeedEvent>) -> Self {
+        Self { feed }
+    }
+
     /// Resolves when `event` has taken effect: a request that is checked afterwards sees it.
     ///
     /// # Errors

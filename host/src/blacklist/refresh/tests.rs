@@ -27,7 +27,7 @@ fn start() -> (Refresh, Resyncs, Drain) {
 async fn ask(refresh: &Refresh) -> std::pin::Pin<Box<dyn Future<Output = Refreshed>>> {
     let refresh = refresh.clone();
     let mut asked: std::pin::Pin<Box<dyn Future<Output = _>>> =
-        Box::pin(async move { refresh.refresh().await });
+        Box::pin(async move { refresh.refresh(None).await });
     assert!(futures_util::poll!(&mut asked).is_pending());
     asked
 }
@@ -35,7 +35,7 @@ async fn ask(refresh: &Refresh) -> std::pin::Pin<Box<dyn Future<Output = Refresh
 /// Nothing happens before so much time has passed.
 async fn quiet<T: std::fmt::Debug>(time: Duration, what: impl Future<Output = T>) {
     // A hair less: at the very moment it may happen.
-    let time = time - Duration::from_millis(2);
+    let time = time.saturating_sub(Duration::from_millis(2));
     let happened = tokio::time::timeout(time, what).await;
     assert!(happened.is_err(), "too early: {happened:?}");
 }
@@ -109,13 +109,26 @@ async fn a_source_that_fails_or_does_not_answer_is_a_failure() {
     assert_eq!(asked.await, Refreshed::Failed, "it never said that it was done");
     drop(taken);
 
-    assert_eq!(refresh.refresh().await, Refreshed::Failed, "nobody took the order");
+    assert_eq!(refresh.refresh(None).await, Refreshed::Failed, "nobody took the order");
     let asked = ask(&refresh).await;
     let order = resyncs.next().await;
     order.done();
     assert_eq!(asked.await, Refreshed::Done, "an order that is too old is not executed");
     drop(resyncs);
-    assert_eq!(refresh.refresh().await, Refreshed::Failed, "the source is gone");
+    assert_eq!(refresh.refresh(None).await, Refreshed::Failed, "the source is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_comes_before_the_callers_time_is_up() {
+    let (refresh, mut resyncs, _drain) = start();
+    for (left, answered) in [(0, 0), (200, 160), (2_000, 1_900), (120_000, 30_000)] {
+        let begin = Instant::now();
+        let asked = refresh.refresh(Some(Duration::from_millis(left)));
+        assert_eq!(asked.await, Refreshed::Failed);
+        let waited = begin.elapsed().as_millis();
+        assert!((answered..answered + 5).contains(&waited), "{waited} of {left}");
+        drop(resyncs.next().await);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +140,7 @@ async fn only_so_many_may_wait() {
     for _ in 0..WAITING_REQUESTS {
         waiting.push(ask(&refresh).await);
     }
-    assert_eq!(refresh.refresh().await, Refreshed::Failed);
+    assert_eq!(refresh.refresh(None).await, Refreshed::Failed);
     order.done();
     assert_eq!(first.await, Refreshed::Done);
     resyncs.next().await.done();
@@ -142,7 +155,7 @@ async fn the_end_of_the_process_is_a_failure() {
     let asked = ask(&refresh).await;
     assert_eq!(drain.drain(INTERVAL).await, 0);
     assert_eq!(asked.await, Refreshed::Failed);
-    assert_eq!(refresh.refresh().await, Refreshed::Failed);
+    assert_eq!(refresh.refresh(None).await, Refreshed::Failed);
 }
 
 #[tokio::test(start_paused = true)]
