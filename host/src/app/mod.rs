@@ -37,12 +37,9 @@ pub enum RunError {
     /// A route contradicts itself.
     #[error(transparent)]
     Route(#[from] RouteError),
-    /// The sources of revocations contradict each other.
+    /// The sources of revocations contradict each other, or cannot be used.
     #[error(transparent)]
-    Blacklist(#[from] blacklist::ConfigError),
-    /// A source of revocations cannot be used.
-    #[error(transparent)]
-    Source(#[from] blacklist::BuildError),
+    Blacklist(#[from] blacklist::BuildError),
     /// The admin token cannot be read.
     #[error("`admin.token_file`: {0}")]
     AdminToken(#[from] ReadSecretError),
@@ -65,7 +62,7 @@ struct Parts {
     authorizer: Authorizer,
     keys: token::KeyReloader,
     feed: blacklist::Feed,
-    sources: Option<blacklist::Sources>,
+    sources: blacklist::Sources,
     revocations: blacklist::InProcess,
     feed_status: blacklist::Status,
     blacklist: blacklist::Blacklist,
@@ -127,7 +124,6 @@ pub async fn run(
 }
 
 fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
-    config.blacklist.check()?;
     let metrics = Arc::new(Metrics::new(&authorizer::reason_codes()));
     let admin_token = config.admin.token_file.as_deref().map(Secret::read).transpose()?;
     let token_config = config.token();
@@ -135,19 +131,10 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
     let uses = authorizer::policy_uses(&config.routes);
     let (policies, reload, reloader) =
         policy::build(&config.policy_host, &config.policies, &uses, &metrics)?;
-    let leeway = longest_leeway(config);
-    let (blacklist, feed, revocations, feed_status, sources) = match &config.blacklist.postgres {
-        Some(postgres) => {
-            let built = blacklist::build_postgres(&config.blacklist, postgres, leeway, readiness)?;
-            let (blacklist, feed, revocations, feed_status, sources) = built;
-            (blacklist, feed, revocations, feed_status, Some(sources))
-        }
-        None => {
-            let built = blacklist::build(&config.blacklist, leeway, readiness);
-            let (blacklist, feed, revocations, feed_status) = built;
-            (blacklist, feed, revocations, feed_status, None)
-        }
-    };
+    let revocation =
+        blacklist::build(&config.blacklist, longest_leeway(config), readiness, &metrics)?;
+    let blacklist::Parts { blacklist, feed, revocations, status, lookups, refresh, sources } =
+        revocation;
     let size = blacklist.clone();
     metrics.report_blacklist_size(move || size.len());
     let ready = readiness.clone();
@@ -159,9 +146,7 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
         cors: config.cors.clone(),
         denials: config.denials.clone(),
     };
-    let refresh = sources.as_ref().and_then(|sources| sources.refresh.clone());
-    let revocation =
-        authorizer::Revocation { blacklist: blacklist.clone(), lookups: None, refresh };
+    let revocation = authorizer::Revocation { blacklist: blacklist.clone(), lookups, refresh };
     let authorizer =
         authorizer::build(authorizer_config, verifier, revocation, &policies, recorder)?;
     Ok(Parts {
@@ -170,7 +155,7 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
         feed,
         sources,
         revocations,
-        feed_status,
+        feed_status: status,
         blacklist,
         policies,
         reload,
@@ -198,9 +183,7 @@ async fn start(
     let authorizer = Arc::new(parts.authorizer);
     drain.spawn("key reloader", parts.keys.run(drain.clone()));
     drain.spawn("blacklist feed", parts.feed.run(drain.clone()));
-    if let Some(sources) = parts.sources {
-        sources.spawn(drain);
-    }
+    parts.sources.spawn(drain);
     drain.spawn("policy reloader", parts.reloader.run(drain.clone()));
     let admin_parts = admin::Parts {
         token: parts.admin_token,

@@ -254,9 +254,10 @@ impl Config {
     /// How long the set serves without a source.
     #[must_use]
     pub fn staleness_bound(&self) -> Duration {
-        match self.while_stale {
-            WhileStale::Deny => Duration::ZERO,
-            WhileStale::AskRedis | WhileStale::Serve => self.max_staleness.get(),
+        match (self.mode, self.while_stale) {
+            (Mode::Authoritative, WhileStale::Deny) => Duration::ZERO,
+            // In the other modes no request passes without an answer from the store anyway.
+            _ => self.max_staleness.get(),
         }
     }
 

@@ -145,6 +145,10 @@ impl Progress {
 // === impl State ===
 
 impl State {
+    /// The names of all.
+    pub(super) const NAMES: [&'static str; 6] =
+        ["bind", "snapshot", "replay", "live", "stale", "expired"];
+
     /// Its name, for metrics and the admin API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -257,6 +261,13 @@ mod tests {
                 assert_eq!(progress.is_expired(now), expired, "{history:?}");
             }
         }
+    }
+
+    #[test]
+    fn every_state_has_its_name_in_the_list() {
+        use State::{Bind, Expired, Live, Replay, Snapshot, Stale};
+        let names = [Bind, Snapshot, Replay, Live, Stale, Expired].map(State::as_str);
+        assert_eq!(names, State::NAMES);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! Owns what is counted of the feed of revocations.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use prometheus::proto::{Metric, MetricFamily, MetricType};
@@ -35,10 +38,10 @@ pub struct FeedReading {
     pub state: &'static str,
     /// Where it can stand.
     pub states: &'static [&'static str],
-    /// For how many seconds the set may have been incomplete.
-    pub staleness_secs: f64,
+    /// For how long the set may have been incomplete.
+    pub staleness: Duration,
     /// When the last event arrived, in Unix seconds.
-    pub last_event_secs: Option<f64>,
+    pub last_event_secs: Option<i64>,
 }
 
 const RECEIVED: [(Received, &str); 5] = [
@@ -73,6 +76,12 @@ impl FeedMetrics {
     /// There is a broker to be counted.
     pub fn expect_broker(&self) {
         self.0.has_broker.store(true, Relaxed);
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn has_broker(&self) -> bool {
+        self.0.has_broker.load(Relaxed)
     }
 
     /// A message came that is no probe.
@@ -121,7 +130,7 @@ impl FeedMetrics {
 
     pub(super) fn families(&self) -> Vec<MetricFamily> {
         let mut families = self.0.reading.get().map_or(vec![], |read| of_the_set(&read()));
-        if self.0.has_broker.load(Relaxed) {
+        if self.has_broker() {
             families.extend(self.of_the_broker());
         }
         families
@@ -184,10 +193,12 @@ impl std::fmt::Debug for Counters {
 }
 
 fn of_the_set(reading: &FeedReading) -> Vec<MetricFamily> {
-    let states = reading.states.iter().map(|state| {
-        gauge(&[("state", state)], f64::from(u8::from(*state == reading.state)))
-    });
-    let last_event = reading.last_event_secs.map(|secs| gauge(&[], secs));
+    let states = reading
+        .states
+        .iter()
+        .map(|state| gauge(&[("state", state)], f64::from(u8::from(*state == reading.state))));
+    let last_event = reading.last_event_secs.and_then(|secs| u64::try_from(secs).ok());
+    let last_event = last_event.map(|secs| gauge(&[], as_f64(secs)));
     vec![
         family(
             "portcullis_blacklist_state",
@@ -198,7 +209,7 @@ fn of_the_set(reading: &FeedReading) -> Vec<MetricFamily> {
         one(
             "portcullis_blacklist_staleness_seconds",
             "For how long revocations may have been missed.",
-            reading.staleness_secs,
+            reading.staleness.as_secs_f64(),
         ),
         family(
             "portcullis_blacklist_last_event_timestamp_seconds",
@@ -240,12 +251,12 @@ mod tests {
         let reading = FeedReading {
             state: "live",
             states: &["bind", "live"],
-            staleness_secs: 0.0,
+            staleness: Duration::ZERO,
             last_event_secs: None,
         };
         let families = of_the_set(&reading);
         let values: Vec<f64> =
-            families[0].get_metric().iter().map(|metric| metric.get_gauge().value()).collect();
+            families[0].get_metric().iter().map(|metric| metric.get_gauge().get_value()).collect();
         assert_eq!(values, [0.0, 1.0]);
     }
 

@@ -177,6 +177,11 @@ impl Core {
         matches!(self.phase, Phase::Resuming { .. } | Phase::CatchingUp { seen: false, .. })
     }
 
+    /// Whether a message was seen before, unless the stream is another one.
+    pub(super) fn has_seen(&self, mark: Option<Mark>) -> bool {
+        mark.zip(self.last).is_some_and(|(mark, last)| mark.offset <= last.offset)
+    }
+
     /// Takes notice of something, and says what to do, in this order.
     pub(super) fn on(&mut self, input: Input) -> Vec<Output> {
         match input {
@@ -361,8 +366,11 @@ impl Core {
         if !matches!(self.phase, Phase::CatchingUp { seen: true, polled: true, .. }) {
             return vec![];
         }
+        // It may have begun before the broker came back.
+        let mut outputs = self.stop_unbound();
         self.go_live();
-        vec![Output::Say(Say::InitDone)]
+        outputs.push(Output::Say(Say::InitDone));
+        outputs
     }
 
     fn go_live(&mut self) {

@@ -18,9 +18,7 @@ const SNAPSHOT: Duration = Duration::from_secs(1);
 /// A pause before connecting again, after so many failures in a row.
 pub(super) fn before_connecting(pause: Pause, failures: u32) -> Duration {
     match pause {
-        Pause::Short => {
-            part(FIRST.saturating_mul(1 << failures.min(10)).min(LONGEST), chance())
-        }
+        Pause::Short => part(FIRST.saturating_mul(1 << failures.min(10)).min(LONGEST), chance()),
         Pause::Spread => part(SPREAD, chance()),
     }
 }
@@ -57,8 +55,7 @@ mod tests {
 
     #[test]
     fn what_is_expensive_is_spread() {
-        let mut pauses: Vec<_> =
-            (0..500).map(|_| before_connecting(Pause::Spread, 0)).collect();
+        let mut pauses: Vec<_> = (0..500).map(|_| before_connecting(Pause::Spread, 0)).collect();
         pauses.sort();
         assert!(pauses[0] < SPREAD / 10 && pauses[499] > SPREAD / 10 * 9);
         assert!(pauses[499] <= SPREAD);

@@ -14,7 +14,10 @@ pub(super) struct Pulse {
     /// How much longer than `interval` to wait.
     patience: Duration,
     seen: Instant,
+    /// When the last probe was sent.
     sent: Option<Instant>,
+    /// When the first probe was sent after something last arrived.
+    unanswered: Option<Instant>,
 }
 
 /// What silence calls for.
@@ -32,12 +35,20 @@ pub(super) enum Beat {
 
 impl Pulse {
     pub(super) const fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
-        Self { interval, timeout, patience: Duration::ZERO, seen: now, sent: None }
+        Self {
+            interval,
+            timeout,
+            patience: Duration::ZERO,
+            seen: now,
+            sent: None,
+            unanswered: None,
+        }
     }
 
     /// Something arrived.
     pub(super) const fn seen(&mut self, now: Instant) {
         self.seen = now;
+        self.unanswered = None;
     }
 
     /// When something last arrived.
@@ -48,6 +59,7 @@ impl Pulse {
     /// A probe was sent. `chance` is a random number up to 255.
     pub(super) fn sent(&mut self, now: Instant, chance: u8) {
         self.sent = Some(now);
+        self.unanswered = self.unanswered.or(Some(now));
         self.patience = self.interval / 2 * u32::from(chance) / 255;
     }
 
@@ -61,15 +73,14 @@ impl Pulse {
         let since = |then| now.saturating_duration_since(then);
         let silence = since(self.seen);
         // Only a probe that had the time to come back proves anything: we may have been busy.
-        let unanswered = self.sent.filter(|sent| *sent >= self.seen).map(since);
-        match unanswered {
-            Some(unanswered) if silence >= self.timeout && unanswered >= self.timeout / 4 => {
-                Beat::Dead
-            }
-            Some(unanswered) if unanswered < self.interval => Beat::Rest,
-            _ if silence >= self.interval + self.patience => Beat::Probe,
-            _ => Beat::Rest,
+        let is_unanswered = self.unanswered.is_some_and(|sent| since(sent) >= self.timeout / 4);
+        if silence >= self.timeout && is_unanswered {
+            return Beat::Dead;
         }
+        if silence >= self.interval + self.patience && self.is_probe_overdue(now) {
+            return Beat::Probe;
+        }
+        Beat::Rest
     }
 }
 
