@@ -35,12 +35,13 @@ const BOTTOM: [&[&str]; 2] = [
     ],
 ];
 /// Crates that only one module may name, and that module's path in `host/src`.
-const KNOWLEDGE: [(&str, &str); 8] = [
+const KNOWLEDGE: [(&str, &str); 9] = [
     ("envoy_types", "grpc"),
     ("tonic", "grpc"),
     ("wasmtime", "policy"),
     ("papaya", "blacklist"),
     ("lapin", "blacklist/rabbitmq"),
+    ("tokio_postgres", "blacklist/postgres"),
     ("quick_cache", "token"),
     ("prometheus", "telemetry"),
     ("redis", "blacklist/redis"),

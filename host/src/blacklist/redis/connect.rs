@@ -84,10 +84,16 @@ impl Connector {
         Err(cause)
     }
 
-    /// Whether `address` still is the primary's, as far as anybody knows.
-    pub(super) async fn is_current(&self, address: &Address) -> Result<bool, StoreError> {
+    /// Whether a connection that was made to `address` still leads to the primary, as far as
+    /// anybody knows.
+    pub(super) async fn leads_to_primary(
+        &self,
+        mut connection: MultiplexedConnection,
+        address: &Address,
+    ) -> Result<bool, StoreError> {
         let Some(sentinels) = &self.sentinels else { return Ok(true) };
-        Ok(sentinels.candidates().await?.first() == Some(address))
+        Ok(is_primary(&mut connection).await?
+            && sentinels.candidates().await?.first() == Some(address))
     }
 
     /// A sentinel may not have heard yet that a primary is none any more.
@@ -107,7 +113,7 @@ impl Connector {
 }
 
 /// Whether the server at the other end calls itself a primary.
-pub(super) async fn is_primary(connection: &mut MultiplexedConnection) -> Result<bool, StoreError> {
+async fn is_primary(connection: &mut MultiplexedConnection) -> Result<bool, StoreError> {
     let role = redis::cmd("ROLE");
     let answer = timeout(CONNECT_LIMIT, role.query_async::<Vec<redis::Value>>(connection)).await;
     let role = answer

@@ -52,6 +52,11 @@ impl StoreError {
         Self::Refused(describe(error))
     }
 
+    /// An answer that fits no question of ours.
+    pub(super) fn nonsense() -> Self {
+        Self::Broken("an answer does not fit its question".to_owned())
+    }
+
     /// Whether another connection might do better.
     pub(super) const fn is_of_the_connection(&self) -> bool {
         !matches!(self, Self::Refused(_) | Self::Closed)
