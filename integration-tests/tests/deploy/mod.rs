@@ -19,6 +19,7 @@ mod istio;
 mod kubernetes;
 mod kustomize;
 mod metrics;
+mod pods;
 mod postgres;
 mod promql;
 mod types;
