@@ -1,3 +1,4 @@
-//! Owns the tests of Portcullis from outside: the real binary, a real Envoy.
+//! Owns the tests of Portcullis from outside: the real binary, a real Envoy, the files to deploy it by.
 
+mod deploy;
 mod envoy;
