@@ -1,4 +1,6 @@
-//! Owns the tests of Portcullis from outside: the real binary, a real Envoy, the files to deploy it by.
+//! Owns the tests of Portcullis from outside: the real binary, a real Envoy, real services, and the
+//! files to deploy it by.
 
 mod deploy;
 mod envoy;
+mod services;
