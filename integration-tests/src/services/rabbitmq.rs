@@ -18,7 +18,7 @@ pub const PASSWORD: &str = "a-password-of-the-tests";
 /// Where RabbitMQ listens inside its container.
 const INSIDE: u16 = 5672;
 /// It takes some seconds of a processor to start, and tests run side by side.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// How long one connection may take; a broker that a test has paused makes none.
 const TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -1,4 +1,5 @@
 //! Owns what tests rely on with a link between Portcullis and a service.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
 use std::{
     io::ErrorKind,

@@ -1,4 +1,5 @@
 //! Owns what tests rely on with a RabbitMQ.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
 use futures_util::StreamExt;
 use lapin::{
