@@ -45,7 +45,7 @@ struct Sentinels {
 }
 
 /// How long one server may take to let us in.
-const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+const CONNECT_LIMIT: Duration = Duration::from_millis(500);
 
 /// How long a sentinel may take to answer. All are asked at the same time.
 const SENTINEL_LIMIT: Duration = Duration::from_millis(500);
