@@ -20,7 +20,7 @@ override ENVOY_BIN := $(abspath $(ENVOY_BIN))
 export ENVOY_BIN
 endif
 
-.PHONY: help run test check fmt bench fuzz components envoy reference clean native-tools lint-tools
+.PHONY: help run test check fmt bench fuzz components envoy images reference clean native-tools lint-tools
 
 help: ## list the targets
 	@echo 'make <target>, where <target> is one of'
@@ -33,7 +33,7 @@ run: native-tools components ## start Portcullis on loopback, and print what to 
 
 # The binaries first: the integration tests start them, and cargo builds them only for their own
 # package's tests.
-test: native-tools components envoy ## run all tests, against a real Envoy too
+test: native-tools components envoy images ## run all tests, against a real Envoy, Redis and RabbitMQ too
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 
@@ -58,6 +58,9 @@ components: ## compile the policies, and the hostile ones for the tests, to WebA
 
 envoy: ## find an Envoy for the tests, or fetch one (ENVOY_BIN=... takes yours)
 	scripts/envoy
+
+images: ## find images of Redis, RabbitMQ and PostgreSQL for the tests, or build one
+	@scripts/images
 
 reference: native-tools ## write docs/configuration.md anew from what the binary reads
 	$(CARGO) run -q -p portcullis -- config reference > $(TARGET_DIR)/configuration.md

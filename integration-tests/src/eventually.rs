@@ -16,7 +16,40 @@ const PAUSE: Duration = Duration::from_millis(10);
 ///
 /// # Panics
 /// After [`PATIENCE`], naming `what`.
-pub async fn some<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
+pub async fn some<T, F>(what: &str, look: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    some_within(PATIENCE, what, look).await
+}
+
+/// Looks until it is true.
+///
+/// # Panics
+/// After [`PATIENCE`], naming `what`.
+pub async fn holds<F>(what: &str, look: impl FnMut() -> F)
+where
+    F: Future<Output = bool>,
+{
+    holds_within(PATIENCE, what, look).await;
+}
+
+/// Looks until it is true, with a patience of its own for what takes long.
+///
+/// # Panics
+/// After `patience`, naming `what`.
+pub async fn holds_within<F>(patience: Duration, what: &str, mut look: impl FnMut() -> F)
+where
+    F: Future<Output = bool>,
+{
+    some_within(patience, what, || {
+        let looked = look();
+        async move { looked.await.then_some(()) }
+    })
+    .await;
+}
+
+async fn some_within<T, F>(patience: Duration, what: &str, mut look: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
 {
@@ -25,22 +58,7 @@ where
         if let Some(found) = look().await {
             return found;
         }
-        assert!(begin.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        assert!(begin.elapsed() < patience, "waited {patience:?} in vain: {what}");
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-/// Looks until it is true.
-///
-/// # Panics
-/// After [`PATIENCE`], naming `what`.
-pub async fn holds<F>(what: &str, mut look: impl FnMut() -> F)
-where
-    F: Future<Output = bool>,
-{
-    some(what, || {
-        let looked = look();
-        async move { looked.await.then_some(()) }
-    })
-    .await;
 }

@@ -1,4 +1,5 @@
-//! Owns what the integration tests start and ask: Portcullis, Envoy, an upstream, tokens, clients.
+//! Owns what the integration tests start and ask: Portcullis, Envoy, an upstream, the
+//! services that revocations come through, tokens, clients.
 //!
 //! It knows Portcullis only from outside: a binary, a configuration file, addresses. Whatever goes
 //! wrong in here is a failed test, so it panics, with the output of the processes involved.
@@ -11,7 +12,10 @@ pub mod eventually;
 pub mod grpc_client;
 pub mod places;
 pub mod portcullis;
+pub mod ports;
 pub mod process;
+pub mod publisher;
+pub mod services;
 pub mod stub;
 pub mod token;
 pub mod upstream;

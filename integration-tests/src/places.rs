@@ -60,6 +60,17 @@ pub fn envoy() -> PathBuf {
     existing(target.join("tools/envoy"), "make envoy")
 }
 
+/// Which images the services start from.
+///
+/// # Panics
+/// When nobody has looked for them.
+#[must_use]
+pub fn images() -> PathBuf {
+    let target = profile_folder();
+    let target = target.parent().expect("the profile's folder is in the target folder");
+    existing(target.join("images.json"), "make images")
+}
+
 fn existing(path: PathBuf, fix: &str) -> PathBuf {
     assert!(path.exists(), "{} is missing; run `{fix}`", path.display());
     path

@@ -1,5 +1,7 @@
 //! Owns a running Portcullis: the real binary with a configuration file, on ports of its own.
 
+mod replicas;
+
 use std::{net::SocketAddr, path::Path, process::Command};
 
 use rustix::process::Signal;
@@ -7,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+pub use self::replicas::Replicas;
 use crate::{admin::Admin, client::Request, eventually, places, process::Process, token};
 
 /// What opens the admin API. It guards nothing.
@@ -18,6 +21,7 @@ const ADMIN_TOKEN: &str = "the admin token of the tests, which guards nothing";
 pub struct Config {
     routes: Value,
     settings: Vec<(String, Value)>,
+    environment: Vec<(String, String)>,
 }
 
 /// A running Portcullis. It is killed when this is dropped.
@@ -96,13 +100,20 @@ impl Config {
     /// A configuration with these routes.
     #[must_use]
     pub fn new(routes: impl IntoIterator<Item = Value>) -> Self {
-        Self { routes: routes.into_iter().collect(), settings: Vec::new() }
+        Self { routes: routes.into_iter().collect(), settings: Vec::new(), environment: Vec::new() }
     }
 
     /// Sets a key, such as `cors.preflight`.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.settings.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// Sets a variable of the process' environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -141,31 +152,43 @@ impl Portcullis {
     /// # Panics
     /// When it ends instead.
     pub async fn start(config: &Config) -> Self {
-        let folder = tempfile::tempdir().expect("there is room for temporary files");
-        let announcement = folder.path().join("addresses.json");
-        let mut command = command();
-        command.arg("serve").arg("--config").arg(config.write(folder.path()));
-        command.arg("--announce").arg(&announcement);
-        let mut process = Process::start("portcullis", command, folder.path());
-        let addresses: Addresses = eventually::some("Portcullis listens", || {
-            process.assert_running();
-            let text = std::fs::read(&announcement).ok();
-            std::future::ready(text.map(|text| {
-                serde_json::from_slice(&text).expect("the announcement is whole or not there")
-            }))
-        })
-        .await;
-        let mut portcullis = Self { process, addresses, folder };
-        eventually::holds("Portcullis is ready", || {
-            portcullis.process.assert_running();
-            let admin = portcullis.addresses.admin;
-            async move {
-                let response = Request::get("/readyz").try_send(admin).await;
-                response.is_ok_and(|response| response.status == 200)
-            }
-        })
-        .await;
+        let mut portcullis = Self::launch(config).await;
+        portcullis.ready().await;
         portcullis
+    }
+
+    /// Starts it and waits until it listens, which it does before it is ready.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub async fn launch(config: &Config) -> Self {
+        let folder = tempfile::tempdir().expect("there is room for temporary files");
+        let (process, addresses) = launch_in(folder.path(), config).await;
+        Self { process, addresses, folder }
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub async fn ready(&mut self) {
+        eventually::holds("Portcullis is ready", || {
+            self.process.assert_running();
+            let admin = self.addresses.admin;
+            async move { is_ready(admin).await }
+        })
+        .await;
+    }
+
+    /// Whether it is ready now; not when it does not run.
+    pub async fn is_ready(&self) -> bool {
+        is_ready(self.addresses.admin).await
+    }
+
+    /// Starts another process in the same folder, after the end of the one before, and waits until
+    /// it listens.
+    async fn relaunch(&mut self, config: &Config) {
+        (self.process, self.addresses) = launch_in(self.folder.path(), config).await;
     }
 
     /// Where it listens.
@@ -200,4 +223,29 @@ impl Portcullis {
     pub fn terminate(&self) {
         self.process.signal(Signal::TERM);
     }
+}
+
+async fn is_ready(admin: SocketAddr) -> bool {
+    let response = Request::get("/readyz").try_send(admin).await;
+    response.is_ok_and(|response| response.status == 200)
+}
+
+async fn launch_in(folder: &Path, config: &Config) -> (Process, Addresses) {
+    let announcement = folder.join("addresses.json");
+    // That of an earlier process would be taken for this one's.
+    let _ = std::fs::remove_file(&announcement);
+    let mut command = command();
+    command.arg("serve").arg("--config").arg(config.write(folder));
+    command.arg("--announce").arg(&announcement);
+    command.envs(config.environment.iter().map(|(name, value)| (name, value)));
+    let mut process = Process::start("portcullis", command, folder);
+    let addresses = eventually::some("Portcullis listens", || {
+        process.assert_running();
+        let text = std::fs::read(&announcement).ok();
+        std::future::ready(text.map(|text| {
+            serde_json::from_slice(&text).expect("the announcement is whole or not there")
+        }))
+    })
+    .await;
+    (process, addresses)
 }

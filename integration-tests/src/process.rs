@@ -23,7 +23,9 @@ impl Process {
     #[must_use]
     pub fn start(name: &'static str, mut command: Command, folder: &Path) -> Self {
         let output = folder.join(format!("{name}.log"));
-        let log = File::create(&output).expect("the test's folder is writable");
+        // Appended: a process that is started again goes on with the file of the one before.
+        let log = File::options().create(true).append(true).open(&output);
+        let log = log.expect("the test's folder is writable");
         let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))

@@ -1,3 +1,4 @@
-//! Owns the tests of Portcullis from outside: the real binary, a real Envoy.
+//! Owns the tests of Portcullis from outside: the real binary, a real Envoy, real services.
 
 mod envoy;
+mod services;

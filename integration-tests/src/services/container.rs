@@ -1,0 +1,181 @@
+//! Owns one container: how it starts, and everything that a test does to it.
+//!
+//! It does not know what runs inside.
+
+use std::{collections::HashMap, fmt};
+
+use testcontainers::{
+    ContainerAsync, ContainerRequest, GenericImage, ImageExt, TestcontainersError,
+    bollard::models::PortBinding,
+    core::{CmdWaitFor, ExecCommand, WaitFor, client::docker_client_instance},
+    runners::AsyncRunner,
+};
+
+use super::images;
+use crate::{eventually, ports::Port};
+
+/// By this label `make images` finds what a killed test left behind.
+const OWNER: &str = "portcullis.test.process";
+
+/// A container to be.
+pub(super) struct Setup {
+    name: &'static str,
+    request: ContainerRequest<GenericImage>,
+}
+
+/// A running container. It is removed, with what it has stored, when this is dropped.
+pub(super) struct Container {
+    name: &'static str,
+    container: ContainerAsync<GenericImage>,
+}
+
+// === impl Setup ===
+
+impl Setup {
+    /// A container from `image` that runs a shell script, which ends in an `exec`.
+    ///
+    /// A script, so that it does not matter which entrypoint an image has.
+    pub(super) fn new(name: &'static str, image: &str, script: &str) -> Self {
+        let request = images::image(image)
+            .with_entrypoint("sh")
+            // Waiting is the business of whoever knows the service.
+            .with_wait_for(WaitFor::Nothing)
+            .with_cmd(["-euc", script])
+            .with_label(OWNER, std::process::id().to_string());
+        Self { name, request }
+    }
+
+    /// Runs the script as a user of the image.
+    pub(super) fn user(mut self, user: &str) -> Self {
+        self.request = self.request.with_user(user);
+        self
+    }
+
+    /// Sets an environment variable.
+    pub(super) fn env(mut self, name: &str, value: &str) -> Self {
+        self.request = self.request.with_env_var(name, value);
+        self
+    }
+
+    /// Publishes ports of the container: each under a port of loopback that stays the same when
+    /// the container is started again.
+    pub(super) fn publish<'a>(mut self, ports: impl IntoIterator<Item = (&'a Port, u16)>) -> Self {
+        let mut bindings = HashMap::new();
+        for (port, inside) in ports {
+            self.request = self.request.with_mapped_port(port.number(), inside.into());
+            let binding = PortBinding {
+                // Without it, the whole network could reach the service.
+                host_ip: Some(port.address().ip().to_string()),
+                host_port: Some(port.number().to_string()),
+            };
+            bindings.insert(format!("{inside}/tcp"), Some(vec![binding]));
+        }
+        self.request = self
+            .request
+            .with_host_config_modifier(move |host| host.port_bindings = Some(bindings.clone()));
+        self
+    }
+
+    /// Shares the network of another container, as the containers of a pod do.
+    pub(super) fn network_of(mut self, other: &Container) -> Self {
+        self.request = self.request.with_network(format!("container:{}", other.container.id()));
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When Docker refuses.
+    pub(super) async fn start(self) -> Container {
+        let name = self.name;
+        let container = self.request.start().await.unwrap_or_else(|error| {
+            panic!("cannot start {name}; run `make images` and see what it says: {error}")
+        });
+        Container { name, container }
+    }
+}
+
+// === impl Container ===
+
+impl Container {
+    /// Kills it with SIGKILL, and waits until it is gone. What it has stored stays.
+    pub(super) async fn kill(&self) {
+        let docker = docker_client_instance().await.expect("Docker answered before");
+        docker
+            .kill_container(self.container.id(), None)
+            .await
+            .unwrap_or_else(|error| panic!("cannot kill {}: {error}", self.name));
+        let what = format!("{} is gone", self.name);
+        eventually::holds(&what, || async { !self.is_running().await }).await;
+    }
+
+    /// Starts it again after [`kill`](Self::kill), with what it had stored, on the same ports.
+    pub(super) async fn start_again(&self) {
+        self.container
+            .start()
+            .await
+            .unwrap_or_else(|error| panic!("cannot start {} again: {error}", self.name));
+    }
+
+    /// Stops all of its processes where they are. Connections to it stay, and are silent.
+    pub(super) async fn pause(&self) {
+        self.container
+            .pause()
+            .await
+            .unwrap_or_else(|error| panic!("cannot pause {}: {error}", self.name));
+    }
+
+    /// Lets its processes go on.
+    pub(super) async fn unpause(&self) {
+        self.container
+            .unpause()
+            .await
+            .unwrap_or_else(|error| panic!("cannot unpause {}: {error}", self.name));
+    }
+
+    /// Whether it runs; a paused one does.
+    pub(super) async fn is_running(&self) -> bool {
+        self.container.is_running().await.expect("Docker answered before")
+    }
+
+    /// Fails the test if it ended by itself.
+    ///
+    /// # Panics
+    /// When it ended.
+    pub(super) async fn assert_running(&self) {
+        assert!(self.is_running().await, "{} ended by itself:\n{}", self.name, self.output().await);
+    }
+
+    /// Runs a command inside, and returns what it wrote to its standard output.
+    ///
+    /// # Panics
+    /// When the command fails.
+    pub(super) async fn exec(&self, command: &[&str]) -> String {
+        let exec =
+            ExecCommand::new(command.iter().copied()).with_cmd_ready_condition(CmdWaitFor::exit());
+        let run = async {
+            let mut run = self.container.exec(exec).await?;
+            let output = [run.stdout_to_vec().await?, run.stderr_to_vec().await?];
+            Ok::<_, TestcontainersError>((run.exit_code().await?, output))
+        };
+        let (code, [output, errors]) = run
+            .await
+            .unwrap_or_else(|error| panic!("cannot run {command:?} in {}: {error}", self.name));
+        let (output, errors) = (String::from_utf8_lossy(&output), String::from_utf8_lossy(&errors));
+        assert_eq!(code, Some(0), "{command:?} in {}: {output}{errors}", self.name);
+        output.into_owned()
+    }
+
+    /// What it has written so far.
+    pub(super) async fn output(&self) -> String {
+        let output = self.container.stdout_to_vec().await.unwrap_or_default();
+        let errors = self.container.stderr_to_vec().await.unwrap_or_default();
+        String::from_utf8_lossy(&[output, errors].concat()).into_owned()
+    }
+}
+
+impl fmt::Debug for Container {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Container").field(&self.name).finish()
+    }
+}

@@ -1,0 +1,201 @@
+//! Owns a real RabbitMQ of its own for a test.
+
+use std::{net::SocketAddr, time::Duration};
+
+use lapin::{Channel, Connection, ConnectionProperties, options::QueueDeleteOptions};
+use serde::Deserialize;
+
+use super::{
+    container::{Container, Setup},
+    images::IMAGES,
+};
+use crate::{eventually, ports::Port};
+
+/// Its administrator. The password guards nothing.
+pub const USER: &str = "portcullis";
+/// The administrator's password.
+pub const PASSWORD: &str = "a-password-of-the-tests";
+/// Where RabbitMQ listens inside its container.
+const INSIDE: u16 = 5672;
+/// It takes some seconds of a processor to start, and tests run side by side.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// How long one connection may take; a broker that a test has paused makes none.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A running RabbitMQ. It is removed when this is dropped.
+#[derive(Debug)]
+pub struct RabbitMq {
+    // Before the port, which others may take as soon as it is dropped.
+    container: Container,
+    port: Port,
+}
+
+/// A queue, as RabbitMQ lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Queue {
+    /// Name.
+    pub name: String,
+    /// `classic`, `stream`, ...
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Messages in it.
+    pub messages: u64,
+    /// Who reads from it.
+    pub consumers: u64,
+}
+
+// === impl RabbitMq ===
+
+impl RabbitMq {
+    /// Starts it and waits until it takes connections.
+    pub async fn start() -> Self {
+        let port = Port::reserve();
+        // A node name that does not depend on the host's: what is stored lies under it. Debian has
+        // the program twice; the one on the path would hide the log.
+        let script = "PATH=\"/usr/lib/rabbitmq/bin:$PATH\"; printf '%s\\n' \"default_user = $RABBIT_USER\" \
+                      \"default_pass = $RABBIT_PASSWORD\" 'loopback_users = none' \
+                      >/tmp/rabbitmq.conf; exec rabbitmq-server";
+        let container = Setup::new("rabbitmq", &IMAGES.rabbitmq, script)
+            .user("rabbitmq")
+            .env("RABBIT_USER", USER)
+            .env("RABBIT_PASSWORD", PASSWORD)
+            .env("RABBITMQ_NODENAME", "rabbit@localhost")
+            .env("RABBITMQ_CONFIG_FILE", "/tmp/rabbitmq.conf")
+            .env("RABBITMQ_LOGS", "-")
+            .publish([(&port, INSIDE)])
+            .start()
+            .await;
+        let rabbitmq = Self { container, port };
+        rabbitmq.ready().await;
+        rabbitmq
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// Its URL, with the administrator's password.
+    #[must_use]
+    pub fn url(&self) -> String {
+        url(self.address())
+    }
+
+    /// Waits until it takes connections.
+    ///
+    /// # Panics
+    /// When it ends instead, or does not in time.
+    pub async fn ready(&self) {
+        eventually::holds_within(PATIENCE, "RabbitMQ takes connections", || async {
+            self.container.assert_running().await;
+            self.try_connect().await.is_ok()
+        })
+        .await;
+    }
+
+    /// A connection of the administrator.
+    ///
+    /// # Errors
+    /// When RabbitMQ is not there, or stays silent.
+    pub async fn try_connect(&self) -> lapin::Result<Connection> {
+        connect(&self.url(), TIMEOUT).await
+    }
+
+    /// A channel on a connection of its own, which lasts as long as the pair.
+    ///
+    /// # Panics
+    /// When RabbitMQ is not there.
+    pub async fn channel(&self) -> (Connection, Channel) {
+        let connection = self.try_connect().await.expect("RabbitMQ takes connections");
+        let channel = connection.create_channel().await.expect("RabbitMQ opens channels");
+        (connection, channel)
+    }
+
+    /// The queues of the default virtual host, in the order of their names.
+    pub async fn queues(&self) -> Vec<Queue> {
+        let columns = ["name", "type", "messages", "consumers"];
+        let command = ["rabbitmqctl", "--quiet", "list_queues", "--formatter", "json"];
+        let list = self.container.exec(&[&command[..], &columns[..]].concat()).await;
+        let mut queues: Vec<Queue> =
+            serde_json::from_str(&list).unwrap_or_else(|error| panic!("{error}: {list}"));
+        queues.sort_by(|left, right| left.name.cmp(&right.name));
+        queues
+    }
+
+    /// Deletes a queue with everything in it.
+    pub async fn delete_queue(&self, name: &str) {
+        let (_connection, channel) = self.channel().await;
+        channel
+            .queue_delete(name.into(), QueueDeleteOptions::default())
+            .await
+            .expect("RabbitMQ deletes queues");
+    }
+
+    /// Closes every connection from its side, as an administrator can.
+    pub async fn close_connections(&self) {
+        let reason = "closed by a test";
+        self.container.exec(&["rabbitmqctl", "--quiet", "close_all_connections", reason]).await;
+    }
+
+    /// Has RabbitMQ write down now what it would write within a second: which streams there are.
+    /// It loses for good, and calls "down or inaccessible", a stream that was made just before it
+    /// was killed.
+    pub async fn written(&self) {
+        let write = "[ok = dets:sync(Table) || Table <- dets:all()].";
+        self.container.exec(&["rabbitmqctl", "--quiet", "eval", write]).await;
+    }
+
+    /// Kills it with SIGKILL. Durable queues and streams keep what it has confirmed.
+    pub async fn kill(&self) {
+        self.container.kill().await;
+    }
+
+    /// Starts it again on the same port, with what it had stored, without waiting for it.
+    pub async fn begin_restart(&self) {
+        self.container.start_again().await;
+    }
+
+    /// Starts it again on the same port, with what it had stored, and waits until it takes
+    /// connections.
+    pub async fn restart(&self) {
+        self.begin_restart().await;
+        self.ready().await;
+    }
+
+    /// Stops it where it is: connections stay, and are silent.
+    pub async fn pause(&self) {
+        self.container.pause().await;
+    }
+
+    /// Lets it go on.
+    pub async fn unpause(&self) {
+        self.container.unpause().await;
+    }
+
+    /// What it has logged.
+    pub async fn output(&self) -> String {
+        self.container.output().await
+    }
+}
+
+/// The URL of the RabbitMQ behind an address, such as that of a [`Link`](super::Link), with the
+/// administrator's password.
+#[must_use]
+pub fn url(address: SocketAddr) -> String {
+    format!("amqp://{USER}:{PASSWORD}@{address}/%2f")
+}
+
+/// Connects to a broker, which must answer in time.
+///
+/// # Errors
+/// When the broker is not there, or stays silent.
+pub async fn connect(url: &str, limit: Duration) -> lapin::Result<Connection> {
+    let connecting = Connection::connect(url, ConnectionProperties::default());
+    tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| Err(timed_out()))
+}
+
+/// A broker did not answer in time.
+pub(crate) fn timed_out() -> lapin::Error {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}

@@ -1,0 +1,270 @@
+//! Owns a Redis with a replica and three sentinels, as it runs in production.
+//!
+//! The five share one network, like the containers of a pod, and each is published under the very
+//! port that it listens on: an address that a sentinel tells is good on both sides.
+
+use std::net::SocketAddr;
+
+use super::{
+    RedisClient,
+    container::{Container, Setup},
+    images::IMAGES,
+};
+use crate::{eventually, ports::Port};
+
+/// The name that the sentinels know the primary by.
+pub const MASTER_NAME: &str = "mymaster";
+/// Votes that it takes to replace the primary.
+const QUORUM: usize = 2;
+/// Sentinels.
+const SENTINELS: usize = 3;
+
+/// A primary, a replica and three sentinels. They are removed when this is dropped.
+#[derive(Debug)]
+pub struct RedisSentinel {
+    // In this order: the network goes after those that use it, the ports after all.
+    redis: [Node; 2],
+    sentinels: Vec<Node>,
+    _network: Container,
+}
+
+/// One of the two Redis, by the part that it had in the beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Member {
+    /// The one that was the primary.
+    First,
+    /// The one that was its replica.
+    Second,
+}
+
+#[derive(Debug)]
+struct Node {
+    container: Container,
+    port: Port,
+}
+
+// === impl RedisSentinel ===
+
+impl RedisSentinel {
+    /// Starts them, and waits until the replica has the primary's data and each sentinel knows
+    /// everybody.
+    pub async fn start() -> Self {
+        let ports: Vec<_> = (0..2 + SENTINELS).map(|_| Port::reserve()).collect();
+        let network = Setup::new("network", &IMAGES.redis, "exec sleep infinity")
+            .publish(ports.iter().map(|port| (port, port.number())))
+            .start()
+            .await;
+        let mut ports = ports.into_iter();
+        let (first, second) = (ports.next().expect("as above"), ports.next().expect("as above"));
+        let primary = first.number();
+        let redis = [
+            Node::start("redis", first, &network, &server(None)).await,
+            Node::start("replica", second, &network, &server(Some(primary))).await,
+        ];
+        let mut sentinels = Vec::new();
+        for port in ports {
+            sentinels.push(Node::start("sentinel", port, &network, &sentinel(primary)).await);
+        }
+        let all = Self { redis, sentinels, _network: network };
+        all.settled(Member::First).await;
+        all
+    }
+
+    /// Where the sentinels listen.
+    #[must_use]
+    pub fn sentinels(&self) -> Vec<SocketAddr> {
+        self.sentinels.iter().map(|node| node.port.address()).collect()
+    }
+
+    /// Where one of the two listens.
+    #[must_use]
+    pub fn address(&self, member: Member) -> SocketAddr {
+        self.node(member).port.address()
+    }
+
+    /// Which of the two most sentinels call the primary.
+    pub async fn primary(&self) -> Option<Member> {
+        let mut votes = [0, 0];
+        for address in self.sentinels() {
+            let answer = RedisClient::new(address, None)
+                .try_command::<Vec<String>>(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME])
+                .await;
+            let port = answer.ok().and_then(|answer| answer.get(1)?.parse::<u16>().ok());
+            for (votes, node) in votes.iter_mut().zip(&self.redis) {
+                *votes += usize::from(port == Some(node.port.number()));
+            }
+        }
+        let most = votes.iter().position(|votes| *votes >= QUORUM)?;
+        Some([Member::First, Member::Second][most])
+    }
+
+    /// A client of one of the two.
+    #[must_use]
+    pub fn client(&self, member: Member) -> RedisClient {
+        RedisClient::new(self.address(member), None)
+    }
+
+    /// A client of the present primary.
+    pub async fn primary_client(&self) -> RedisClient {
+        let primary = eventually::some("there is a primary", || self.primary()).await;
+        self.client(primary)
+    }
+
+    /// Kills one of the two, as a crash would. What it has confirmed stays.
+    pub async fn kill(&self, member: Member) {
+        self.node(member).container.kill().await;
+    }
+
+    /// Starts one of the two again on its port, with what it had stored, and waits until it
+    /// answers. If another one is the primary by now, the sentinels tell it so soon after.
+    pub async fn restart(&self, member: Member) {
+        self.node(member).container.start_again().await;
+        self.client(member).ready().await;
+    }
+
+    /// Stops one of the two where it is: it takes connections, and does not answer.
+    pub async fn pause(&self, member: Member) {
+        self.node(member).container.pause().await;
+    }
+
+    /// Lets one of the two go on.
+    pub async fn unpause(&self, member: Member) {
+        self.node(member).container.unpause().await;
+    }
+
+    /// Kills a sentinel, by its place in [`sentinels`](Self::sentinels).
+    pub async fn kill_sentinel(&self, index: usize) {
+        self.sentinels[index].container.kill().await;
+    }
+
+    /// Starts a sentinel again, with what it knew.
+    pub async fn restart_sentinel(&self, index: usize) {
+        self.sentinels[index].container.start_again().await;
+        RedisClient::new(self.sentinels[index].port.address(), None).ready().await;
+    }
+
+    /// Has the sentinels replace the primary, and waits until the other one has taken over.
+    /// Returns the new primary.
+    pub async fn fail_over(&self) -> Member {
+        let before = eventually::some("there is a primary", || self.primary()).await;
+        // Refused while the sentinels are still at the one before.
+        eventually::holds("a sentinel begins to replace the primary", || async {
+            RedisClient::new(self.sentinels[0].port.address(), None)
+                .try_command::<String>(&["SENTINEL", "FAILOVER", MASTER_NAME])
+                .await
+                .is_ok()
+        })
+        .await;
+        self.elected(before.other()).await;
+        before.other()
+    }
+
+    /// Waits until most sentinels call `member` the primary, and it agrees.
+    pub async fn elected(&self, member: Member) {
+        eventually::holds("the sentinels have chosen another primary", || async {
+            self.primary().await == Some(member) && self.has_role(member, "master").await
+        })
+        .await;
+    }
+
+    /// Waits until `primary` is the primary, the other one has its data, and each sentinel knows
+    /// everybody: from here on, the other one can take over.
+    ///
+    /// # Panics
+    /// When one of them ends instead.
+    pub async fn settled(&self, primary: Member) {
+        for node in self.redis.iter().chain(&self.sentinels) {
+            node.container.assert_running().await;
+        }
+        self.elected(primary).await;
+        eventually::holds("the replica has the primary's data", || async {
+            let state = self.client(primary.other());
+            let state = state.try_command::<String>(&["INFO", "replication"]).await;
+            state.is_ok_and(|state| state.contains("master_link_status:up"))
+        })
+        .await;
+        for address in self.sentinels() {
+            let client = RedisClient::new(address, None);
+            eventually::holds("each sentinel knows everybody", || async {
+                let state = client.try_command::<String>(&["INFO", "sentinel"]).await;
+                let everybody = format!(
+                    "status=ok,address={},slaves=1,sentinels={SENTINELS}",
+                    self.address(primary)
+                );
+                state.is_ok_and(|state| state.contains(&everybody))
+            })
+            .await;
+        }
+    }
+
+    async fn has_role(&self, member: Member, role: &str) -> bool {
+        self.client(member).role().await.is_ok_and(|found| found == role)
+    }
+
+    fn node(&self, member: Member) -> &Node {
+        match member {
+            Member::First => &self.redis[0],
+            Member::Second => &self.redis[1],
+        }
+    }
+}
+
+// === impl Member ===
+
+impl Member {
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+}
+
+// === impl Node ===
+
+impl Node {
+    async fn start(name: &'static str, port: Port, network: &Container, script: &str) -> Self {
+        let container = Setup::new(name, &IMAGES.redis, script)
+            .env("PORT", &port.number().to_string())
+            .network_of(network)
+            .start()
+            .await;
+        Self { container, port }
+    }
+}
+
+/// A Redis that follows another one, or none.
+fn server(of: Option<u16>) -> String {
+    let following = of.map(|port| format!("'replicaof 127.0.0.1 {port}'")).unwrap_or_default();
+    configured(
+        "redis-server",
+        &format!(
+            "'save \"\"' 'appendonly yes' 'repl-diskless-sync-delay 0' \
+             'replica-announce-ip 127.0.0.1' \"replica-announce-port $PORT\" {following}"
+        ),
+    )
+}
+
+/// A sentinel.
+fn sentinel(primary: u16) -> String {
+    configured(
+        "redis-sentinel",
+        &format!(
+            "'sentinel announce-ip 127.0.0.1' \"sentinel announce-port $PORT\" \
+             'sentinel monitor {MASTER_NAME} 127.0.0.1 {primary} {QUORUM}' \
+             'sentinel down-after-milliseconds {MASTER_NAME} 1000' \
+             'sentinel failover-timeout {MASTER_NAME} 3000'"
+        ),
+    )
+}
+
+/// A program with a configuration file, given as words of the shell, each of them a line. Who
+/// follows whom is kept in there, too, so another start must not write it anew.
+fn configured(program: &str, lines: &str) -> String {
+    format!(
+        "[ -s /tmp/configuration ] || printf '%s\\n' \"port $PORT\" 'dir /tmp' 'bind 0.0.0.0' \
+         'protected-mode no' {lines} >/tmp/configuration; exec {program} /tmp/configuration"
+    )
+}

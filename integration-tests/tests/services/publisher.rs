@@ -1,0 +1,35 @@
+//! Owns what tests rely on with a publisher of today's kind.
+
+use portcullis_integration_tests::{
+    publisher::{Event, OUTBOX, Publisher, Way},
+    services::{Link, RabbitMq, Redis, rabbitmq},
+};
+
+#[tokio::test]
+async fn an_event_that_the_broker_does_not_take_goes_to_the_outbox_and_its_key_to_redis() {
+    let (rabbitmq, redis) = tokio::join!(RabbitMq::start(), Redis::start());
+    let link = Link::to(rabbitmq.address()).await;
+    let publisher = Publisher::new(&rabbitmq::url(link.address()), redis.client());
+    let client = redis.client();
+    let event = |jti| Event::add_for_an_hour(jti).with_user("user", "logout");
+
+    assert_eq!(publisher.revoke(&event("a")).await, Way::Exchange);
+    link.cut().await;
+    assert_eq!(publisher.revoke(&event("b")).await, Way::Outbox);
+    link.restore().await;
+    assert_eq!(publisher.revoke(&event("c")).await, Way::Exchange);
+    link.freeze();
+    assert_eq!(publisher.revoke(&event("d")).await, Way::Outbox);
+
+    assert_eq!(
+        client.keys("blacklist:*").await,
+        ["blacklist:a", "blacklist:b", "blacklist:c", "blacklist:d"]
+    );
+    assert!((3500..=3600).contains(&client.ttl("blacklist:a").await));
+    let value: serde_json::Value =
+        serde_json::from_str(&client.get("blacklist:a").await.unwrap()).unwrap();
+    assert_eq!((&value["user_id"], &value["reason"]), (&"user".into(), &"logout".into()));
+    let parked = client.list(OUTBOX).await;
+    assert_eq!(parked.len(), 2);
+    assert!(parked[0].contains(r#""jti": "d""#) && parked[1].contains(r#""jti": "b""#));
+}

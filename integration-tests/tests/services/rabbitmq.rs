@@ -1,0 +1,106 @@
+//! Owns what tests rely on with a RabbitMQ.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
+use futures_util::StreamExt;
+use lapin::{
+    Channel, Connection, Consumer,
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions,
+        QueueDeclareOptions,
+    },
+    types::{AMQPValue, FieldTable},
+};
+use portcullis_integration_tests::{
+    eventually,
+    publisher::{EXCHANGE, Event, Publisher, declare_exchange},
+    services::{RabbitMq, Redis},
+};
+
+const STREAM: &str = "stream-of-the-test";
+
+/// Declares a stream that gets whatever is published.
+async fn declare_stream(channel: &Channel) {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("stream".into()));
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(STREAM.into(), options, arguments).await.unwrap();
+    declare_exchange(channel).await.unwrap();
+    channel
+        .queue_bind(
+            STREAM.into(),
+            EXCHANGE.into(),
+            "".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+}
+
+/// Reads the stream from its first message on. A broker that has just started takes connections
+/// before its streams are there, and until then nothing that is published reaches them.
+async fn read_stream(rabbitmq: &RabbitMq) -> (Connection, Consumer) {
+    eventually::some("the stream can be read", async || {
+        // A connection of its own: an error closes the channel.
+        let (connection, channel) = rabbitmq.channel().await;
+        // Streams ask for a limit.
+        channel.basic_qos(100, BasicQosOptions::default()).await.unwrap();
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
+        let options = BasicConsumeOptions::default();
+        let consumer = channel.basic_consume(STREAM.into(), "".into(), options, arguments).await;
+        consumer.ok().map(|consumer| (connection, consumer))
+    })
+    .await
+}
+
+async fn next(consumer: &mut Consumer) -> String {
+    let delivery = consumer.next().await.unwrap().unwrap();
+    delivery.ack(BasicAckOptions::default()).await.unwrap();
+    String::from_utf8(delivery.data).unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_gets_what_is_published_and_keeps_it_when_the_broker_is_killed() {
+    let (rabbitmq, redis) = tokio::join!(RabbitMq::start(), Redis::start());
+    let publisher = Publisher::new(&rabbitmq.url(), redis.client());
+    let (_connection, channel) = rabbitmq.channel().await;
+    declare_stream(&channel).await;
+    publisher.publish_raw(b"garbage").await;
+    publisher.publish_all(&[Event::add_for_an_hour("a"), Event::remove("b")]).await;
+
+    rabbitmq.written().await;
+    rabbitmq.kill().await;
+    assert!(rabbitmq.try_connect().await.is_err(), "it is gone");
+    rabbitmq.restart().await;
+    let (_connection, mut consumer) = read_stream(&rabbitmq).await;
+    publisher.publish_raw(b"later").await;
+    assert_eq!(next(&mut consumer).await, "garbage");
+    assert!(next(&mut consumer).await.contains(r#""type": "add", "jti": "a""#));
+    assert!(next(&mut consumer).await.contains(r#""type": "remove", "jti": "b""#));
+    assert_eq!(next(&mut consumer).await, "later");
+
+    let queues = rabbitmq.queues().await;
+    assert_eq!(queues.len(), 1);
+    assert_eq!((&*queues[0].name, &*queues[0].kind), (STREAM, "stream"));
+    rabbitmq.delete_queue(STREAM).await;
+    assert_eq!(rabbitmq.queues().await, []);
+}
+
+#[tokio::test]
+async fn a_paused_broker_is_silent_and_one_that_closes_connections_takes_new_ones() {
+    let rabbitmq = RabbitMq::start().await;
+    rabbitmq.pause().await;
+    assert!(rabbitmq.try_connect().await.is_err(), "nobody answers");
+    rabbitmq.unpause().await;
+    rabbitmq.ready().await;
+
+    let (connection, channel) = rabbitmq.channel().await;
+    rabbitmq.close_connections().await;
+    eventually::holds("the connection is closed", || async {
+        declare_exchange(&channel).await.is_err()
+    })
+    .await;
+    assert!(!connection.status().connected());
+    rabbitmq.ready().await;
+}
