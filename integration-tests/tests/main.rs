@@ -3,4 +3,5 @@
 
 mod deploy;
 mod envoy;
+mod revocation;
 mod services;

@@ -37,9 +37,9 @@ pub enum RunError {
     /// A route contradicts itself.
     #[error(transparent)]
     Route(#[from] RouteError),
-    /// The sources of revocations contradict each other.
+    /// The sources of revocations contradict each other, or cannot be used.
     #[error(transparent)]
-    Blacklist(#[from] blacklist::ConfigError),
+    Blacklist(#[from] blacklist::BuildError),
     /// The admin token cannot be read.
     #[error("`admin.token_file`: {0}")]
     AdminToken(#[from] ReadSecretError),
@@ -62,6 +62,7 @@ struct Parts {
     authorizer: Authorizer,
     keys: token::KeyReloader,
     feed: blacklist::Feed,
+    sources: blacklist::Sources,
     revocations: blacklist::InProcess,
     feed_status: blacklist::Status,
     blacklist: blacklist::Blacklist,
@@ -123,7 +124,6 @@ pub async fn run(
 }
 
 fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
-    config.blacklist.check()?;
     let metrics = Arc::new(Metrics::new(&authorizer::reason_codes()));
     let admin_token = config.admin.token_file.as_deref().map(Secret::read).transpose()?;
     let token_config = config.token();
@@ -131,8 +131,10 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
     let uses = authorizer::policy_uses(&config.routes);
     let (policies, reload, reloader) =
         policy::build(&config.policy_host, &config.policies, &uses, &metrics)?;
-    let (blacklist, feed, revocations, feed_status) =
-        blacklist::build(&config.blacklist, longest_leeway(config), readiness);
+    let revocation =
+        blacklist::build(&config.blacklist, longest_leeway(config), readiness, &metrics)?;
+    let blacklist::Parts { blacklist, feed, revocations, status, lookups, refresh, sources } =
+        revocation;
     let size = blacklist.clone();
     metrics.report_blacklist_size(move || size.len());
     let ready = readiness.clone();
@@ -144,16 +146,16 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
         cors: config.cors.clone(),
         denials: config.denials.clone(),
     };
-    let revocation =
-        authorizer::Revocation { blacklist: blacklist.clone(), lookups: None, refresh: None };
+    let revocation = authorizer::Revocation { blacklist: blacklist.clone(), lookups, refresh };
     let authorizer =
         authorizer::build(authorizer_config, verifier, revocation, &policies, recorder)?;
     Ok(Parts {
         authorizer,
         keys,
         feed,
+        sources,
         revocations,
-        feed_status,
+        feed_status: status,
         blacklist,
         policies,
         reload,
@@ -181,6 +183,7 @@ async fn start(
     let authorizer = Arc::new(parts.authorizer);
     drain.spawn("key reloader", parts.keys.run(drain.clone()));
     drain.spawn("blacklist feed", parts.feed.run(drain.clone()));
+    parts.sources.spawn(drain);
     drain.spawn("policy reloader", parts.reloader.run(drain.clone()));
     let admin_parts = admin::Parts {
         token: parts.admin_token,

@@ -78,6 +78,11 @@ impl Cutoff {
         self.kind
     }
 
+    /// What stands for it where names are too long or too telling: a key of the store.
+    pub(super) const fn digest(self) -> [u8; 16] {
+        self.key.bytes()
+    }
+
     fn checked(kind: CutoffKind, names: &[&str]) -> Result<Self, BlankCutoffError> {
         if names.iter().any(|name| name.trim().is_empty()) {
             return Err(BlankCutoffError);

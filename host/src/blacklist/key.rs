@@ -27,6 +27,10 @@ impl Key {
         }
         Self(key)
     }
+
+    pub(super) const fn bytes(self) -> [u8; 16] {
+        self.0
+    }
 }
 
 impl From<TokenId> for Key {

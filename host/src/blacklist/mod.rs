@@ -4,6 +4,9 @@
 //! It knows neither tokens nor policies nor routes: the authorizer says which id, subject, session
 //! and issuer it has in hand.
 
+mod backoff;
+mod breaker;
+mod build;
 mod config;
 mod cutoff;
 mod event;
@@ -11,17 +14,20 @@ mod feed;
 mod in_process;
 mod key;
 mod lookup;
+mod nonce;
+mod postgres;
 mod progress;
+mod rabbitmq;
+mod redis;
 mod refresh;
+mod source;
 mod status;
 mod store;
+mod tls;
 mod wire_time;
 
-use std::time::Duration;
-
-use tokio::sync::mpsc;
-
 pub use self::{
+    build::{BuildError, Parts, Sources, build, build_feed},
     config::{
         BreakerConfig, Config, ConfigError, Endpoint, EndpointError, Mode, PostgresConfig,
         RabbitMqConfig, RedisConfig, RefreshConfig, Topology, WhileStale,
@@ -30,47 +36,11 @@ pub use self::{
     event::{Event, ParseEventError},
     feed::{Feed, FeedEvent},
     in_process::{Closed, InProcess},
-    lookup::{AskError, Lookups},
+    lookup::{Answers, AskError, Lookups, build as build_lookups},
+    nonce::NoChance,
     progress::State,
-    refresh::{Refresh, Refreshed},
+    redis::{BuildError as RedisBuildError, Redis, StoreError},
+    refresh::{Refresh, Refreshed, Refresher},
     status::{FeedStatus, Status},
     store::{Applied, Blacklist, Found, Presented, Reliance, Writer, pair},
 };
-use crate::readiness::Readiness;
-
-/// How many events may wait for the feed before their source has to.
-const WAITING_EVENTS: usize = 1024;
-
-/// Verifiers compare whole seconds: a token is good until the end of the second in which it
-/// expires.
-const CLOCK_GRAIN: Duration = Duration::from_secs(1);
-
-/// A blacklist that is fed from within the process. `leeway` is the largest leeway of any issuer.
-///
-/// `readiness` is held back until [`Feed::run`] has applied the source's snapshot.
-#[must_use]
-pub fn build(
-    config: &Config,
-    leeway: Duration,
-    readiness: &Readiness,
-) -> (Blacklist, Feed, InProcess, Status) {
-    let (blacklist, feed, sender, status) = build_feed(config, leeway, readiness);
-    let feed = feed.keep_open(sender.clone());
-    (blacklist, feed, InProcess::start(sender), status)
-}
-
-/// A blacklist for a source of its own, which speaks through the sender. `leeway` is the largest
-/// leeway of any issuer.
-#[must_use]
-pub fn build_feed(
-    config: &Config,
-    leeway: Duration,
-    readiness: &Readiness,
-) -> (Blacklist, Feed, mpsc::Sender<FeedEvent>, Status) {
-    let margin = leeway.saturating_add(config.skew.get()).saturating_add(CLOCK_GRAIN);
-    let (writer, blacklist) = pair(margin);
-    let (sender, events) = mpsc::channel(WAITING_EVENTS);
-    let (feed, published) = Feed::new(writer, events, config, readiness);
-    let status = Status::new(blacklist.clone(), published);
-    (blacklist, feed, sender, status)
-}

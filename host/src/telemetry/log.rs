@@ -84,6 +84,10 @@ pub struct DecisionLog {
 /// A client chooses how long its path is; how much of it fills the log is for us to say.
 const MAX_FIELD_BYTES: usize = 512;
 
+/// The client of the broker writes whole messages into its log lines, token ids and all. What goes
+/// wrong there is logged by whoever uses it.
+const NEVER_LOGGED: &str = "lapin=off";
+
 // === impl Config ===
 
 impl Default for Config {
@@ -104,6 +108,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = EnvFilter::try_new(&config.filter)
+        .and_then(|filter| Ok(filter.add_directive(NEVER_LOGGED.parse()?)))
         .map_err(|source| BuildError { filter: config.filter.clone(), source })?;
     let builder = tracing_subscriber::fmt().with_writer(writer).with_env_filter(filter);
     Ok(match config.format {

@@ -40,6 +40,12 @@ pub enum EndpointError {
         /// The key that names the file.
         key: &'static str,
     },
+    /// The file of certificates holds none.
+    #[error("`{section}.ca_file`: the file holds no usable certificate; write PEM into it")]
+    NoCertificates {
+        /// The section of the configuration.
+        section: &'static str,
+    },
     /// It is not a URL of this kind.
     #[error("`{section}.url`: {message}")]
     Unusable {

@@ -1,0 +1,187 @@
+//! Owns what can go wrong with the broker, for people: which key of the configuration it is about,
+//! and what to do.
+
+use std::time::Duration;
+
+use lapin::{Error, ErrorKind, protocol::AMQPErrorKind};
+
+use crate::blacklist::config::{Endpoint, EndpointError};
+
+/// Something is wrong with the broker. It shows no secret and no token id.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum BrokerError {
+    /// The configuration is unusable.
+    #[error("{0}")]
+    Config(String),
+    /// There is no connection.
+    #[error("cannot connect to the broker at {address}: {cause}")]
+    Unreachable {
+        /// Where it should be.
+        address: Endpoint,
+        /// What the operating system or the broker says.
+        cause: String,
+    },
+    /// It did not answer in time.
+    #[error("the broker did not answer within {0:?}")]
+    Silent(Duration),
+    /// It does not let us in.
+    #[error(
+        "`blacklist.rabbitmq.url`: the broker refuses the user: {0}; check user, password and \
+             virtual host"
+    )]
+    Refused(String),
+    /// What must exist there does not, and cannot be made.
+    #[error("`blacklist.rabbitmq.{key}`: {message}")]
+    Topology {
+        /// The key of the configuration that it is about.
+        key: &'static str,
+        /// What is wrong, and the fix.
+        message: String,
+    },
+    /// The connection was there and is gone.
+    #[error("the connection to the broker is lost: {0}")]
+    Lost(String),
+    /// The queue was deleted, or its leader moved.
+    #[error("the broker ended the delivery of events")]
+    Cancelled,
+}
+
+/// What was being done at the broker when it complained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Exchange,
+    Stream,
+    DeadLetters,
+    OwnQueue,
+    Consume,
+}
+
+const NO_STREAMS: &str = "the broker has no streams (RabbitMQ 3.9 or newer has, with the feature flag `stream_queue` \
+     enabled); set it to exclusive-queue";
+
+// === impl BrokerError ===
+
+impl BrokerError {
+    /// The same in a few words.
+    pub(crate) const fn why(&self) -> &'static str {
+        match self {
+            Self::Config(_) => "the broker's configuration is unusable",
+            Self::Unreachable { .. } => "the broker cannot be reached",
+            Self::Silent(_) => "the broker is silent",
+            Self::Refused(_) => "the broker refuses the user",
+            Self::Topology { .. } => "an exchange or queue at the broker is not as it must be",
+            Self::Lost(_) => "the connection to the broker is lost",
+            Self::Cancelled => "the broker ended the delivery of events",
+        }
+    }
+
+    pub(super) fn no_streams() -> Self {
+        Self::Topology { key: "topology", message: NO_STREAMS.to_owned() }
+    }
+
+    /// What it means that the broker answered a step with an error.
+    pub(super) fn at(step: Step, error: &Error) -> Self {
+        let ErrorKind::ProtocolError(refusal) = error.kind() else {
+            return Self::Lost(error.to_string());
+        };
+        let reply = refusal.get_message().to_string();
+        if matches!(refusal.kind(), AMQPErrorKind::Hard(_)) && !reply.contains("queue") {
+            return Self::Lost(reply);
+        }
+        if step == Step::Stream && lacks_streams(&reply) {
+            return Self::no_streams();
+        }
+        let (key, fix) = step.advice(&reply);
+        Self::Topology { key, message: format!("{reply}; {fix}") }
+    }
+}
+
+impl From<EndpointError> for BrokerError {
+    fn from(error: EndpointError) -> Self {
+        Self::Config(error.to_string())
+    }
+}
+
+/// Whether a broker that was asked for a stream says that it knows no such thing. Where a queue of
+/// the name exists already, it complains about the difference instead.
+fn lacks_streams(reply: &str) -> bool {
+    let about_type = reply.contains("queue-type") || reply.contains("queue type");
+    let unknown = reply.contains("feature flag") || reply.contains("feature_flag");
+    !reply.contains("inequivalent") && (about_type || unknown)
+}
+
+// === impl Step ===
+
+impl Step {
+    /// The key that a complaint at this step is about, and the fix.
+    fn advice(self, reply: &str) -> (&'static str, &'static str) {
+        let different = reply.contains("inequivalent");
+        match self {
+            Self::Exchange if different => (
+                "exchange",
+                "it must be a durable fanout exchange that is not deleted automatically; delete \
+                 the other one, or name this one differently",
+            ),
+            Self::Exchange => ("exchange", "let the user configure the exchange"),
+            Self::Stream if different && reply.contains("x-max-age") => (
+                "stream_max_age",
+                "a stream keeps the age that it was declared with; write that, or delete the stream",
+            ),
+            Self::Stream | Self::Consume if different => (
+                "stream",
+                "another queue has its name; delete that queue, or name this one differently",
+            ),
+            Self::Stream => {
+                ("stream", "let the user configure, write and read it, and read the exchange")
+            }
+            Self::Consume => ("stream", "let the user read it"),
+            Self::DeadLetters if different => (
+                "stream",
+                "the queue for messages that are no events exists with other settings; delete it",
+            ),
+            Self::DeadLetters => {
+                ("stream", "let the user configure and write the queue of this name with `.dead`")
+            }
+            Self::OwnQueue => {
+                ("exchange", "let the user configure and read queues, and read the exchange")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::{AMQPError, AMQPHardError, AMQPSoftError};
+
+    use super::*;
+
+    fn complaint(step: Step, reply: &str) -> String {
+        let kind = AMQPSoftError::PRECONDITIONFAILED.into();
+        let error = ErrorKind::ProtocolError(AMQPError::new(kind, reply.into())).into();
+        BrokerError::at(step, &error).to_string()
+    }
+
+    #[test]
+    fn a_complaint_names_the_key_and_the_fix() {
+        let cases = [
+            (Step::Exchange, "inequivalent arg 'type' for exchange", "exchange`: ", "fanout"),
+            (Step::Stream, "inequivalent arg 'x-queue-type' for queue", "stream`: ", "delete"),
+            (Step::Stream, "inequivalent arg 'x-max-age'", "stream_max_age`: ", "write that"),
+            (Step::Stream, "invalid arg 'x-queue-type'", "topology`: ", "exclusive-queue"),
+            (Step::Stream, "feature flag is disabled", "topology`: ", "exclusive-queue"),
+            (Step::Stream, "access to queue refused", "stream`: ", "let the user"),
+        ];
+        for (step, reply, key, fix) in cases {
+            let shown = complaint(step, reply);
+            assert!(shown.starts_with(&format!("`blacklist.rabbitmq.{key}")), "{shown}");
+            assert!(shown.contains(fix), "{shown}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_connection_is_no_complaint_about_a_queue() {
+        let kind = AMQPHardError::CONNECTIONFORCED.into();
+        let error = ErrorKind::ProtocolError(AMQPError::new(kind, "shutdown".into())).into();
+        assert!(matches!(BrokerError::at(Step::Stream, &error), BrokerError::Lost(_)));
+    }
+}

@@ -1,0 +1,141 @@
+//! Owns what is told of a store that fails: in words for people, never with a key, a value or a
+//! password. A server's own words are left out, because it quotes what it was sent.
+
+use std::time::Duration;
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// The store did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// There is no connection to it.
+    #[error("cannot connect to Redis at {address}: {cause}")]
+    Connect {
+        /// Where it should be.
+        address: String,
+        /// What went wrong.
+        cause: String,
+    },
+    /// The sentinels do not lead to a primary.
+    #[error("no sentinel leads to the primary `{master_name}`: {cause}")]
+    NoPrimary {
+        /// The name that they were asked for.
+        master_name: String,
+        /// What went wrong last.
+        cause: String,
+    },
+    /// It took too long.
+    #[error("Redis did not answer within {0:?}")]
+    Timeout(Duration),
+    /// The connection broke.
+    #[error("the connection to Redis broke: {0}")]
+    Broken(String),
+    /// It said no.
+    #[error("Redis refused: {0}")]
+    Refused(String),
+    /// It is not what it was when the work began.
+    #[error("the primary changed meanwhile")]
+    Moved,
+    /// Nobody waits for the result any more.
+    #[error("the blacklist feed has ended")]
+    Closed,
+}
+
+// === impl StoreError ===
+
+impl StoreError {
+    /// What became of a command that was sent.
+    pub(super) fn of(error: &RedisError) -> Self {
+        if error.is_io_error() {
+            return Self::Broken(describe(error));
+        }
+        Self::Refused(describe(error))
+    }
+
+    /// An answer that fits no question of ours.
+    pub(super) fn nonsense() -> Self {
+        Self::Broken("an answer does not fit its question".to_owned())
+    }
+
+    /// Whether another connection might do better.
+    pub(super) const fn is_of_the_connection(&self) -> bool {
+        !matches!(self, Self::Refused(_) | Self::Closed)
+    }
+}
+
+/// Whether the connection on which `error` came is of no more use.
+pub(super) fn is_fatal(error: &RedisError) -> bool {
+    use ServerErrorKind::{BusyLoading, MasterDown, ReadOnly};
+    error.is_io_error()
+        || matches!(
+            error.kind(),
+            ErrorKind::Parse
+                | ErrorKind::AuthenticationFailed
+                | ErrorKind::Server(BusyLoading | MasterDown | ReadOnly)
+        )
+}
+
+/// What is wrong, and where to mend it.
+pub(super) fn describe(error: &RedisError) -> String {
+    use ServerErrorKind::{BusyLoading, MasterDown, NoPerm, ReadOnly};
+    let words = match error.kind() {
+        // The operating system's or the TLS library's words.
+        ErrorKind::Io => return error.to_string(),
+        ErrorKind::AuthenticationFailed => {
+            "wrong user or password; check `username` and `password_file`"
+        }
+        ErrorKind::Parse => {
+            "the answer is not in its protocol; check host and port, and whether \
+                             it needs TLS (`rediss://`)"
+        }
+        ErrorKind::Server(NoPerm) => {
+            "the user may not do this; allow it `+@connection +@read +@write +@scripting +role +info` \
+             on the keys of `key_prefix` and `outbox`, and on `portcullis:*`"
+        }
+        ErrorKind::Server(BusyLoading) => "it is still loading its data",
+        ErrorKind::Server(MasterDown) => "it is a replica that has lost its primary",
+        ErrorKind::Server(ReadOnly) => "it is a replica; give the address of the primary",
+        _ => "",
+    };
+    match (error.code(), words) {
+        (Some(code), "") => code.to_owned(),
+        (Some(code), words) => format!("{words} ({code})"),
+        (None, "") => error.category().to_owned(),
+        (None, words) => words.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server_error(line: &str) -> RedisError {
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+        value.extract_error().unwrap_err()
+    }
+
+    #[test]
+    fn the_servers_own_words_are_not_shown() {
+        for line in [
+            "ERR unknown command 'EVAL', with args beginning with: 'blacklist:hush'",
+            "NOPERM this user has no permissions to access one of the keys 'hush'",
+            "WRONGTYPE hush",
+            "READONLY hush",
+            "CUSTOM hush",
+        ] {
+            let shown = StoreError::of(&server_error(line)).to_string();
+            assert!(!shown.contains("hush"), "{shown}");
+            assert!(shown.starts_with("Redis refused: "), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_no_primary_is_left_for_another() {
+        for line in ["READONLY no", "LOADING yes", "MASTERDOWN yes"] {
+            assert!(is_fatal(&server_error(line)), "{line}");
+        }
+        for line in ["ERR no", "WRONGTYPE no", "NOPERM no", "OOM no"] {
+            assert!(!is_fatal(&server_error(line)), "{line}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Owns the names of everything that Portcullis keeps in Redis.
+
+use std::fmt::Write as _;
+
+use super::super::{config::RedisConfig, cutoff::Cutoff};
+
+/// The names, as the configuration makes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::blacklist) struct Keys {
+    /// What stands before a token id.
+    token_prefix: String,
+    /// What stands before the digest of a cut-off.
+    cutoff_prefix: String,
+    /// What all of these have in common, for one scan that finds them all.
+    stem: String,
+    /// The list in which publishers leave events for the relay.
+    pub(in crate::blacklist) outbox: String,
+    /// The list of entries that are no events.
+    pub(in crate::blacklist) dead_letters: String,
+}
+
+/// What a key stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind<'a> {
+    /// A revoked token, by its id.
+    Token(&'a str),
+    /// A cut-off.
+    Cutoff,
+}
+
+/// The replicas that are ready, by the time at which each last said so (a sorted set).
+pub(in crate::blacklist) const REPLICAS: &str = "portcullis:replicas";
+
+/// Held by the relay that is at work.
+pub(in crate::blacklist) const RELAY_LOCK: &str = "portcullis:relay:lock";
+
+/// How many characters the digest of a cut-off has.
+const DIGEST_LENGTH: usize = 32;
+
+// === impl Keys ===
+
+impl Keys {
+    pub(super) fn new(config: &RedisConfig) -> Self {
+        let stem = config.key_prefix.trim_end_matches(':').to_owned();
+        Self {
+            token_prefix: config.key_prefix.clone(),
+            cutoff_prefix: format!("{stem}.cutoff:"),
+            stem,
+            outbox: config.outbox.clone(),
+            dead_letters: format!("{}:dlq", config.outbox),
+        }
+    }
+
+    /// Where a revoked token is kept.
+    pub(in crate::blacklist) fn token(&self, jti: &str) -> String {
+        format!("{}{jti}", self.token_prefix)
+    }
+
+    /// Where a cut-off is kept.
+    pub(in crate::blacklist) fn cutoff(&self, cutoff: Cutoff) -> String {
+        let mut key = self.cutoff_prefix.clone();
+        for byte in cutoff.digest() {
+            // Writing to a string cannot fail.
+            let _ = write!(key, "{byte:02x}");
+        }
+        key
+    }
+
+    /// The pattern that finds all tokens and cut-offs, and perhaps others.
+    pub(super) fn pattern(&self) -> String {
+        let mut pattern = String::new();
+        for character in self.stem.chars() {
+            if matches!(character, '*' | '?' | '[' | ']' | '^' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern.push('*');
+        pattern
+    }
+
+    /// What a key stands for, if it is one of ours.
+    pub(super) fn kind<'a>(&self, key: &'a str) -> Option<Kind<'a>> {
+        if key.strip_prefix(&self.cutoff_prefix).is_some_and(is_digest) {
+            return Some(Kind::Cutoff);
+        }
+        key.strip_prefix(&self.token_prefix).map(Kind::Token)
+    }
+}
+
+fn is_digest(text: &str) -> bool {
+    text.len() == DIGEST_LENGTH && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Where the replicas that have applied the event with this receipt are kept (a set).
+pub(in crate::blacklist) fn receipt(receipt: &str) -> String {
+    format!("portcullis:receipt:{receipt}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blacklist::Config;
+
+    fn keys(more: &str) -> Keys {
+        let yaml = format!("redis: {{ url: 'redis://store'{more} }}");
+        Keys::new(&serde_saphyr::from_str::<Config>(&yaml).unwrap().redis.unwrap())
+    }
+
+    #[test]
+    fn the_names_are_those_that_publishers_use() {
+        let keys = keys("");
+        assert_eq!(keys.token("j"), "blacklist:j");
+        assert_eq!(
+            (keys.outbox.as_str(), keys.dead_letters.as_str()),
+            ("outbox:blacklist", "outbox:blacklist:dlq")
+        );
+        let cutoff = keys.cutoff(Cutoff::subject(None, "alice").unwrap());
+        let digest = cutoff.strip_prefix("blacklist.cutoff:").unwrap();
+        assert!(is_digest(digest), "{cutoff}");
+        assert_eq!(keys.cutoff(Cutoff::subject(None, "alice").unwrap()), cutoff);
+        assert_eq!(receipt("r"), "portcullis:receipt:r");
+    }
+
+    #[test]
+    fn what_is_written_is_recognised() {
+        for prefix in ["blacklist:", "bl-", "a::", "we[i]rd*?\\^:"] {
+            let keys = keys(&format!(", key_prefix: '{prefix}'"));
+            for jti in ["j", ".cutoff:", "a:b", "\u{c720}"] {
+                assert_eq!(keys.kind(&keys.token(jti)), Some(Kind::Token(jti)), "{prefix}");
+            }
+            let cutoff = keys.cutoff(Cutoff::issuer("i").unwrap());
+            assert_eq!(keys.kind(&cutoff), Some(Kind::Cutoff), "{prefix}");
+            assert_eq!(keys.kind("other"), None);
+        }
+    }
+
+    #[test]
+    fn the_pattern_means_its_characters_literally() {
+        assert_eq!(keys("").pattern(), "blacklist*");
+        assert_eq!(keys(", key_prefix: 'a*b?[c]:'").pattern(), "a\\*b\\?\\[c\\]*");
+    }
+}
