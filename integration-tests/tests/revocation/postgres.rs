@@ -6,7 +6,7 @@ use portcullis_integration_tests::{
     client::{Request, Response},
     eventually,
     portcullis::{Config, Portcullis, token_route},
-    services::{Postgres, PostgresClient},
+    services::postgres::{Postgres, PostgresClient},
     token::Claims,
 };
 use serde_json::{Value, json};
