@@ -1,4 +1,7 @@
-//! Owns the tests of Portcullis from outside: the real binary, a real Envoy, real services.
+//! Owns the tests of Portcullis from outside: the real binary, a real Envoy, real services, and the
+//! files to deploy it by.
 
+mod deploy;
 mod envoy;
+mod revocation;
 mod services;

@@ -114,11 +114,17 @@ pub async fn run(
         announcement.write(path)?;
     }
     drop(starting);
-    wait_until_ready(&readiness).await;
-    tracing::info!(grpc = %announcement.grpc, admin = %announcement.admin, "ready");
-    ready(&announcement);
-
-    let ended = signals.wait(&mut dead, &reload).await;
+    let becoming_ready = async {
+        wait_until_ready(&readiness).await;
+        tracing::info!(grpc = %announcement.grpc, admin = %announcement.admin, "ready");
+        ready(&announcement);
+        pending().await
+    };
+    // A source that never answers must not keep the process from being stopped.
+    let ended = tokio::select! {
+        ended = signals.wait(&mut dead, &reload) => ended,
+        never = becoming_ready => never,
+    };
     let _draining = readiness.block("draining");
     if ended.is_ok() {
         tracing::info!("draining");

@@ -26,20 +26,20 @@ use portcullis_integration_tests::{
 };
 
 /// Envoy between a client and an upstream, asking Portcullis.
-struct Gate {
-    envoy: Envoy,
-    portcullis: Portcullis,
+pub(crate) struct Gate {
+    pub(crate) envoy: Envoy,
+    pub(crate) portcullis: Portcullis,
     upstream: Upstream,
 }
 
 impl Gate {
     /// Envoy as it comes.
-    async fn new(config: &portcullis::Config) -> Self {
+    pub(crate) async fn new(config: &portcullis::Config) -> Self {
         Self::with(config, |envoy| envoy).await
     }
 
     /// Envoy with another configuration.
-    async fn with(
+    pub(crate) async fn with(
         config: &portcullis::Config,
         configure: impl FnOnce(envoy::Config) -> envoy::Config,
     ) -> Self {
@@ -55,17 +55,17 @@ impl Gate {
     }
 
     /// Sends a request through Envoy.
-    async fn send(&self, request: Request) -> Response {
+    pub(crate) async fn send(&self, request: Request) -> Response {
         request.send(self.address()).await
     }
 
     /// Sends a request that must pass, and returns it as the upstream received it.
-    async fn pass(&self, request: Request) -> Received {
+    pub(crate) async fn pass(&self, request: Request) -> Received {
         Received::from_response(&self.send(request).await)
     }
 
     /// Sends a request that must be refused with `status`, and returns the response.
-    async fn refuse(&self, request: Request, status: u16) -> Response {
+    pub(crate) async fn refuse(&self, request: Request, status: u16) -> Response {
         let before = self.upstream.requests();
         let response = self.send(request).await;
         assert_eq!(response.status, status, "{}", response.text());

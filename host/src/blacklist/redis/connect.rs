@@ -45,7 +45,7 @@ struct Sentinels {
 }
 
 /// How long one server may take to let us in.
-const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+const CONNECT_LIMIT: Duration = Duration::from_millis(500);
 
 /// How long a sentinel may take to answer. All are asked at the same time.
 const SENTINEL_LIMIT: Duration = Duration::from_millis(500);
@@ -125,14 +125,16 @@ async fn is_primary(connection: &mut MultiplexedConnection) -> Result<bool, Stor
 async fn connect(info: &ConnectionInfo) -> Result<MultiplexedConnection, StoreError> {
     let failed = |cause| StoreError::Connect { address: Address::of(info).to_string(), cause };
     let client = Client::open(info.clone()).map_err(|error| failed(describe(&error)))?;
-    // Whoever asks sets a limit; one of the connection's own would only be a second one.
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_LIMIT))
-        .set_response_timeout(None);
+    // The limits are ours; those of the library would only be second ones.
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let connecting = client.get_multiplexed_async_connection_with_config(&config);
     match timeout(CONNECT_LIMIT, connecting).await {
         Ok(connected) => connected.map_err(|error| failed(describe(&error))),
-        Err(_) => Err(failed(format!("no answer within {CONNECT_LIMIT:?}"))),
+        Err(_) => Err(failed(format!(
+            "no answer within {CONNECT_LIMIT:?}; check host and port, and whether it needs TLS \
+             (`rediss://`) or has none"
+        ))),
     }
 }
 

@@ -182,12 +182,12 @@ mod tests {
             Value::Nil,
             text(&format!("{json}}}")),
         ]));
-        let cut_off = |expires_at: Option<i64>| {
+        let event = |expires_at: Option<i64>| {
             let issued_before = Timestamp::from_secs(10);
             let expires_at = expires_at.map(Timestamp::from_secs);
             Some(Event::CutOff { cutoff, issued_before, expires_at })
         };
-        let expected = [cut_off(Some(20)), cut_off(Some(1_005)), cut_off(None), None, None];
+        let expected = [event(Some(20)), event(Some(1_005)), event(None), None, None];
         assert_eq!(events(&keys(), &wanted, answers, NOW).unwrap(), expected);
     }
 

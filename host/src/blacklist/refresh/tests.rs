@@ -121,7 +121,7 @@ async fn a_source_that_fails_or_does_not_answer_is_a_failure() {
 #[tokio::test(start_paused = true)]
 async fn the_answer_comes_before_the_callers_time_is_up() {
     let (refresh, mut resyncs, _drain) = start();
-    for (left, answered) in [(0, 0), (200, 160), (2_000, 1_900), (120_000, 30_000)] {
+    for (left, answered) in [(0, 0), (200, 160), (2_000, 1_900)] {
         let begin = Instant::now();
         let asked = refresh.refresh(Some(Duration::from_millis(left)));
         assert_eq!(asked.await, Refreshed::Failed);

@@ -1,0 +1,90 @@
+-- Tells Portcullis of every revocation that is written to a table of revoked token ids, as soon as the
+-- transaction commits. Run it once, and again after an update; it may run any number of times:
+--
+--   psql -f revocations.sql "$DATABASE_URL"
+--
+-- Another table, column or channel than those of `blacklist.postgres` as it comes:
+--
+--   PGOPTIONS='-c portcullis.revoked_table=auth.revoked -c portcullis.id_column=jti' \
+--     psql -f revocations.sql "$DATABASE_URL"
+--
+-- The table must exist, and needs no other column than that one: every row is a token that is revoked
+-- for ever, and deleting the row takes the revocation back. Portcullis itself only reads. Needs
+-- PostgreSQL 13 or later.
+
+-- The message is an event as `host/src/blacklist/event.rs` reads it, or empty: read the table again.
+-- Arguments of the trigger: the column, the channel.
+CREATE OR REPLACE FUNCTION portcullis_notify_revocation() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  id_column CONSTANT text := TG_ARGV[0];
+  channel CONSTANT text := TG_ARGV[1];
+  -- PostgreSQL refuses longer ones, and with them the statement.
+  longest CONSTANT integer := 7999;
+  token_id text;
+  other_rows boolean;
+  message text;
+BEGIN
+  IF TG_OP = 'TRUNCATE' THEN
+    -- Nobody can say which ids are gone. Reading the table again only adds: whatever Portcullis knows
+    -- to be revoked stays so until it restarts.
+    PERFORM pg_notify(channel, '');
+    RETURN NULL;
+  END IF;
+  IF TG_OP = 'UPDATE' AND to_jsonb(OLD) -> id_column = to_jsonb(NEW) -> id_column THEN
+    RETURN NULL;
+  END IF;
+
+  IF TG_OP <> 'INSERT' THEN
+    token_id := to_jsonb(OLD) ->> id_column;
+    -- A table without a unique key may say twice that a token is revoked.
+    EXECUTE format('SELECT EXISTS (SELECT FROM %I.%I WHERE %I = ($1).%I)',
+                   TG_TABLE_SCHEMA, TG_TABLE_NAME, id_column, id_column)
+      INTO other_rows USING OLD;
+    IF token_id IS NOT NULL AND NOT other_rows THEN
+      message := jsonb_build_object('type', 'remove', 'jti', token_id, 'id', gen_random_uuid())::text;
+      PERFORM pg_notify(channel, CASE WHEN octet_length(message) > longest THEN '' ELSE message END);
+    END IF;
+  END IF;
+
+  IF TG_OP <> 'DELETE' THEN
+    token_id := to_jsonb(NEW) ->> id_column;
+    IF token_id IS NOT NULL THEN
+      -- The `id` makes each message another one: of equal ones in a transaction PostgreSQL delivers only
+      -- the first, which would turn insert, delete, insert into a removal.
+      message := jsonb_build_object('type', 'add', 'jti', token_id, 'id', gen_random_uuid())::text;
+      PERFORM pg_notify(channel, CASE WHEN octet_length(message) > longest THEN '' ELSE message END);
+    END IF;
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+DO $$
+DECLARE
+  wanted CONSTANT text := coalesce(nullif(current_setting('portcullis.revoked_table', true), ''), 'revoked_tokens');
+  id_column CONSTANT text := coalesce(nullif(current_setting('portcullis.id_column', true), ''), 'token_id');
+  channel CONSTANT text := coalesce(nullif(current_setting('portcullis.notify_channel', true), ''), 'portcullis_revocations');
+  revoked CONSTANT regclass := to_regclass(wanted);
+BEGIN
+  IF revoked IS NULL THEN
+    RAISE EXCEPTION 'there is no table %', wanted
+      USING HINT = 'Set portcullis.revoked_table to the table of revoked token ids, if need be with its schema.';
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_attribute
+                 WHERE attrelid = revoked AND attname = id_column AND attnum > 0 AND NOT attisdropped) THEN
+    RAISE EXCEPTION 'the table % has no column %', revoked, id_column
+      USING HINT = 'Set portcullis.id_column to the column that holds the token ids.';
+  END IF;
+  EXECUTE format('DROP TRIGGER IF EXISTS portcullis_revocation ON %s', revoked);
+  EXECUTE format('DROP TRIGGER IF EXISTS portcullis_truncation ON %s', revoked);
+  EXECUTE format('CREATE TRIGGER portcullis_revocation AFTER INSERT OR UPDATE OR DELETE ON %s
+                  FOR EACH ROW EXECUTE FUNCTION portcullis_notify_revocation(%L, %L)',
+                 revoked, id_column, channel);
+  EXECUTE format('CREATE TRIGGER portcullis_truncation AFTER TRUNCATE ON %s
+                  FOR EACH STATEMENT EXECUTE FUNCTION portcullis_notify_revocation(%L, %L)',
+                 revoked, id_column, channel);
+END
+$$;

@@ -1,0 +1,72 @@
+//! Owns the tests of the example backend: who is calling, it reads from headers.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::Command,
+};
+
+use portcullis_integration_tests::{client::Request, eventually, process::Process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::documents::deploy;
+
+const USER: &str = "5f0c8a54-4c5b-4f0e-9f3a-0d6f3a1f1c11";
+
+/// A running backend.
+struct Backend {
+    // Before the folder, so that the process is gone when its files are removed.
+    _process: Process,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Backend {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("there is room for temporary files");
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = free.local_addr().expect("it is bound");
+        drop(free);
+        let mut command = Command::new("python3");
+        command.arg(deploy("compose/backend.py")).args(["--port", &address.port().to_string()]);
+        let mut process = Process::start("backend", command, folder.path());
+        eventually::holds("the backend answers", || {
+            process.assert_running();
+            async move {
+                let response = Request::get("/health").try_send(address).await;
+                response.is_ok_and(|response| response.status == 200)
+            }
+        })
+        .await;
+        Self { _process: process, address, _folder: folder }
+    }
+
+    async fn ask(&self, request: Request) -> (u16, Value) {
+        let response = request.send(self.address).await;
+        (response.status, response.json())
+    }
+}
+
+#[tokio::test]
+async fn the_backend_wants_to_know_who_is_calling() {
+    let backend = Backend::start().await;
+    let missing = (401, json!({"detail": "Missing x-user-id header"}));
+    assert_eq!(backend.ask(Request::get("/api/me")).await, missing);
+    assert_eq!(backend.ask(Request::get("/api/me").header("x-user-id", "")).await, missing);
+    assert_eq!(backend.ask(Request::post("/api/me", "{}")).await, missing);
+    for wrong in ["alice", "5f0c8a54-4c5b-4f0e-9f3a", "' OR 1=1"] {
+        let answer = backend.ask(Request::get("/api/me").header("x-user-id", wrong)).await;
+        assert_eq!(answer, (401, json!({"detail": "Invalid x-user-id format"})));
+    }
+}
+
+#[tokio::test]
+async fn the_backend_knows_the_caller_without_a_token() {
+    let backend = Backend::start().await;
+    let request = || Request::get("/api/me").header("x-user-id", USER);
+    let answer =
+        |provider| (200, json!({"path": "/api/me", "user_id": USER, "provider": provider}));
+    assert_eq!(backend.ask(request()).await, answer("unknown"));
+    assert_eq!(backend.ask(request().header("x-auth-provider", "")).await, answer("unknown"));
+    assert_eq!(backend.ask(request().header("x-auth-provider", "kakao")).await, answer("kakao"));
+}

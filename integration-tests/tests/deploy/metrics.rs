@@ -1,0 +1,157 @@
+//! Owns the tests of alerts and of the dashboard: they ask for metrics that there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use portcullis_integration_tests::{
+    places,
+    portcullis::{Config, Portcullis},
+};
+use serde_json::{Value, json};
+
+use super::{
+    documents::{deploy, manifests, text},
+    promql::{Selector, selectors},
+    types::monitoring::PrometheusRule,
+};
+
+/// The metrics of the feed, which a process that is fed by nobody need not have, and their labels.
+const FEED: [(&str, Option<&str>); 11] = [
+    ("ext_authz_mq_connection_status", None),
+    ("ext_authz_mq_events_failed_total", None),
+    ("ext_authz_mq_events_processed_total", Some("type")),
+    ("ext_authz_mq_events_received_total", Some("type")),
+    ("ext_authz_mq_reconnects_total", None),
+    ("portcullis_blacklist_last_event_timestamp_seconds", None),
+    ("portcullis_blacklist_staleness_seconds", None),
+    ("portcullis_blacklist_state", Some("state")),
+    ("portcullis_blacklist_stream_offset", None),
+    ("portcullis_redis_lookups_total", Some("result")),
+    ("portcullis_redis_up", None),
+];
+/// The states of the feed.
+const STATES: [&str; 6] = ["bind", "snapshot", "replay", "live", "stale", "expired"];
+/// What Prometheus knows of a target by itself, where it finds it through a `ServiceMonitor`.
+const TARGET_LABELS: [&str; 4] = ["namespace", "pod", "service", "container"];
+
+/// The values of each label of each metric.
+type Known = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
+
+/// What a Portcullis with a policy tells.
+async fn known() -> Known {
+    let route = json!({
+        "name": "all",
+        "token": "optional",
+        "policy": "rules",
+        "settings": {"rules": [{"effect": "allow"}]},
+    });
+    let rules = places::component("portcullis_rules");
+    let config = Config::new([route]).with("policies.rules.file", rules.to_str().unwrap());
+    let portcullis = Portcullis::start(&config).await;
+    let text = portcullis.admin().metrics().await;
+    let mut known = Known::new();
+    for line in text.lines() {
+        let name = line.strip_prefix("# TYPE ").and_then(|rest| rest.split(' ').next());
+        if let Some(name) = name {
+            known.entry(name.to_owned()).or_default();
+        }
+        for Selector { metric, labels } in selectors(line).into_iter().filter(|_| name.is_none()) {
+            let of_metric = known.entry(metric).or_default();
+            for (label, value) in labels {
+                of_metric.entry(label).or_default().extend(value);
+            }
+        }
+    }
+    for (metric, label) in FEED {
+        let of_metric = known.entry(metric.to_owned()).or_default();
+        if let Some(label) = label {
+            let values = of_metric.entry(label.to_owned()).or_default();
+            if label == "state" {
+                values.extend(STATES.map(str::to_owned));
+            }
+        }
+    }
+    known
+}
+
+/// Panics unless the query asks for a metric of ours, and only for what is known.
+fn assert_known(known: &Known, place: &str, query: &str) {
+    let selectors = selectors(query);
+    assert!(!selectors.is_empty(), "{place} asks for nothing of ours: {query}");
+    for Selector { metric, labels } in selectors {
+        let of_metric =
+            known.get(&metric).unwrap_or_else(|| panic!("{place}: there is no {metric}"));
+        for (label, value) in labels {
+            if TARGET_LABELS.contains(&label.as_str()) {
+                continue;
+            }
+            let values = of_metric.get(&label);
+            let values = values.unwrap_or_else(|| panic!("{place}: {metric} has no label {label}"));
+            // Values of which none was seen yet are anybody's guess.
+            let seen = value.is_none_or(|value| values.is_empty() || values.contains(&value));
+            assert!(seen, "{place}: {metric}: {label} is one of {values:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn alerts_ask_for_metrics_that_there_are() {
+    let known = known().await;
+    let all = manifests("kubernetes").into_iter();
+    let rules = all.filter(|manifest| manifest.kind() == "PrometheusRule");
+    let rules: Vec<PrometheusRule> = rules.map(|manifest| manifest.typed()).collect();
+    let alerts: Vec<_> =
+        rules.into_iter().flat_map(|rule| rule.spec.groups).flat_map(|group| group.rules).collect();
+    let names: BTreeSet<_> = alerts.iter().map(|alert| alert.name.as_str()).collect();
+    assert_eq!(names.len(), alerts.len(), "each name once");
+    for name in [
+        "Down",
+        "FeedStale",
+        "FeedExpired",
+        "HighDenyRate",
+        "MalformedEvents",
+        "PolicyReloadRefused",
+    ] {
+        assert!(names.contains(format!("Portcullis{name}").as_str()), "{name} wakes nobody");
+    }
+    for alert in &alerts {
+        assert_known(&known, &alert.name, &alert.expr);
+        assert!(["warning", "critical"].contains(&alert.labels["severity"].as_str()));
+        for annotation in ["summary", "description"] {
+            assert!(alert.annotations.contains_key(annotation), "{}: {annotation}", alert.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_dashboard_asks_for_metrics_that_there_are() {
+    let known = known().await;
+    let dashboard: Value = serde_json::from_str(&text(&deploy("grafana/portcullis.json"))).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    assert!(panels.len() > 10);
+    for panel in panels {
+        let title = panel["title"].as_str().expect("a title");
+        for target in panel["targets"].as_array().expect("a question") {
+            assert_known(&known, title, target["expr"].as_str().expect("a query"));
+        }
+    }
+    for variable in dashboard["templating"]["list"].as_array().unwrap() {
+        if let Some(query) = variable["query"]["query"].as_str() {
+            assert_known(&known, "a variable", query);
+        }
+    }
+}
+
+#[test]
+fn the_panels_of_the_dashboard_do_not_overlap() {
+    let dashboard: Value = serde_json::from_str(&text(&deploy("grafana/portcullis.json"))).unwrap();
+    let mut taken = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let size = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        for x in size("x")..size("x") + size("w") {
+            assert!(x < 24, "{} is wider than the page", panel["title"]);
+            for y in size("y")..size("y") + size("h") {
+                assert!(taken.insert((x, y)), "{} lies over another one", panel["title"]);
+            }
+        }
+    }
+}

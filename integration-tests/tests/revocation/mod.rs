@@ -1,0 +1,4 @@
+//! Owns the tests of revocation with real services: what is revoked there is refused by a real Envoy.
+
+mod modes;
+mod postgres;
