@@ -18,8 +18,7 @@ use crate::{
 pub const RELAY_STEPS: [&str; 4] =
     ["relay::locked", "relay::read", "relay::published", "relay::removed"];
 /// Where a replica can be stopped while it starts.
-pub const START_STEPS: [&str; 4] =
-    ["feed::connect", "feed::bound", "feed::snapshot", "feed::live"];
+pub const START_STEPS: [&str; 4] = ["feed::connect", "feed::bound", "feed::snapshot", "feed::live"];
 /// Bytes per second of a slow link. Events come faster.
 const SLOW: u64 = 1500;
 /// How long a relay gets to reach the step at which it dies.

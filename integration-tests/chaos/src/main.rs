@@ -94,9 +94,21 @@ async fn all_runs(options: &Options) -> Report {
             history.checks.len(),
             findings.violations.len(),
         );
+        if !findings.violations.is_empty() {
+            keep_logs(options, &mut cluster, plan.seed);
+        }
         report.add(&history, findings);
     }
     report
+}
+
+/// What the processes had to say in a run that found something.
+fn keep_logs(options: &Options, cluster: &mut Cluster, seed: u64) {
+    let file = options.json.with_file_name(format!("chaos-seed-{seed}.log"));
+    match fs::write(&file, cluster.logs()) {
+        Ok(()) => eprintln!("what the processes logged: {}", file.display()),
+        Err(error) => eprintln!("cannot keep what the processes logged: {error}"),
+    }
 }
 
 fn write(options: &Options, report: &Report) -> io::Result<()> {

@@ -59,7 +59,12 @@ impl Story {
         assert_eq!(publisher.revoke(&event).await, Published::Exchange);
         let target = Target::Token(self.token());
         let acknowledged = Some(self.clock.now());
-        self.history.revocations.push(Revocation { target, way: Way::Exchange, began, acknowledged });
+        self.history.revocations.push(Revocation {
+            target,
+            way: Way::Exchange,
+            began,
+            acknowledged,
+        });
     }
 
     /// Asks everybody, and returns the replicas that break the promise.

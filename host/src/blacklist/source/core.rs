@@ -274,7 +274,9 @@ impl Core {
     fn lost(&mut self) -> Vec<Output> {
         match self.phase {
             Phase::Connecting(position) => self.lose(position, Cause::Broker),
-            Phase::Resuming { mark, .. } => self.lose(Position::At(mark), Cause::Broker),
+            // A stream that was deleted and made again is shorter, and never delivers what stood at
+            // the old place: whoever insisted on it would wait for ever.
+            Phase::Resuming { .. } => self.lose(Position::Replay, Cause::Broker),
             Phase::Snapshot => {
                 let mut outputs = vec![Output::StopSnapshot];
                 outputs.extend(self.lose(Position::Replay, Cause::Broker));

@@ -60,6 +60,10 @@ impl Relay {
         false
     }
 
+    pub(super) fn log(&self) -> String {
+        self.process.output()
+    }
+
     /// Fails the run if it died.
     pub(super) fn assert_running(&mut self) {
         self.process.assert_running();
