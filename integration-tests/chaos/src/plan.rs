@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::{
-    fault::FaultKind,
+    fault::{Excuse, FaultKind},
     history::{Target, Token},
     random::Random,
 };
@@ -105,6 +105,8 @@ const GOOD: usize = 12;
 const REVOCATIONS: usize = 400;
 /// The longest pause of a revoker.
 const PACE: Duration = Duration::from_millis(160);
+/// How much longer faults last that have to be noticed by silence.
+const SILENCE: Duration = Duration::from_millis(1500);
 /// When tokens were issued, for a cut-off between them.
 const OLD: i64 = 1000;
 /// See [`OLD`].
@@ -183,10 +185,12 @@ fn topology(kinds: &[FaultKind], random: &mut Random) -> Topology {
 fn fault(kind: FaultKind, scale: &Scale, random: &mut Random) -> PlannedFault {
     let [least, most] = scale.quiet;
     let [shortest, longest] = scale.lasts;
+    // Most of the times, long enough to be noticed.
+    let longer = if kind.excuse() == Excuse::UntilNoticed { SILENCE } else { Duration::ZERO };
     PlannedFault {
         kind,
         after: random.between(least, most),
-        lasts: random.between(shortest, longest),
+        lasts: random.between(shortest, longest) + longer,
         replica: random.index(REPLICAS),
         step: random.index(usize::from(u16::MAX)),
         events: random.within(scale.flood / 2..scale.flood),
