@@ -14,6 +14,7 @@ pub mod config;
 pub mod decision;
 pub mod drain;
 pub mod duration;
+pub mod failpoint;
 pub mod file_watch;
 pub mod grpc;
 pub mod http;

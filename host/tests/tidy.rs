@@ -22,7 +22,17 @@ const LAYERS: [&[&str]; 7] = [
 /// The bottom: plain types, and what everything may use.
 const BOTTOM: [&[&str]; 2] = [
     &["attributes", "decision", "token_id"],
-    &["drain", "readiness", "telemetry", "secret", "timestamp", "duration", "file_watch", "listen"],
+    &[
+        "drain",
+        "readiness",
+        "telemetry",
+        "secret",
+        "timestamp",
+        "duration",
+        "file_watch",
+        "listen",
+        "failpoint",
+    ],
 ];
 /// Crates that only one module may name, and that module's path in `host/src`.
 const KNOWLEDGE: [(&str, &str); 9] = [

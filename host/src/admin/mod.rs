@@ -3,6 +3,7 @@
 //!
 //! It never decides on a request, and never shows a token or a token id.
 
+mod relay;
 mod revocations;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -15,11 +16,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+pub use relay::relay_router;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    blacklist::{Blacklist, InProcess, Status},
+    blacklist::{Blacklist, Revoker, Status},
     drain::Drain,
     listen::{self, BindError, Incoming},
     policy::{Policies, PolicyStatus, Reload},
@@ -59,12 +61,17 @@ pub struct Parts {
     /// Asks for a reload of the policies.
     pub reload: Reload,
     /// Where revocations go.
-    pub revocations: InProcess,
+    pub revocations: Revoker,
+    /// What this replica is called in the store, if there is one.
+    pub replica: Option<String>,
     /// The state of the blacklist.
     pub feed: Status,
     /// The blacklist itself.
     pub blacklist: Blacklist,
 }
+
+/// The media type of metrics.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A listening admin edge.
 #[derive(Debug)]
@@ -87,7 +94,12 @@ impl Bound {
 
     /// Serves until the drain begins.
     pub async fn serve(self, parts: Parts, drain: Drain) {
-        let serving = axum::serve(self.0, router(parts));
+        self.serve_router(router(parts), drain).await;
+    }
+
+    /// Serves the paths of `router` until the drain begins.
+    pub async fn serve_router(self, router: Router, drain: Drain) {
+        let serving = axum::serve(self.0, router);
         let stopping = async move { drain.stopping().await };
         if let Err(error) = serving.with_graceful_shutdown(stopping).await {
             tracing::error!(%error, "the admin edge failed");
@@ -114,7 +126,11 @@ pub fn router(parts: Parts) -> Router {
 }
 
 async fn ready(State(parts): State<Arc<Parts>>) -> Response {
-    let causes = parts.readiness.causes();
+    readiness_answer(&parts.readiness)
+}
+
+fn readiness_answer(readiness: &Readiness) -> Response {
+    let causes = readiness.causes();
     if causes.is_empty() {
         return "ready\n".into_response();
     }
@@ -123,9 +139,8 @@ async fn ready(State(parts): State<Arc<Parts>>) -> Response {
 }
 
 async fn metrics(State(parts): State<Arc<Parts>>) -> Response {
-    let content_type = "text/plain; version=0.0.4; charset=utf-8";
     match parts.metrics.encode() {
-        Ok(text) => ([(header::CONTENT_TYPE, content_type)], text).into_response(),
+        Ok(text) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

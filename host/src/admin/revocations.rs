@@ -1,24 +1,37 @@
 //! Owns `/v1/revocations`: adding, removing and looking up entries of the blacklist.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, State},
+    extract::{DefaultBodyLimit, Path, Query, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
+use serde::Deserialize;
 use serde_json::json;
 
 use super::Parts;
-use crate::{blacklist::Event, timestamp::Timestamp, token_id::TokenId};
+use crate::{
+    blacklist::{Revocation, RevokeError, Revoked, Target},
+    duration::HumanDuration,
+    timestamp::Timestamp,
+    token_id::TokenId,
+};
 
 /// A million revocations in one request, roughly.
 const MAX_BODY_BYTES: usize = 256 << 20;
 /// The media type of many events, one a line.
 const NDJSON: &str = "application/x-ndjson";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Waiting {
+    /// How long to wait for all ready replicas.
+    wait: Option<HumanDuration>,
+}
 
 pub(super) fn router() -> Router<Arc<Parts>> {
     Router::new()
@@ -27,9 +40,16 @@ pub(super) fn router() -> Router<Arc<Parts>> {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
 }
 
+impl Waiting {
+    fn wait(&self) -> Option<Duration> {
+        self.wait.map(HumanDuration::get)
+    }
+}
+
 async fn summary(State(parts): State<Arc<Parts>>) -> Response {
     let status = parts.feed.get();
     Json(json!({
+        "replica": parts.replica,
         "state": status.state.to_string(),
         "since": status.since.as_secs(),
         "staleness_ms": status.staleness.as_millis(),
@@ -44,33 +64,26 @@ async fn summary(State(parts): State<Arc<Parts>>) -> Response {
     .into_response()
 }
 
-/// Applies one event, or many as NDJSON. Answers when they are in force.
-async fn add(State(parts): State<Arc<Parts>>, headers: HeaderMap, body: Bytes) -> Response {
+/// Revokes as one event says, or many as NDJSON. Answers when it is in force here and, with a store,
+/// known to it; with `?wait=5s` when all ready replicas have applied it.
+async fn add(
+    State(parts): State<Arc<Parts>>,
+    Query(query): Query<Waiting>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let many = content_type.is_some_and(|value| value.starts_with(NDJSON));
-    // All are read before any is applied: a typing mistake in the last line changes nothing.
-    let parsed: Result<Vec<Event>, (usize, String)> = if many {
-        body.split(|byte| *byte == b'\n')
-            .enumerate()
-            .filter(|(_, line)| !line.trim_ascii().is_empty())
-            .map(|(index, line)| Event::parse(line).map_err(|error| (index + 1, error.to_string())))
-            .collect()
+    let events: Vec<(usize, &[u8])> = if many {
+        let lines = body.split(|byte| *byte == b'\n').zip(1..).map(|(line, number)| (number, line));
+        lines.filter(|(_, line)| !line.trim_ascii().is_empty()).collect()
     } else {
-        Event::parse(&body).map(|event| vec![event]).map_err(|error| (1, error.to_string()))
+        vec![(1, &body)]
     };
-    let events = match parsed {
-        Ok(events) => events,
-        Err((line, error)) => {
-            return (StatusCode::BAD_REQUEST, format!("line {line}: {error}\n")).into_response();
-        }
-    };
-    let count = events.len();
-    for event in events {
-        if parts.revocations.apply(event).await.is_err() {
-            return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
-        }
+    match parts.revocations.revoke_events(&events, query.wait()).await {
+        Ok(revoked) => revoked_answer(StatusCode::CREATED, revoked),
+        Err(error) => refusal(&error),
     }
-    (StatusCode::CREATED, Json(json!({ "applied": count }))).into_response()
 }
 
 async fn show(State(parts): State<Arc<Parts>>, Path(jti): Path<String>) -> Response {
@@ -84,12 +97,44 @@ async fn show(State(parts): State<Arc<Parts>>, Path(jti): Path<String>) -> Respo
     }
 }
 
-async fn remove(State(parts): State<Arc<Parts>>, Path(jti): Path<String>) -> Response {
-    let Ok(token_id) = TokenId::new(&jti) else { return empty_id() };
-    match parts.revocations.apply(Event::Remove { token_id }).await {
-        Ok(_) => StatusCode::NO_CONTENT.into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
+async fn remove(
+    State(parts): State<Arc<Parts>>,
+    Path(jti): Path<String>,
+    Query(query): Query<Waiting>,
+) -> Response {
+    let Ok(target) = Target::token(&jti) else { return empty_id() };
+    match parts.revocations.revoke(&Revocation::withdraw(target), query.wait()).await {
+        Ok(Revoked { receipt: None, .. }) => StatusCode::NO_CONTENT.into_response(),
+        Ok(revoked) => revoked_answer(StatusCode::OK, revoked),
+        Err(error) => refusal(&error),
     }
+}
+
+/// `success`, or 504 where not all have confirmed in time.
+fn revoked_answer(success: StatusCode, revoked: Revoked) -> Response {
+    let mut answer = json!({ "applied": revoked.applied });
+    if revoked.over > 0 {
+        answer["expired"] = revoked.over.into();
+    }
+    let Some(receipt) = revoked.receipt else { return (success, Json(answer)).into_response() };
+    answer["replicas"] = receipt.replicas.into();
+    answer["missing"] = receipt.missing.into();
+    let millis = u64::try_from(receipt.took.as_millis()).unwrap_or(u64::MAX);
+    answer["milliseconds"] = millis.into();
+    let code = if receipt.is_complete() { success } else { StatusCode::GATEWAY_TIMEOUT };
+    (code, Json(answer)).into_response()
+}
+
+fn refusal(error: &RevokeError) -> Response {
+    let code = match error {
+        RevokeError::Parse { .. } => StatusCode::BAD_REQUEST,
+        RevokeError::Table(_) => StatusCode::CONFLICT,
+        RevokeError::Unconfirmed(_) => StatusCode::GATEWAY_TIMEOUT,
+        RevokeError::Closed(_) | RevokeError::Write { .. } | RevokeError::NoChance(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
+    (code, format!("{error}\n")).into_response()
 }
 
 fn empty_id() -> Response {

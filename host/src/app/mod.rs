@@ -3,12 +3,14 @@
 //! With `main`, the only place that assumes the process to be its own (signals, exit).
 
 mod announce;
+mod relay;
 
 use std::{future::pending, path::Path, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use announce::{AnnounceError, Announcement};
+pub use relay::run_relay;
 
 use crate::{
     admin,
@@ -21,7 +23,7 @@ use crate::{
     policy::{self, Reload},
     readiness::Readiness,
     secret::{ReadSecretError, Secret},
-    telemetry::{DecisionLog, Metrics},
+    telemetry::{DecisionLog, Metrics, RegisterError},
     token,
 };
 
@@ -40,6 +42,12 @@ pub enum RunError {
     /// The sources of revocations contradict each other, or cannot be used.
     #[error(transparent)]
     Blacklist(#[from] blacklist::BuildError),
+    /// The relay's sections are missing or unusable.
+    #[error(transparent)]
+    Relay(#[from] blacklist::RelayBuildError),
+    /// Metrics cannot be set up.
+    #[error(transparent)]
+    Metrics(#[from] RegisterError),
     /// The admin token cannot be read.
     #[error("`admin.token_file`: {0}")]
     AdminToken(#[from] ReadSecretError),
@@ -63,7 +71,8 @@ struct Parts {
     keys: token::KeyReloader,
     feed: blacklist::Feed,
     sources: blacklist::Sources,
-    revocations: blacklist::InProcess,
+    revocations: blacklist::Revoker,
+    replica: Option<String>,
     feed_status: blacklist::Status,
     blacklist: blacklist::Blacklist,
     policies: policy::Policies,
@@ -138,9 +147,10 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
     let (policies, reload, reloader) =
         policy::build(&config.policy_host, &config.policies, &uses, &metrics)?;
     let revocation =
-        blacklist::build(&config.blacklist, longest_leeway(config), readiness, &metrics)?;
-    let blacklist::Parts { blacklist, feed, revocations, status, lookups, refresh, sources } =
-        revocation;
+        blacklist::build(&config.blacklist, config.longest_leeway(), readiness, &metrics)?;
+    let blacklist::Parts {
+        blacklist, feed, revocations, status, lookups, refresh, sources, replica
+    } = revocation;
     let size = blacklist.clone();
     metrics.report_blacklist_size(move || size.len());
     let ready = readiness.clone();
@@ -161,6 +171,7 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
         feed,
         sources,
         revocations,
+        replica,
         feed_status: status,
         blacklist,
         policies,
@@ -198,6 +209,7 @@ async fn start(
         policies: parts.policies,
         reload: parts.reload,
         revocations: parts.revocations,
+        replica: parts.replica,
         feed: parts.feed_status,
         blacklist: parts.blacklist,
     };
@@ -207,11 +219,6 @@ async fn start(
         drain.spawn("http edge", http.serve(authorizer, drain.clone()));
     }
     Ok(announcement)
-}
-
-/// A token may still be accepted this long after it expired, so its revocation must last as long.
-fn longest_leeway(config: &Config) -> Duration {
-    config.issuers.values().map(|issuer| issuer.leeway.get()).max().unwrap_or_default()
 }
 
 async fn wait_until_ready(readiness: &Readiness) {

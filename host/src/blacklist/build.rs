@@ -16,6 +16,8 @@ use super::{
     postgres, rabbitmq,
     redis::{self, Redis},
     refresh::{self, Refresh, Refresher},
+    replica::Replica,
+    revoker::Revoker,
     source::{Ends, Source},
     status::Status,
     store::{Blacklist, pair},
@@ -50,6 +52,9 @@ pub enum BuildError {
     NoChance(#[from] NoChance),
 }
 
+/// How many receipts may wait to be told. One that finds no room is not told.
+const WAITING_RECEIPTS: usize = 1024;
+
 /// How many events may wait for the feed before their source has to.
 const WAITING_EVENTS: usize = 1024;
 
@@ -64,8 +69,8 @@ pub struct Parts {
     pub blacklist: Blacklist,
     /// The task that writes it.
     pub feed: Feed,
-    /// Where revocations go that are made in this process.
-    pub revocations: InProcess,
+    /// Where revocations go that are made through this process.
+    pub revocations: Revoker,
     /// How it is.
     pub status: Status,
     /// Who knows what it does not, if anybody does.
@@ -74,6 +79,8 @@ pub struct Parts {
     pub refresh: Option<Refresh>,
     /// What has to run beside the feed.
     pub sources: Sources,
+    /// What this replica is called in the store, if there is one.
+    pub replica: Option<String>,
 }
 
 /// What has to run beside the feed, depending on where revocations come from.
@@ -83,6 +90,13 @@ pub struct Sources {
     answers: Option<Answers>,
     postgres: Option<postgres::Source>,
     refresher: Option<Refresher>,
+    replica: Option<Replica>,
+}
+
+/// How long a revocation outlives its token. `leeway` is the largest leeway of any issuer.
+#[must_use]
+pub fn margin(config: &Config, leeway: Duration) -> Duration {
+    leeway.saturating_add(config.skew.get()).saturating_add(CLOCK_GRAIN)
 }
 
 /// A blacklist as `config` describes it. `leeway` is the largest leeway of any issuer.
@@ -99,7 +113,13 @@ pub fn build(
 ) -> Result<Parts, BuildError> {
     config.check()?;
     let (blacklist, feed, sender, status) = build_feed(config, leeway, readiness, &metrics.feed());
-    let parts = |feed, revocations| Parts {
+    let local = if config.is_in_process() {
+        InProcess::start(sender.clone())
+    } else {
+        InProcess::beside(sender.clone())
+    };
+    let revocations = Revoker::build(config, margin(config, leeway), Some(local))?;
+    let parts = |feed| Parts {
         blacklist,
         feed,
         revocations,
@@ -107,17 +127,14 @@ pub fn build(
         lookups: None,
         refresh: None,
         sources: Sources::default(),
+        replica: None,
     };
     match (&config.postgres, &config.redis) {
-        (Some(postgres), _) => {
-            let parts = parts(feed, InProcess::beside(sender.clone()));
-            with_postgres(parts, config, postgres, sender)
-        }
+        (Some(postgres), _) => with_postgres(parts(feed), config, postgres, sender),
         (None, Some(redis)) => {
-            let parts = parts(feed, InProcess::beside(sender.clone()));
-            with_store(parts, config, redis, sender, metrics)
+            with_store(parts(feed), config, redis, Surroundings { feed: sender, readiness, metrics })
         }
-        (None, None) => Ok(parts(feed.keep_open(sender.clone()), InProcess::start(sender))),
+        (None, None) => Ok(parts(feed.keep_open(sender))),
     }
 }
 
@@ -130,8 +147,7 @@ pub fn build_feed(
     readiness: &Readiness,
     metrics: &FeedMetrics,
 ) -> (Blacklist, Feed, mpsc::Sender<FeedEvent>, Status) {
-    let margin = leeway.saturating_add(config.skew.get()).saturating_add(CLOCK_GRAIN);
-    let (writer, blacklist) = pair(margin);
+    let (writer, blacklist) = pair(margin(config, leeway));
     let (sender, events) = mpsc::channel(WAITING_EVENTS);
     let (feed, published) = Feed::new(writer, events, config, readiness);
     let status = Status::new(blacklist.clone(), published, metrics.clone());
@@ -153,22 +169,38 @@ fn with_postgres(
     Ok(Parts { refresh, sources, ..parts })
 }
 
+/// What a source with a store is put into.
+struct Surroundings<'a> {
+    feed: mpsc::Sender<FeedEvent>,
+    readiness: &'a Readiness,
+    metrics: &'a Metrics,
+}
+
 fn with_store(
     parts: Parts,
     config: &Config,
     redis: &RedisConfig,
-    feed: mpsc::Sender<FeedEvent>,
-    metrics: &Metrics,
+    around: Surroundings<'_>,
 ) -> Result<Parts, BuildError> {
+    let Surroundings { feed, readiness, metrics } = around;
     let (asked, resyncs) = refresh::build(&config.refresh)?;
     let (refresh, refresher) = asked.unzip();
     let store = Redis::build(redis)?.with_metrics(metrics.redis());
     let (lookups, answers) = lookup::build(config.mode, redis, store.clone(), feed.clone());
-    let ends = Ends { redis: store, feed, resyncs, receipts: None, metrics: metrics.feed() };
-    let source = Source::new(config, ends, nonce::random_name()?)?;
-    let sources =
-        Sources { store: Some(source), answers: Some(answers), refresher, postgres: None };
-    Ok(Parts { lookups: Some(lookups), refresh, sources, ..parts })
+    let name = nonce::random_name()?;
+    let (receipts, applied) = mpsc::channel(WAITING_RECEIPTS);
+    let replica = Replica::new(name.clone(), redis, applied, readiness)?;
+    let ends =
+        Ends { redis: store, feed, resyncs, receipts: Some(receipts), metrics: metrics.feed() };
+    let source = Source::new(config, ends, name.clone())?;
+    let sources = Sources {
+        store: Some(source),
+        answers: Some(answers),
+        refresher,
+        postgres: None,
+        replica: Some(replica),
+    };
+    Ok(Parts { lookups: Some(lookups), refresh, sources, replica: Some(name), ..parts })
 }
 
 // === impl Sources ===
@@ -176,7 +208,7 @@ fn with_store(
 impl Sources {
     /// Runs what has to run beside the feed.
     pub fn spawn(self, drain: &Drain) {
-        let Self { store, answers, postgres, refresher } = self;
+        let Self { store, answers, postgres, refresher, replica } = self;
         if let Some(store) = store {
             drain.spawn("blacklist source", store.run(drain.clone()));
         }
@@ -185,6 +217,9 @@ impl Sources {
         }
         if let Some(postgres) = postgres {
             drain.spawn("blacklist source", postgres.run(drain.clone()));
+        }
+        if let Some(replica) = replica {
+            drain.spawn("blacklist replica", replica.run(drain.clone()));
         }
         if let Some(refresher) = refresher {
             drain.spawn("blacklist refresher", refresher.run(drain.clone()));

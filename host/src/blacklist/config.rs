@@ -321,6 +321,14 @@ impl Default for Config {
     }
 }
 
+// === impl ConfigError ===
+
+impl ConfigError {
+    pub(super) fn new(key: &'static str, message: &str) -> Self {
+        Self { key, message: message.to_owned() }
+    }
+}
+
 // === impl RabbitMqConfig ===
 
 impl RabbitMqConfig {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{
     cutoff::{BlankCutoffError, Cutoff},
     store::Presented,
-    wire_time::{self, NotATime},
+    wire_time::{self, NotATime, YEAR_10000},
 };
 use crate::{timestamp::Timestamp, token_id::TokenId};
 
@@ -75,10 +75,6 @@ pub enum ParseEventError {
 
 /// The names under which publishers send the expiry, the preferred one first.
 const EXPIRES_AT: [&str; 4] = ["expires_at", "expiry", "expire_at", "exp"];
-
-/// The first moment of the year 10000. Seconds do not get there, milliseconds mistaken for seconds
-/// do.
-const YEAR_10000: Timestamp = Timestamp::from_secs(253_402_300_800);
 
 // === impl Event ===
 

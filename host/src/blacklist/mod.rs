@@ -20,6 +20,10 @@ mod progress;
 mod rabbitmq;
 mod redis;
 mod refresh;
+mod relay;
+mod replica;
+mod revocation;
+mod revoker;
 mod source;
 mod status;
 mod store;
@@ -27,7 +31,7 @@ mod tls;
 mod wire_time;
 
 pub use self::{
-    build::{BuildError, Parts, Sources, build, build_feed},
+    build::{BuildError, Parts, Sources, build, build_feed, margin},
     config::{
         BreakerConfig, Config, ConfigError, Endpoint, EndpointError, Mode, PostgresConfig,
         RabbitMqConfig, RedisConfig, RefreshConfig, Topology, WhileStale,
@@ -39,8 +43,13 @@ pub use self::{
     lookup::{Answers, AskError, Lookups, build as build_lookups},
     nonce::NoChance,
     progress::State,
-    redis::{BuildError as RedisBuildError, Redis, StoreError},
+    redis::{BuildError as RedisBuildError, Redis, StoreError, WriteError},
     refresh::{Refresh, Refreshed, Refresher},
+    relay::{Relay, RelayBuildError},
+    replica::Replica,
+    revocation::{BlankTargetError, Lifetime, Revocation, Target},
+    revoker::{Receipt, RevokeError, Revoked, Revoker},
     status::{FeedStatus, Status},
     store::{Applied, Blacklist, Found, Presented, Reliance, Writer, pair},
+    wire_time::{ParseTimeError, parse_time},
 };

@@ -15,9 +15,30 @@ use crate::timestamp::Timestamp;
 /// What Go's `time.Time` writes for "not set".
 const GO_ZERO_TIME: Timestamp = Timestamp::from_secs(-62_135_596_800);
 
+/// A text is not a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not a time; write RFC 3339, such as 2033-05-18T03:33:19Z, or Unix seconds, not milliseconds"
+)]
+pub struct ParseTimeError;
+
+/// The first moment of the year 10000. Seconds do not get there, milliseconds mistaken for seconds
+/// do.
+pub(super) const YEAR_10000: Timestamp = Timestamp::from_secs(253_402_300_800);
+
 /// What was written has no one meaning as a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NotATime;
+
+/// Reads a time as people write it on a command line: as events have it, or as digits.
+///
+/// # Errors
+/// When it is none, or is too late to be meant.
+pub fn parse_time(text: &str) -> Result<Timestamp, ParseTimeError> {
+    let value = text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from);
+    let time = parse(&value).map_err(|NotATime| ParseTimeError)?;
+    time.filter(|time| *time < YEAR_10000).ok_or(ParseTimeError)
+}
 
 /// Reads a time: text per RFC 3339 (UTC unless an offset is given), or Unix seconds as a number.
 /// `None` is a time that was written but not set.
@@ -34,6 +55,20 @@ pub(super) fn parse(value: &Value) -> Result<Option<Timestamp>, NotATime> {
         },
         _ => Err(NotATime),
     }
+}
+
+/// Writes a time in UTC, with an offset, as today's publishers do. `None` if it is further away than
+/// dates reach.
+pub(super) fn write(time: Timestamp) -> Option<String> {
+    write_naive(time).map(|naive| format!("{naive}+00:00"))
+}
+
+/// Writes a time in UTC without saying so, as today's publishers do where nobody has to rely on it.
+pub(super) fn write_naive(time: Timestamp) -> Option<String> {
+    let time = jiff::Timestamp::from_millisecond(time.as_millis()).ok()?;
+    let time = jiff::tz::Offset::UTC.to_datetime(time);
+    let whole = time.subsec_nanosecond() == 0;
+    Some(if whole { time.to_string() } else { format!("{time:.6}") })
 }
 
 fn parse_text(text: &str) -> Option<Timestamp> {
@@ -132,7 +167,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn times_are_written_as_other_publishers_write_them() {
+        let time = Timestamp::from_secs(1_999_999_999);
+        assert_eq!(write(time).unwrap(), "2033-05-18T03:33:19+00:00");
+        let time = Timestamp::from_millis(1_999_999_999_069);
+        assert_eq!(write(time).unwrap(), "2033-05-18T03:33:19.069000+00:00");
+        assert_eq!(write_naive(time).unwrap(), "2033-05-18T03:33:19.069000");
+        assert_eq!(write(Timestamp::MAX), None);
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_is_read_back(millis in -377_000_000_000_000_i64..253_402_000_000_000) {
+            let time = Timestamp::from_millis(millis);
+            prop_assert_eq!(parse(&json!(write(time).unwrap())), Ok(Some(time)));
+            prop_assert_eq!(parse(&json!(write_naive(time).unwrap())), Ok(Some(time)));
+        }
+
         #[test]
         fn what_jiff_prints_is_read_back(nanos in -10_i128.pow(19)..10_i128.pow(20)) {
             let time = jiff::Timestamp::from_nanosecond(nanos).unwrap();

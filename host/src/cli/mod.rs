@@ -4,6 +4,8 @@ mod demo;
 mod dev;
 mod eval;
 mod inspect;
+mod relay;
+mod revoke;
 
 use std::{
     io::Write,
@@ -35,6 +37,10 @@ enum Command {
     Dev(dev::Dev),
     /// Check a configuration, its keys and its policies, without serving.
     CheckConfig(ConfigFile),
+    /// Revoke tokens, or end their revocation, for all replicas.
+    Revoke(revoke::Revoke),
+    /// Move revocations from the outbox in Redis to RabbitMQ until SIGTERM. Of several, one works.
+    Relay(relay::Relay),
     /// The configuration format.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -97,6 +103,9 @@ pub enum CliError {
     /// The component cannot be asked.
     #[error(transparent)]
     Eval(#[from] eval::EvalError),
+    /// Something could not be revoked.
+    #[error(transparent)]
+    Revoke(#[from] revoke::RevokeCommandError),
     /// The runtime cannot be started, or the output cannot be written.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -117,6 +126,8 @@ impl Cli {
                 app::check(&file.read()?)?;
                 print(&format!("{}: ok\n", file.config.display()))
             }
+            Command::Revoke(revoke) => revoke.run(),
+            Command::Relay(relay) => relay.run(),
             Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema())),
             Command::Config(ConfigCommand::Reference) => print(&config::reference()),
             Command::Policy(PolicyCommand::Inspect(inspect)) => inspect.run(),
@@ -139,11 +150,13 @@ impl ConfigFile {
 }
 
 impl CliError {
-    /// 2 where the operator's input is wrong before anything runs, 1 for everything else.
+    /// 2 where the operator's input is wrong before anything runs, 3 where a revocation is stored but
+    /// not confirmed, 1 for everything else.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_) | Self::Log(_) => ExitCode::from(2),
+            Self::Revoke(error) => ExitCode::from(error.exit_code()),
             _ => ExitCode::FAILURE,
         }
     }

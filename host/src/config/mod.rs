@@ -7,6 +7,7 @@ mod reference;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use schemars::JsonSchema;
@@ -97,6 +98,13 @@ impl Config {
             cache_capacity: self.tokens.cache_capacity,
             reload_interval: self.tokens.key_reload_interval,
         }
+    }
+
+    /// A token may still be accepted this long after it expired, so its revocation must last as
+    /// long.
+    #[must_use]
+    pub fn longest_leeway(&self) -> Duration {
+        self.issuers.values().map(|issuer| issuer.leeway.get()).max().unwrap_or_default()
     }
 }
 

@@ -72,7 +72,7 @@ pub struct InFlight<'a>(&'a AtomicI64);
 /// The metrics cannot be written as text.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot encode the metrics: {0}; this is a fault of Portcullis, please report it")]
-pub struct EncodeError(prometheus::Error);
+pub struct EncodeError(#[from] prometheus::Error);
 
 /// As many reasons as there is room for; more would be counted under none.
 const MAX_REASONS: usize = 32;

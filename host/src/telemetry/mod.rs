@@ -10,6 +10,7 @@ pub mod log;
 mod metrics;
 mod policy;
 mod redis;
+mod relay;
 mod shards;
 
 pub use self::redis::{Lookup, RedisMetrics};
@@ -17,3 +18,4 @@ pub use feed::{FeedMetrics, FeedReading, Received};
 pub use log::{Config as LogConfig, DecisionLine, DecisionLog};
 pub use metrics::{EncodeError, Event, InFlight, Metrics, Observation};
 pub use policy::{Outcome, PolicyMetrics};
+pub use relay::{RegisterError, RelayMetrics};

@@ -169,7 +169,10 @@ pub(super) fn texts<'c>(
     list.map(Some).ok_or(VerifyError::MalformedClaim(name))
 }
 
-fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<Timestamp>, VerifyError> {
+pub(super) fn time(
+    claims: &Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<Timestamp>, VerifyError> {
     let moment = match claims.get(name) {
         None => return Ok(None),
         Some(Value::Number(number)) => numeric_date(number),

@@ -17,6 +17,7 @@ mod reload;
 mod strength;
 #[cfg(test)]
 mod tests;
+mod unverified;
 mod verifier;
 mod verify_error;
 
@@ -30,6 +31,7 @@ pub use self::{
     key::DuplicateKidError,
     key_fault::{KeyFault, LoadKeysError},
     reload::KeyReloader,
+    unverified::UnverifiedToken,
     verifier::{IssuerSet, IssuerSetError, Verifier},
     verify_error::VerifyError,
 };

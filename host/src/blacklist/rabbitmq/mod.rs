@@ -11,6 +11,7 @@ mod session;
 mod topology;
 
 pub(crate) use self::{
+    address::Address,
     error::BrokerError,
     publisher::{PublishError, Publisher},
     session::{Broker, From, Message, Session},

@@ -17,6 +17,8 @@ pub(in crate::blacklist) struct Keys {
     pub(in crate::blacklist) outbox: String,
     /// The list of entries that are no events.
     pub(in crate::blacklist) dead_letters: String,
+    /// The list on which a publisher of ours leaves word for the relay that there is something.
+    pub(in crate::blacklist) wake_up: String,
 }
 
 /// What a key stands for.
@@ -48,6 +50,7 @@ impl Keys {
             stem,
             outbox: config.outbox.clone(),
             dead_letters: format!("{}:dlq", config.outbox),
+            wake_up: format!("{}:wake", config.outbox),
         }
     }
 

@@ -8,7 +8,10 @@ mod entries;
 mod error;
 mod eviction;
 pub(super) mod keys;
+mod outbox;
 mod parked;
+mod producer;
+mod roll;
 mod slot;
 mod snapshot;
 
@@ -19,7 +22,11 @@ use redis::{FromRedisValue, Pipeline};
 use tokio::time::{Instant, timeout_at};
 
 pub use error::StoreError;
+pub(super) use outbox::{Entry, Outbox, Removed};
 pub(super) use parked::Parked;
+pub(super) use producer::Producer;
+pub use producer::WriteError;
+pub(super) use roll::{Reach, Roll};
 
 use self::{
     connect::{Connection, Connector},

@@ -1,0 +1,40 @@
+//! Owns the assembly of `portcullis relay`, a process of its own.
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::RunError;
+use crate::{
+    admin, blacklist::Relay, config::Config, drain, readiness::Readiness, telemetry::RelayMetrics,
+};
+
+/// Moves events from the outbox to the broker until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start, or could not end in an orderly way.
+pub async fn run_relay(config: &Config) -> Result<(), RunError> {
+    let readiness = Readiness::default();
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let metrics = RelayMetrics::new()?;
+    let relay = Relay::build(&config.blacklist, metrics.clone(), &readiness)?;
+    let admin = admin::bind(&config.admin).await?;
+    tracing::info!(admin = %admin.local_addr(), "the relay starts");
+    let (drain, mut dead) = drain::pair();
+    let router = admin::relay_router(readiness.clone(), metrics);
+    drain.spawn("admin edge", admin.serve_router(router, drain.clone()));
+    drain.spawn("relay", relay.run(drain.clone()));
+    let ended = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        died = dead.next() => Err(died),
+    };
+    let _draining = readiness.block("draining");
+    let unfinished = drain.drain(config.shutdown.timeout.get()).await;
+    ended?;
+    if unfinished > 0 {
+        tracing::warn!(unfinished, "stopped with tasks still running after `shutdown.timeout`");
+    } else {
+        tracing::info!("stopped");
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Owns the roll of replicas in the store: who is ready, and who has applied what.
+//!
+//! Times on it are the store's own, so that no clock but one matters.
+
+use std::time::Duration;
+
+use super::{
+    Again, BuildError, Redis,
+    error::StoreError,
+    keys::{REPLICAS, receipt as receipt_key},
+};
+use crate::blacklist::config::RedisConfig;
+
+/// The roll of replicas.
+#[derive(Debug, Clone)]
+pub(in crate::blacklist) struct Roll(Redis);
+
+/// How far an event has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::blacklist) struct Reach {
+    /// How many replicas are ready.
+    pub(in crate::blacklist) ready: usize,
+    /// How many of them have not confirmed it.
+    pub(in crate::blacklist) missing: usize,
+}
+
+/// How long one step may take.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// Keys: the roll. Arguments: the replica. Who has been silent for a minute is struck off.
+const ANNOUNCE: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', now - 60000))";
+
+/// Keys: the roll, who has confirmed. Who has been silent for three seconds is not ready.
+const REACH: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local ready = redis.call('ZRANGEBYSCORE', KEYS[1], string.format('%.0f', now - 3000), '+inf')
+local missing = 0
+for _, replica in ipairs(ready) do
+  if redis.call('SISMEMBER', KEYS[2], replica) == 0 then missing = missing + 1 end
+end
+return {#ready, missing}";
+
+/// How long a confirmation is kept, in seconds. Longer than anybody waits for it.
+const KEPT_SECS: u64 = 60;
+
+// === impl Roll ===
+
+impl Roll {
+    /// Connects to nothing.
+    pub(in crate::blacklist) fn build(config: &RedisConfig) -> Result<Self, BuildError> {
+        Redis::build(config).map(Self)
+    }
+
+    /// Says that `replica` is ready.
+    pub(in crate::blacklist) async fn announce(&self, replica: &str) -> Result<(), StoreError> {
+        let mut commands = redis::pipe();
+        commands.cmd("EVAL").arg(ANNOUNCE).arg(1).arg(REPLICAS).arg(replica).ignore();
+        self.0.send(&commands, LIMIT, Again::Yes).await
+    }
+
+    /// Says that `replica` is not ready any more.
+    pub(in crate::blacklist) async fn leave(&self, replica: &str) -> Result<(), StoreError> {
+        let mut commands = redis::pipe();
+        commands.cmd("ZREM").arg(REPLICAS).arg(replica).ignore();
+        self.0.send(&commands, LIMIT, Again::Yes).await
+    }
+
+    /// Says that `replica` has applied the events with these receipts.
+    pub(in crate::blacklist) async fn confirm(
+        &self,
+        replica: &str,
+        receipts: &[String],
+    ) -> Result<(), StoreError> {
+        let mut commands = redis::pipe();
+        for receipt in receipts {
+            let key = receipt_key(receipt);
+            commands.cmd("SADD").arg(&key).arg(replica).ignore();
+            commands.cmd("EXPIRE").arg(&key).arg(KEPT_SECS).ignore();
+        }
+        self.0.send(&commands, LIMIT, Again::Yes).await
+    }
+
+    /// How far the event with this receipt has got.
+    pub(in crate::blacklist) async fn reach(&self, receipt: &str) -> Result<Reach, StoreError> {
+        let mut commands = redis::pipe();
+        commands.cmd("EVAL").arg(REACH).arg(2).arg(REPLICAS).arg(receipt_key(receipt));
+        let ((ready, missing),) = self.0.read(&commands, LIMIT).await?;
+        Ok(Reach { ready, missing })
+    }
+}

@@ -1,0 +1,381 @@
+//! Owns what somebody wants revoked, or no longer revoked, and the texts in which broker and store
+//! are told so.
+//!
+//! An [`Event`] is the same as the blacklist keeps it: digests, no names. Who revokes still has the
+//! names, and the store's keys and the events of other systems need them. They are never shown by
+//! `Debug`.
+
+use std::{fmt, time::Duration};
+
+use serde_json::{Map, Value};
+
+use super::{
+    cutoff::Cutoff,
+    event::{Event, ParseEventError},
+    wire_time,
+};
+use crate::{timestamp::Timestamp, token_id::TokenId};
+
+/// Something to be revoked, or no longer revoked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Revocation {
+    target: Target,
+    order: Order,
+    user_id: Option<String>,
+    reason: Option<String>,
+}
+
+/// Which tokens. No name in it is blank.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Target {
+    kind: TargetKind,
+    name: String,
+    issuer: Option<String>,
+}
+
+/// A name of a target is blank, which would cover every token of a careless issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a token id, subject, session or issuer is blank; give one that is not")]
+pub struct BlankTargetError;
+
+/// For how long the store has to keep a revocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// For ever.
+    Permanent,
+    /// Until every token that it covers is refused anyway.
+    For(Duration),
+    /// Not at all: every token that it covers is refused already.
+    Over,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TargetKind {
+    Token,
+    Subject,
+    Session,
+    Issuer,
+}
+
+/// What is to become of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Revoke {
+        /// Counts for cut-offs only.
+        issued_before: Timestamp,
+        expires_at: Option<Timestamp>,
+    },
+    Withdraw,
+}
+
+/// Nobody issued a token before.
+const EPOCH: Timestamp = Timestamp::from_secs(0);
+
+// === impl Target ===
+
+impl Target {
+    /// The token with this id.
+    ///
+    /// # Errors
+    /// When the id is blank.
+    pub fn token(jti: &str) -> Result<Self, BlankTargetError> {
+        Self::checked(TargetKind::Token, jti, None)
+    }
+
+    /// All tokens of a subject: those of `issuer` only, if one is given.
+    ///
+    /// # Errors
+    /// When a name is blank.
+    pub fn subject(issuer: Option<&str>, subject: &str) -> Result<Self, BlankTargetError> {
+        Self::checked(TargetKind::Subject, subject, issuer)
+    }
+
+    /// All tokens of a session: those of `issuer` only, if one is given.
+    ///
+    /// # Errors
+    /// When a name is blank.
+    pub fn session(issuer: Option<&str>, session_id: &str) -> Result<Self, BlankTargetError> {
+        Self::checked(TargetKind::Session, session_id, issuer)
+    }
+
+    /// All tokens of an issuer.
+    ///
+    /// # Errors
+    /// When the name is blank.
+    pub fn issuer(issuer: &str) -> Result<Self, BlankTargetError> {
+        Self::checked(TargetKind::Issuer, issuer, None)
+    }
+
+    /// The id of the token, unless it is a cut-off.
+    #[must_use]
+    pub fn jti(&self) -> Option<&str> {
+        (self.kind == TargetKind::Token).then_some(&self.name)
+    }
+
+    /// The cut-off, unless it is one token.
+    #[must_use]
+    pub fn cutoff(&self) -> Option<Cutoff> {
+        let issuer = self.issuer.as_deref();
+        match self.kind {
+            TargetKind::Token => None,
+            TargetKind::Subject => Cutoff::subject(issuer, &self.name).ok(),
+            TargetKind::Session => Cutoff::session(issuer, &self.name).ok(),
+            TargetKind::Issuer => Cutoff::issuer(&self.name).ok(),
+        }
+    }
+
+    fn checked(
+        kind: TargetKind,
+        name: &str,
+        issuer: Option<&str>,
+    ) -> Result<Self, BlankTargetError> {
+        if name.trim().is_empty() || issuer.is_some_and(|issuer| issuer.trim().is_empty()) {
+            return Err(BlankTargetError);
+        }
+        Ok(Self { kind, name: name.to_owned(), issuer: issuer.map(str::to_owned) })
+    }
+
+    /// The target of an event whose fields have been found good.
+    fn read(event: &Event, fields: &Map<String, Value>) -> Result<Self, BlankTargetError> {
+        let text = |name| fields.get(name).and_then(Value::as_str);
+        match event {
+            Event::Add { .. } | Event::Remove { .. } => Self::token(text("jti").unwrap_or("")),
+            Event::CutOff { .. } | Event::Lift { .. } => {
+                match (text("sub"), text("sid"), text("iss")) {
+                    (Some(subject), _, issuer) => Self::subject(issuer, subject),
+                    (None, Some(session_id), issuer) => Self::session(issuer, session_id),
+                    (None, None, issuer) => Self::issuer(issuer.unwrap_or("")),
+                }
+            }
+        }
+    }
+
+    /// The fields of an event that name it.
+    fn fields(&self) -> [(&'static str, Option<Value>); 4] {
+        let name = |kind| (self.kind == kind).then(|| Value::from(self.name.as_str()));
+        let issuer = self.issuer.as_deref().map(Value::from);
+        [
+            ("jti", name(TargetKind::Token)),
+            ("sub", name(TargetKind::Subject)),
+            ("sid", name(TargetKind::Session)),
+            ("iss", issuer.or_else(|| name(TargetKind::Issuer))),
+        ]
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target({:?}, [redacted])", self.kind)
+    }
+}
+
+// === impl Revocation ===
+
+impl Revocation {
+    /// Revokes `target`: if that is many tokens, those that were issued at the time `issued_before`
+    /// or earlier. It lasts for ever, unless [`Revocation::expires_at`] says otherwise.
+    #[must_use]
+    pub fn revoke(target: Target, issued_before: Timestamp) -> Self {
+        // One token is revoked whenever it was issued.
+        let issued_before = match target.kind {
+            TargetKind::Token => EPOCH,
+            _ => writable(issued_before.max(EPOCH)),
+        };
+        let order = Order::Revoke { issued_before, expires_at: None };
+        Self { target, order, user_id: None, reason: None }
+    }
+
+    /// Ends the revocation of `target`.
+    #[must_use]
+    pub const fn withdraw(target: Target) -> Self {
+        Self { target, order: Order::Withdraw, user_id: None, reason: None }
+    }
+
+    /// Reads it from an event.
+    ///
+    /// # Errors
+    /// As [`Event::parse`].
+    pub fn parse(message: &[u8]) -> Result<Self, ParseEventError> {
+        let event = Event::parse(message)?;
+        let fields: Map<String, Value> =
+            serde_json::from_slice(message).map_err(|_| ParseEventError::NotAnObject)?;
+        let target = Target::read(&event, &fields).map_err(|BlankTargetError| {
+            // The event was found good, so this is not reached; an error is the safe answer.
+            ParseEventError::NoTokenId
+        })?;
+        let text = |name| fields.get(name).and_then(Value::as_str).map(str::to_owned);
+        let revocation = match event {
+            Event::Add { expires_at, .. } => Self::revoke(target, EPOCH).expires_at(expires_at),
+            Event::CutOff { issued_before, expires_at, .. } => {
+                Self::revoke(target, issued_before).expires_at(expires_at)
+            }
+            Event::Remove { .. } | Event::Lift { .. } => Self::withdraw(target),
+        };
+        Ok(revocation.user_id(text("user_id")).reason(text("reason")))
+    }
+
+    /// Says when the last token that it covers expires by itself.
+    #[must_use]
+    pub fn expires_at(mut self, time: Option<Timestamp>) -> Self {
+        if let Order::Revoke { expires_at, .. } = &mut self.order {
+            // What cannot be written as a time is further away than any token lives.
+            *expires_at =
+                time.map(|time| time.max(EPOCH)).filter(|time| wire_time::write(*time).is_some());
+        }
+        self
+    }
+
+    /// Says whose token it is, for people who read the store.
+    #[must_use]
+    pub fn user_id(mut self, user_id: Option<String>) -> Self {
+        self.user_id = user_id;
+        self
+    }
+
+    /// Says why, for people who read the store.
+    #[must_use]
+    pub fn reason(mut self, reason: Option<String>) -> Self {
+        self.reason = reason;
+        self
+    }
+
+    /// Which tokens it is about.
+    #[must_use]
+    pub const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Whether it revokes something.
+    #[must_use]
+    pub const fn revokes(&self) -> bool {
+        matches!(self.order, Order::Revoke { .. })
+    }
+
+    /// The same as the blacklist keeps it.
+    #[must_use]
+    pub fn event(&self) -> Option<Event> {
+        let token_id = self.target.jti().and_then(|jti| TokenId::new(jti).ok());
+        match (token_id, self.target.cutoff(), self.order) {
+            (Some(token_id), _, Order::Revoke { expires_at, .. }) => {
+                Some(Event::Add { token_id, expires_at })
+            }
+            (Some(token_id), _, Order::Withdraw) => Some(Event::Remove { token_id }),
+            (None, Some(cutoff), Order::Revoke { issued_before, expires_at }) => {
+                Some(Event::CutOff { cutoff, issued_before, expires_at })
+            }
+            (None, Some(cutoff), Order::Withdraw) => Some(Event::Lift { cutoff }),
+            (None, None, _) => None,
+        }
+    }
+
+    /// How long the store has to keep it from `now` on, if `margin` is how long it must outlive the
+    /// tokens that it covers.
+    #[must_use]
+    pub fn lifetime(&self, now: Timestamp, margin: Duration) -> Lifetime {
+        let Order::Revoke { expires_at, .. } = self.order else { return Lifetime::Over };
+        let Some(expires_at) = expires_at else { return Lifetime::Permanent };
+        let millis = expires_at.plus(margin).as_millis().saturating_sub(now.as_millis());
+        match u64::try_from(millis) {
+            Ok(millis) if millis > 0 => Lifetime::For(Duration::from_millis(millis)),
+            _ => Lifetime::Over,
+        }
+    }
+
+    /// The event for the broker, as today's publishers write it. Replicas that apply it confirm the
+    /// receipt, if there is one.
+    #[must_use]
+    pub fn to_event_json(&self, now: Timestamp, receipt: Option<&str>) -> String {
+        let text = |text: &Option<String>| text.as_deref().map(Value::from);
+        let (issued_before, expires_at) = self.times();
+        let mut fields = vec![("type", Some(Value::from(self.kind())))];
+        fields.extend(self.target.fields());
+        fields.extend([
+            ("issued_before", issued_before),
+            ("expires_at", expires_at),
+            ("timestamp", wire_time::write_naive(now).map(Value::from)),
+            ("user_id", text(&self.user_id)),
+            ("reason", text(&self.reason)),
+            ("receipt", receipt.map(Value::from)),
+        ]);
+        object(fields)
+    }
+
+    /// The value for the store.
+    #[must_use]
+    pub fn to_stored_json(&self, now: Timestamp) -> String {
+        if self.target.kind != TargetKind::Token {
+            return self.to_event_json(now, None);
+        }
+        let text = |text: Option<&str>| Some(text.map_or(Value::Null, Value::from));
+        object(vec![
+            ("user_id", text(self.user_id.as_deref())),
+            ("reason", text(self.reason.as_deref())),
+            ("blacklisted_at", text(wire_time::write(now).as_deref())),
+            ("expires_at", Some(self.times().1.unwrap_or_default())),
+        ])
+    }
+
+    /// A cut-off that covers what this one and the one in the store cover. Both are cut-offs of the
+    /// same target, or one of them covers nothing.
+    #[must_use]
+    pub fn join(mut self, stored: &[u8]) -> Self {
+        let Ok(stored) = Self::parse(stored) else { return self };
+        if let Order::Revoke { issued_before, expires_at } = &mut self.order
+            && let Order::Revoke { issued_before: earlier, expires_at: until } = stored.order
+            && self.target == stored.target
+        {
+            *issued_before = earlier.max(*issued_before);
+            *expires_at = expires_at.zip(until).map(|(one, other)| one.max(other));
+        }
+        self
+    }
+
+    /// Its `type` on the wire.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match (self.target.kind, self.order) {
+            (TargetKind::Token, Order::Revoke { .. }) => "add",
+            (TargetKind::Token, Order::Withdraw) => "remove",
+            (_, Order::Revoke { .. }) => "cutoff",
+            (_, Order::Withdraw) => "lift",
+        }
+    }
+
+    /// `issued_before` and `expires_at` as they are written, if they are.
+    fn times(&self) -> (Option<Value>, Option<Value>) {
+        let Order::Revoke { issued_before, expires_at } = self.order else { return (None, None) };
+        let issued_before = (self.target.kind != TargetKind::Token).then(|| {
+            let secs = || Value::from(issued_before.as_secs());
+            wire_time::write(issued_before).map_or_else(secs, Value::from)
+        });
+        (issued_before, expires_at.and_then(wire_time::write).map(Value::from))
+    }
+}
+
+impl fmt::Debug for Revocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Revocation")
+            .field("target", &self.target)
+            .field("order", &self.order)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where dates do not reach, seconds are written instead. The next one is the safe side of a moment.
+fn writable(time: Timestamp) -> Timestamp {
+    match wire_time::write(time) {
+        Some(_) => time,
+        None => Timestamp::from_secs(time.plus(Duration::from_millis(999)).as_secs()),
+    }
+}
+
+/// Writes an object in the order given, spaced as publishers of today do it, so
+/// that what they and Portcullis write looks the same to people.
+fn object(fields: Vec<(&str, Option<Value>)>) -> String {
+    let present = fields.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let members: Vec<_> = present.map(|(name, value)| format!("\"{name}\": {value}")).collect();
+    format!("{{{}}}", members.join(", "))
+}
+
+#[cfg(test)]
+mod tests;

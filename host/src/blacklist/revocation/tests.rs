@@ -1,0 +1,175 @@
+//! Owns the tests of what is written to broker and store: whoever reads it must read what was meant.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_millis(1_764_028_800_069);
+const MARGIN: Duration = Duration::from_secs(11);
+
+fn token(jti: &str) -> Target {
+    Target::token(jti).unwrap()
+}
+
+fn revoke_until(secs: i64) -> Revocation {
+    Revocation::revoke(token("j"), NOW).expires_at(Some(Timestamp::from_secs(secs)))
+}
+
+fn targets() -> impl Strategy<Value = Target> {
+    let name = "\\PC{0,8}[a-z\"\\\\]\\PC{0,8}";
+    let issuer = prop::option::of(name);
+    prop_oneof![
+        name.prop_map(|jti| token(&jti)),
+        (issuer.clone(), name)
+            .prop_map(|(issuer, name)| Target::subject(issuer.as_deref(), &name).unwrap()),
+        (issuer, name)
+            .prop_map(|(issuer, name)| Target::session(issuer.as_deref(), &name).unwrap()),
+        name.prop_map(|issuer| Target::issuer(&issuer).unwrap()),
+    ]
+}
+
+/// Times that tokens may have, and some that dates do not reach.
+fn times() -> impl Strategy<Value = Timestamp> {
+    let millis = prop_oneof![9 => 0..253_402_200_000_000_i64, 1 => 0..253_402_300_799_000_i64];
+    millis.prop_map(Timestamp::from_millis)
+}
+
+fn revocations() -> impl Strategy<Value = Revocation> {
+    let texts = (prop::option::of("\\PC{0,12}"), prop::option::of("\\PC{0,12}"));
+    (targets(), prop::option::of((times(), prop::option::of(times()))), texts).prop_map(
+        |(target, times, (user_id, reason))| {
+            let revocation = match times {
+                Some((issued_before, expires_at)) => {
+                    Revocation::revoke(target, issued_before).expires_at(expires_at)
+                }
+                None => Revocation::withdraw(target),
+            };
+            revocation.user_id(user_id).reason(reason)
+        },
+    )
+}
+
+#[test]
+fn a_revoked_token_is_written_as_publishers_of_today_write_it() {
+    let revocation =
+        revoke_until(1_999_999_999).user_id(Some("u".into())).reason(Some("logout".into()));
+    assert_eq!(
+        revocation.to_event_json(NOW, None),
+        r#"{"type": "add", "jti": "j", "expires_at": "2033-05-18T03:33:19+00:00", "timestamp": "2025-11-25T00:00:00.069000", "user_id": "u", "reason": "logout"}"#
+    );
+    assert_eq!(
+        revocation.to_stored_json(NOW),
+        r#"{"user_id": "u", "reason": "logout", "blacklisted_at": "2025-11-25T00:00:00.069000+00:00", "expires_at": "2033-05-18T03:33:19+00:00"}"#
+    );
+    assert_eq!(
+        Revocation::withdraw(token("j")).to_event_json(NOW, None),
+        r#"{"type": "remove", "jti": "j", "timestamp": "2025-11-25T00:00:00.069000"}"#
+    );
+}
+
+#[test]
+fn a_cut_off_and_a_receipt_are_written() {
+    let target = Target::subject(Some("i"), "u").unwrap();
+    let cutoff = Revocation::revoke(target.clone(), Timestamp::from_secs(1_999_999_999));
+    assert_eq!(
+        cutoff.to_event_json(NOW, Some("r")),
+        r#"{"type": "cutoff", "sub": "u", "iss": "i", "issued_before": "2033-05-18T03:33:19+00:00", "timestamp": "2025-11-25T00:00:00.069000", "receipt": "r"}"#
+    );
+    assert!(!cutoff.to_stored_json(NOW).contains("receipt"), "it is of no use to a snapshot");
+    let lifted = Revocation::withdraw(target).to_event_json(NOW, None);
+    assert!(lifted.starts_with(r#"{"type": "lift", "sub": "u", "iss": "i", "#), "{lifted}");
+}
+
+#[test]
+fn a_revocation_lives_as_long_as_a_token_can_be_accepted() {
+    let now = Timestamp::from_secs(1000);
+    let cases = [
+        (1000, Lifetime::For(MARGIN)),
+        (1060, Lifetime::For(MARGIN + Duration::from_secs(60))),
+        (990, Lifetime::For(Duration::from_secs(1))),
+        (989, Lifetime::Over),
+        (0, Lifetime::Over),
+        (i64::MAX, Lifetime::Permanent),
+    ];
+    for (expires_at, lifetime) in cases {
+        assert_eq!(revoke_until(expires_at).lifetime(now, MARGIN), lifetime, "{expires_at}");
+    }
+    let forever = Revocation::revoke(token("j"), now);
+    assert_eq!(forever.lifetime(now, MARGIN), Lifetime::Permanent);
+}
+
+#[test]
+fn blank_names_are_no_target() {
+    for blank in ["", " ", "\t\n"] {
+        assert!(Target::token(blank).is_err());
+        assert!(Target::subject(None, blank).is_err());
+        assert!(Target::subject(Some(blank), "u").is_err());
+        assert!(Target::session(None, blank).is_err());
+        assert!(Target::issuer(blank).is_err());
+    }
+}
+
+#[test]
+fn debug_shows_no_name() {
+    let revocation = revoke_until(1).user_id(Some("hush".into())).reason(Some("hush".into()));
+    let shown = format!("{revocation:?} {:?}", Target::subject(Some("hush"), "hush"));
+    assert!(!shown.contains("hush"), "{shown}");
+}
+
+#[test]
+fn a_cut_off_joined_with_another_target_or_with_garbage_is_itself() {
+    let cutoff = Revocation::revoke(Target::issuer("i").unwrap(), NOW);
+    let other = Revocation::revoke(Target::issuer("j").unwrap(), NOW.plus(MARGIN));
+    for stored in [other.to_stored_json(NOW), "garbage".to_owned(), "{}".to_owned()] {
+        assert_eq!(cutoff.clone().join(stored.as_bytes()), cutoff, "{stored}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn whoever_reads_the_event_reads_what_was_meant(
+        revocation in revocations(),
+        receipt in prop::option::of("\\PC*"),
+    ) {
+        let message = revocation.to_event_json(NOW, receipt.as_deref());
+        prop_assert_eq!(Event::parse(message.as_bytes()).ok(), revocation.event());
+        prop_assert_eq!(Revocation::parse(message.as_bytes()), Ok(revocation));
+    }
+
+    #[test]
+    fn a_stored_cut_off_is_read_back(
+        subject in "[a-z]{1,8}",
+        issued_before in times(),
+        expires_at in prop::option::of(times()),
+    ) {
+        let target = Target::subject(None, &subject).unwrap();
+        let cutoff = Revocation::revoke(target, issued_before).expires_at(expires_at);
+        let stored = cutoff.to_stored_json(NOW);
+        prop_assert_eq!(Event::parse(stored.as_bytes()).ok(), cutoff.event());
+    }
+
+    #[test]
+    fn joined_cut_offs_reach_as_far_and_last_as_long_as_each(
+        one in (times(), prop::option::of(times())),
+        other in (times(), prop::option::of(times())),
+    ) {
+        let cutoff = |(issued_before, expires_at)| {
+            Revocation::revoke(Target::issuer("i").unwrap(), issued_before).expires_at(expires_at)
+        };
+        let stored = cutoff(other).to_stored_json(NOW);
+        let joined = cutoff(one).join(stored.as_bytes());
+        let Order::Revoke { issued_before, expires_at } = joined.order else { unreachable!() };
+        for part in [cutoff(one), cutoff(other)] {
+            let Order::Revoke { issued_before: least, expires_at: until } = part.order else {
+                unreachable!()
+            };
+            prop_assert!(issued_before >= least);
+            prop_assert!(expires_at.is_none() || until.is_some_and(|until| until <= expires_at.unwrap()));
+        }
+    }
+
+    #[test]
+    fn no_message_panics(message in "\\PC*") {
+        let _ = Revocation::parse(message.as_bytes());
+    }
+}

@@ -1,0 +1,21 @@
+//! Owns `portcullis relay`.
+
+use clap::Args;
+
+use super::{CliError, ConfigFile, install_log};
+use crate::app;
+
+#[derive(Debug, Args)]
+pub(super) struct Relay {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl Relay {
+    pub(super) fn run(self) -> Result<(), CliError> {
+        let config = self.config.read()?;
+        install_log(&config.log)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(runtime.block_on(app::run_relay(&config))?)
+    }
+}

@@ -1,0 +1,83 @@
+//! Owns the metrics of the relay, which is a process of its own with nothing else to count.
+
+use prometheus::{IntCounter, IntGauge, Registry, TextEncoder};
+
+use super::metrics::EncodeError;
+
+/// What a relay counts. Clones share their counts.
+#[derive(Debug, Clone)]
+pub struct RelayMetrics {
+    registry: Registry,
+    relayed: IntCounter,
+    dead_lettered: IntCounter,
+    backlog: IntGauge,
+    leader: IntGauge,
+}
+
+/// The metrics cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up the metrics: {0}; this is a fault of Portcullis, please report it")]
+pub struct RegisterError(#[from] prometheus::Error);
+
+// === impl RelayMetrics ===
+
+impl RelayMetrics {
+    /// Starts every counter at zero.
+    ///
+    /// # Errors
+    /// When two have the same name, which they have not.
+    pub fn new() -> Result<Self, RegisterError> {
+        let metrics = Self {
+            registry: Registry::new(),
+            relayed: IntCounter::new(
+                "portcullis_relay_relayed_total",
+                "Events that the broker has confirmed and that have left the outbox.",
+            )?,
+            dead_lettered: IntCounter::new(
+                "portcullis_relay_dead_lettered_total",
+                "Entries of the outbox that were no events.",
+            )?,
+            backlog: IntGauge::new(
+                "portcullis_relay_backlog",
+                "Entries in the outbox when this relay last looked, as the one at work.",
+            )?,
+            leader: IntGauge::new(
+                "portcullis_relay_leader",
+                "Whether this relay is the one at work.",
+            )?,
+        };
+        let registry = &metrics.registry;
+        registry.register(Box::new(metrics.relayed.clone()))?;
+        registry.register(Box::new(metrics.dead_lettered.clone()))?;
+        registry.register(Box::new(metrics.backlog.clone()))?;
+        registry.register(Box::new(metrics.leader.clone()))?;
+        Ok(metrics)
+    }
+
+    /// Counts entries that have left the outbox.
+    pub fn count(&self, relayed: usize, dead: usize) {
+        self.relayed.inc_by(u64::try_from(relayed).unwrap_or(u64::MAX));
+        self.dead_lettered.inc_by(u64::try_from(dead).unwrap_or(u64::MAX));
+    }
+
+    /// Shows how many entries wait.
+    pub fn set_backlog(&self, entries: u64) {
+        self.backlog.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    /// Shows whether this is the relay at work. One that is not knows of no backlog.
+    pub fn set_leader(&self, is_leader: bool) {
+        self.leader.set(i64::from(is_leader));
+        if !is_leader {
+            self.backlog.set(0);
+        }
+    }
+
+    /// Everything as Prometheus text, version 0.0.4.
+    ///
+    /// # Errors
+    /// When a metric cannot be written.
+    pub fn encode(&self) -> Result<String, EncodeError> {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(EncodeError::from)
+    }
+}
