@@ -142,18 +142,16 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
     let (policies, reload, reloader) =
         policy::build(&config.policy_host, &config.policies, &uses, &metrics)?;
     let leeway = longest_leeway(config);
-    let (blacklist, feed, revocations, feed_status, sources) = match &config.blacklist.postgres {
-        Some(postgres) => {
+    let (blacklist, feed, revocations, feed_status, sources) =
+        if let Some(postgres) = &config.blacklist.postgres {
             let built = blacklist::build_postgres(&config.blacklist, postgres, leeway, readiness)?;
             let (blacklist, feed, revocations, feed_status, sources) = built;
             (blacklist, feed, revocations, feed_status, Some(sources))
-        }
-        None => {
+        } else {
             let built = blacklist::build(&config.blacklist, leeway, readiness);
             let (blacklist, feed, revocations, feed_status) = built;
             (blacklist, feed, revocations, feed_status, None)
-        }
-    };
+        };
     let size = blacklist.clone();
     metrics.report_blacklist_size(move || size.len());
     let ready = readiness.clone();
