@@ -7,11 +7,11 @@
 use std::{pin::pin, sync::Arc};
 
 use hyper::{server::conn::http2::Builder, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, task::JoinSet};
 use tokio_stream::StreamExt;
 
-use super::{Config, check::CheckService};
+use super::{Config, calls::Calls, check::CheckService};
 use crate::{authorizer::Authorize, drain::Drain, listen::Incoming};
 
 /// Flow control, in bytes: several messages of one connection may be on the way at a time, and an
@@ -29,7 +29,7 @@ pub(super) async fn serve<A: Authorize>(
     service: CheckService<A>,
     drain: Drain,
 ) {
-    let (builder, service) = (builder(config), Arc::new(service));
+    let service = Arc::new(service);
     // The edge waits for its connections, so the drain that waits for the edge knows them.
     let mut connections = JoinSet::new();
     loop {
@@ -37,8 +37,10 @@ pub(super) async fn serve<A: Authorize>(
             () = drain.stopping() => break,
             Some(accepted) = incoming.next() => {
                 let Ok(socket) = accepted else { continue };
+                let calls = Calls::default();
+                let builder = builder(config, calls.clone());
                 let service = Arc::clone(&service);
-                connections.spawn(connection(socket, builder.clone(), service, drain.clone()));
+                connections.spawn(connection(socket, builder, calls, service, drain.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -50,25 +52,34 @@ pub(super) async fn serve<A: Authorize>(
 
 async fn connection<A: Authorize>(
     socket: TcpStream,
-    builder: Builder<TokioExecutor>,
+    builder: Builder<Calls>,
+    calls: Calls,
     service: Arc<CheckService<A>>,
     drain: Drain,
 ) {
     let service = service_fn(|request| Arc::clone(&service).call(request));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
+    let mut caller = calls.caller();
+    // In this order: first read what has come and send what is answered, then answer what was read.
     tokio::select! {
+        biased;
         // How a connection ends is the peer's affair.
         _ = connection.as_mut() => return,
+        never = caller.run() => match never {},
         () = drain.stopping() => {}
     }
     connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+    tokio::select! {
+        biased;
+        _ = connection => {}
+        never = caller.run() => match never {},
+    }
 }
 
 /// Every limit is set here, because HTTP/2 itself leaves most of them open.
-fn builder(config: &Config) -> Builder<TokioExecutor> {
+fn builder(config: &Config, calls: Calls) -> Builder<Calls> {
     let streams = config.max_concurrent_streams;
-    let mut builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(calls);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(streams)

@@ -3,6 +3,7 @@
 //! The only place that knows Envoy's protobuf. It turns a message into attributes and a decision
 //! into a message; it decides nothing, except to deny what cannot be read.
 
+mod calls;
 mod check;
 mod connection;
 mod health;
