@@ -10,7 +10,6 @@ use std::str;
 use prost::encoding::decode_varint;
 
 /// The fields of a message, in the order in which they came.
-#[derive(Clone, Copy)]
 pub(super) struct Fields<'a>(&'a [u8]);
 
 /// What a field holds.
@@ -41,6 +40,7 @@ impl<'a> Fields<'a> {
         self.0.len()
     }
 
+    #[inline]
     fn field(&mut self) -> Result<(u64, Value<'a>), Undecodable> {
         let key = self.varint()?;
         let value = match key & 7 {
@@ -61,6 +61,11 @@ impl<'a> Fields<'a> {
     }
 
     fn varint(&mut self) -> Result<u64, Undecodable> {
+        // Nearly all of them have one byte.
+        if let Some((byte @ 0..0x80, rest)) = self.0.split_first() {
+            self.0 = rest;
+            return Ok(u64::from(*byte));
+        }
         decode_varint(&mut self.0).map_err(|_| Undecodable)
     }
 
@@ -75,6 +80,7 @@ impl<'a> Fields<'a> {
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<(u64, Value<'a>), Undecodable>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         (!self.0.is_empty()).then(|| self.field())
     }

@@ -42,7 +42,7 @@ use crate::{
 const WINDOW: Duration = Duration::from_secs(1);
 /// Writes to the blacklist per second while it is read.
 const WRITES_PER_SECOND: u32 = 10_000;
-/// Token ids that are looked up, revoked ones and others in turn: more than fit into a cache.
+/// Token ids that are looked up: more than a processor's caches hold the entries of.
 const LOOKUPS: u64 = 1 << 18;
 /// The policy's deadline; far more than it needs.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -86,8 +86,10 @@ pub(crate) fn measure(
     let forgetful = Subject::new(&files.configuration(Variant::VerifyEachTime)?)?;
     let fresh = Subject::new(&files.configuration(Variant::FreshInstance)?)?;
     let requests = checks.iter().map(request).collect::<Result<Vec<_>, _>>()?;
+    let [valid, revoked] = lookup(entries)?;
     Ok(vec![
-        lookup(entries)?,
+        valid,
+        revoked,
         decode(checks)?,
         verify("verify, remembered", &default, &requests)?,
         verify("verify, RS256", &forgetful, &requests)?,
@@ -97,38 +99,40 @@ pub(crate) fn measure(
     ])
 }
 
-/// Looks token ids up while others are written.
-fn lookup(entries: u64) -> Result<Step, MicroError> {
-    const NAME: &str = "blacklist lookup";
+/// Looks token ids up while others are written: some that are not in the set, as those of nearly
+/// all requests, and some that are.
+fn lookup(entries: u64) -> Result<[Step; 2], MicroError> {
     let id = |n| TokenId::new(&token_id(n)).map_err(setup("a token id"));
     let (mut writer, blacklist) = blacklist::pair(Duration::ZERO);
     for n in 0..entries {
         writer.apply(Event::Add { token_id: id(n)?, expires_at: None });
     }
     writer.set_reliance(Reliance::Final);
+    let ids =
+        |id_of: &dyn Fn(u64) -> u64| (0..LOOKUPS).map(id_of).map(id).collect::<Result<Vec<_>, _>>();
+    let valid = ids(&|n| FIRST_VALID + n)?;
     // A stride that has no divisor in common with the size leads through all of the set.
-    let ids = (0..LOOKUPS)
-        .map(|n| if n % 2 == 0 { n * 514_229 % entries } else { FIRST_VALID + n })
-        .map(id)
-        .collect::<Result<Vec<_>, _>>()?;
+    let revoked = ids(&|n| n * 514_229 % entries)?;
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         scope.spawn(|| keep_writing(&mut writer, &stop, &written));
-        let began = Instant::now();
-        let mut ids = ids.iter().cycle();
-        let step = repeat(NAME, 128, || {
-            let revoked = find(&blacklist, ids.next());
-            let valid = find(&blacklist, ids.next());
-            revoked == Found::Revoked && valid == Found::Clear
-        });
+        let begun = Instant::now();
+        let look_up = |name, ids: &[TokenId], expected| {
+            let mut ids = ids.iter().cycle();
+            repeat(name, 256, || find(&blacklist, ids.next()) == expected)
+        };
+        let steps = [
+            look_up("lookup, valid", &valid, Found::Clear),
+            look_up("lookup, revoked", &revoked, Found::Revoked),
+        ];
         stop.store(true, Ordering::Relaxed);
-        let wanted = began.elapsed().as_secs_f64() * f64::from(WRITES_PER_SECOND);
+        let wanted = begun.elapsed().as_secs_f64() * f64::from(WRITES_PER_SECOND);
         #[expect(clippy::cast_precision_loss, reason = "seconds' worth of writes")]
         if (written.load(Ordering::Relaxed) as f64) < wanted * 0.9 {
-            return Err(MicroError::Setup(NAME, "the writer cannot keep up".to_owned()));
+            return Err(setup("the blacklist")("the writer cannot keep up"));
         }
-        // Two lookups in each repetition.
-        step.map(|step| Step { ns: step.ns / 2.0, ..step })
+        let [valid, revoked] = steps;
+        Ok([valid?, revoked?])
     })
 }
 
@@ -268,15 +272,14 @@ fn setup<E: fmt::Display>(what: &'static str) -> impl Fn(E) -> MicroError {
 impl Subject {
     /// Builds what the configuration in `file` describes, as the process does.
     fn new(file: &Path) -> Result<Self, MicroError> {
-        let config = portcullis::config::read(file, &Env::default())
-            .map_err(setup("the configuration"))?;
+        let config =
+            portcullis::config::read(file, &Env::default()).map_err(setup("the configuration"))?;
         let metrics = Arc::new(Metrics::new(&authorizer::reason_codes()));
         let (verifier, _) = token::build(&config.token()).map_err(setup("the keys"))?;
         let issuers = verifier.issuer_set(&verifier.issuer_names()).map_err(setup("the issuer"))?;
         let uses = authorizer::policy_uses(&config.routes);
-        let (policies, ..) =
-            policy::build(&config.policy_host, &config.policies, &uses, &metrics)
-                .map_err(setup("the policy"))?;
+        let (policies, ..) = policy::build(&config.policy_host, &config.policies, &uses, &metrics)
+            .map_err(setup("the policy"))?;
         let (mut writer, blacklist) = blacklist::pair(Duration::ZERO);
         writer.set_reliance(Reliance::Final);
         let revocation = Revocation { blacklist, lookups: None, refresh: None };
