@@ -1,0 +1,244 @@
+//! Owns the relay: whatever goes wrong and whenever, what is in the outbox reaches the broker.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use portcullis_integration_tests::{
+    eventually,
+    publisher::{Event, OUTBOX, Publisher},
+};
+use rustix::process::Signal;
+
+use super::relay_process::{Relay, Services, Tap};
+
+const DEAD_LETTERS: &str = "outbox:blacklist:dlq";
+const LOCK: &str = "portcullis:relay:lock";
+
+/// How long a relay that was killed keeps others from taking over, and some time for a busy machine.
+const TAKEOVER: Duration = Duration::from_secs(4);
+
+#[tokio::test]
+async fn entries_of_todays_publishers_are_relayed_unchanged_and_in_order() {
+    let services = Services::start().await;
+    let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
+    let mut tap = Tap::open(&services.rabbitmq).await;
+    let mut sent = Vec::new();
+    for number in 0..300 {
+        let event = match number % 3 {
+            0 => Event::add_for_an_hour(&format!("jti-{number}")),
+            1 => Event::add_for_an_hour(&format!("jti-{number}")).with_user("\u{c720}", "logout"),
+            _ => Event::remove(&format!("jti-{}", number - 1)),
+        };
+        sent.push(event.wire());
+        publisher.park(&event.wire()).await;
+    }
+    let relay = Relay::start(&services.config()).await;
+    for wire in &sent {
+        assert_eq!(tap.next().await, *wire);
+    }
+    eventually::holds("the outbox is empty", async || services.backlog().await == 0).await;
+    eventually::holds("all are counted", async || {
+        relay.metric("portcullis_relay_relayed_total").await == Some(300.0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_event_becomes_a_dead_letter_and_holds_up_nothing() {
+    let services = Services::start().await;
+    let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
+    let mut tap = Tap::open(&services.rabbitmq).await;
+    let good = Event::add_for_an_hour("good").wire();
+    let last = Event::add_for_an_hour("last").wire();
+    for entry in ["{bad json", &good, "[]", r#"{"type": "unheard-of", "jti": "j"}"#, &last] {
+        publisher.park(entry).await;
+    }
+    let relay = Relay::start(&services.config()).await;
+    assert_eq!((tap.next().await, tap.next().await), (good, last));
+    eventually::holds("the outbox is empty", async || services.backlog().await == 0).await;
+    assert_eq!(
+        services.redis.client().list(DEAD_LETTERS).await,
+        [r#"{"type": "unheard-of", "jti": "j"}"#, "[]", "{bad json"]
+    );
+    eventually::holds("they are counted", async || {
+        relay.metric("portcullis_relay_dead_lettered_total").await == Some(3.0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_relay_waits_for_a_broker_that_is_away_and_loses_nothing() {
+    let services = Services::start().await;
+    let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
+    let mut relay = Relay::start(&services.config()).await;
+    // The stream is there now, and must survive.
+    services.rabbitmq.written().await;
+    services.rabbitmq.kill().await;
+    let events: Vec<_> = (0..50).map(|number| Event::add_for_an_hour(&number.to_string())).collect();
+    for event in &events {
+        publisher.park(&event.wire()).await;
+    }
+    eventually::holds("the relay knows", async || !relay.is_ready().await).await;
+    assert_eq!(services.backlog().await, 50);
+    services.rabbitmq.restart().await;
+    let mut tap = Tap::open(&services.rabbitmq).await;
+    publisher.park(&Event::add_for_an_hour("after").wire()).await;
+    relay.ready().await;
+    eventually::holds("the outbox is empty", async || services.backlog().await == 0).await;
+    // What was relayed before the tap was there is in the stream.
+    let mut last = String::new();
+    while !last.contains(r#""jti": "after""#) {
+        last = tap.next().await;
+    }
+    let stream = services.rabbitmq.queues().await;
+    let stream = stream.iter().find(|queue| queue.name == "portcullis.blacklist").unwrap();
+    assert!(stream.messages >= 51, "{stream:?}");
+}
+
+#[tokio::test]
+async fn a_relay_goes_on_when_the_store_is_back() {
+    let services = Services::start().await;
+    let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
+    let mut tap = Tap::open(&services.rabbitmq).await;
+    let mut relay = Relay::start(&services.config()).await;
+    services.redis.kill().await;
+    eventually::holds("the relay knows", async || !relay.is_ready().await).await;
+    services.redis.restart().await;
+    let wire = Event::add_for_an_hour("a").wire();
+    publisher.park(&wire).await;
+    assert_eq!(tap.next().await, wire);
+    relay.ready().await;
+}
+
+#[tokio::test]
+async fn a_relay_that_is_killed_a_hundred_times_loses_nothing() {
+    const REVOCATIONS: usize = 10_000;
+    const KILLS: usize = 100;
+    let services = Services::start().await;
+    let mut tap = Tap::open(&services.rabbitmq).await;
+    let client = services.redis.client();
+    let writing = async {
+        for first in (0..REVOCATIONS).step_by(20) {
+            let mut commands = redis::pipe();
+            for number in first..first + 20 {
+                let wire = Event::add_for_an_hour(&format!("jti-{number}")).wire();
+                commands.lpush(OUTBOX, wire).ignore();
+            }
+            client.try_pipeline(&commands).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let killing = async {
+        let mut relay = Relay::launch(&services.config());
+        // As random as the machine's scheduling, and a little more.
+        let mut random = 12_345_u64;
+        for _ in 0..KILLS {
+            // A relay that was killed holds the lock still; without it the next is at work sooner.
+            let _: u64 = services.redis.client().command(&["DEL", LOCK]).await;
+            eventually::holds("the relay is at work", async || relay.is_at_work().await).await;
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            tokio::time::sleep(Duration::from_micros((random >> 33) % 30_000)).await;
+            relay.restart();
+        }
+        relay
+    };
+    let reading = async {
+        let mut missing: HashSet<String> =
+            (0..REVOCATIONS).map(|number| format!("jti-{number}")).collect();
+        let mut seen = 0_usize;
+        while !missing.is_empty() {
+            let message: serde_json::Value = serde_json::from_str(&tap.next().await).unwrap();
+            missing.remove(message["jti"].as_str().unwrap());
+            seen += 1;
+        }
+        seen
+    };
+    let ((), _relay, seen) = tokio::join!(writing, killing, reading);
+    eprintln!("{KILLS} kills, {REVOCATIONS} revocations, {seen} messages, none lost");
+    eventually::holds("the outbox is empty", async || services.backlog().await == 0).await;
+    assert_eq!(client.list(DEAD_LETTERS).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn of_two_relays_one_works_and_the_other_takes_over_when_it_dies() {
+    let services = Services::start().await;
+    let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
+    let mut tap = Tap::open(&services.rabbitmq).await;
+    let mut first = Relay::start(&services.config()).await;
+    eventually::holds("the first is at work", async || first.is_at_work().await).await;
+    let second = Relay::start(&services.config()).await;
+    assert!(!second.is_at_work().await, "it stands by, and is ready");
+    first.kill();
+    let wire = Event::add_for_an_hour("a").wire();
+    publisher.park(&wire).await;
+    let begin = Instant::now();
+    assert_eq!(tap.next().await, wire);
+    assert!(begin.elapsed() < TAKEOVER, "{:?}", begin.elapsed());
+    eventually::holds("the second is at work", async || second.is_at_work().await).await;
+}
+
+#[tokio::test]
+async fn a_relay_that_is_told_to_end_hands_over_at_once() {
+    let services = Services::start().await;
+    let mut first = Relay::start(&services.config()).await;
+    eventually::holds("the first is at work", async || first.is_at_work().await).await;
+    let second = Relay::start(&services.config()).await;
+    first.process().signal(Signal::TERM);
+    assert!(first.process().end().await.success());
+    let begin = Instant::now();
+    eventually::holds("the second is at work", async || second.is_at_work().await).await;
+    assert!(begin.elapsed() < Duration::from_millis(1500), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_relay_that_has_lost_its_lock_removes_nothing() {
+    let services = Services::start().await;
+    let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
+    let mut tap = Tap::open(&services.rabbitmq).await;
+    let mut relay = Relay::start(&services.config()).await;
+    eventually::holds("it is at work", async || relay.is_at_work().await).await;
+    // It is stopped where it is, and somebody else takes over.
+    relay.process().signal(Signal::STOP);
+    let client = services.redis.client();
+    let _: String = client.command(&["SET", LOCK, "somebody else", "PX", "60000"]).await;
+    let wire = Event::add_for_an_hour("a").wire();
+    publisher.park(&wire).await;
+    relay.process().signal(Signal::CONT);
+    eventually::holds("it stands by", async || !relay.is_at_work().await).await;
+    assert_eq!(services.backlog().await, 1);
+    assert_eq!(client.get(LOCK).await.as_deref(), Some("somebody else"));
+    let _: u64 = client.command(&["DEL", LOCK]).await;
+    // Published before it noticed, or after: but it left the outbox with the lock only.
+    assert_eq!(tap.next().await, wire);
+    eventually::holds("the outbox is empty", async || services.backlog().await == 0).await;
+}
+
+#[tokio::test]
+async fn relays_of_other_systems_may_work_on_the_outbox_too() {
+    let services = Services::start().await;
+    let mut tap = Tap::open(&services.rabbitmq).await;
+    let client = services.redis.client();
+    let _relay = Relay::start(&services.config()).await;
+    let mut missing = HashSet::new();
+    let (mut popped, mut pushed) = (HashSet::new(), 0);
+    while pushed < 2_000 {
+        let mut commands = redis::pipe();
+        for _ in 0..50 {
+            let wire = Event::add_for_an_hour(&format!("jti-{pushed}")).wire();
+            commands.lpush(OUTBOX, &wire).ignore();
+            missing.insert(wire);
+            pushed += 1;
+        }
+        client.try_pipeline(&commands).await.unwrap();
+        // As theirs does: it takes some, and publishes them itself.
+        let taken: Option<Vec<String>> = client.command(&["RPOP", OUTBOX, "10"]).await;
+        popped.extend(taken.unwrap_or_default());
+    }
+    missing.retain(|wire| !popped.contains(wire));
+    while !missing.is_empty() {
+        missing.remove(&tap.next().await);
+    }
+    eventually::holds("the outbox is empty", async || services.backlog().await == 0).await;
+}

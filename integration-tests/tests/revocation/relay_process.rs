@@ -1,0 +1,198 @@
+//! Owns running relays, commands that revoke, and what the broker was given.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use futures_util::StreamExt;
+use lapin::{
+    Connection, Consumer,
+    options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+use portcullis_integration_tests::{
+    client::Request,
+    eventually,
+    portcullis::{Config, command},
+    ports::Port,
+    process::Process,
+    publisher::{EXCHANGE, declare_exchange},
+    services::{RabbitMq, Redis},
+};
+use tempfile::TempDir;
+
+/// A broker and a store of its own for a test, with a configuration that names them.
+pub(crate) struct Services {
+    pub(crate) rabbitmq: RabbitMq,
+    pub(crate) redis: Redis,
+}
+
+/// A running relay. It is killed when this is dropped.
+pub(crate) struct Relay {
+    // Before the folder, so that the process is gone when its files are removed.
+    process: Process,
+    config: PathBuf,
+    admin: Port,
+    folder: TempDir,
+}
+
+/// Everything that is published while it lives, in order.
+pub(crate) struct Tap {
+    consumer: Consumer,
+    seen: VecDeque<String>,
+    // It ends when it is dropped.
+    _connection: Connection,
+}
+
+// === impl Services ===
+
+impl Services {
+    pub(crate) async fn start() -> Self {
+        let (rabbitmq, redis) = tokio::join!(RabbitMq::start(), Redis::start());
+        Self { rabbitmq, redis }
+    }
+
+    /// A configuration for replicas, relays and commands.
+    pub(crate) fn config(&self) -> Config {
+        Config::new([])
+            .with("blacklist.rabbitmq.url", self.rabbitmq.url())
+            .with("blacklist.redis.url", self.redis.url())
+            .with("blacklist.skew", "7s")
+            .with("shutdown.grace", "0s")
+    }
+
+    /// Runs `portcullis revoke`.
+    pub(crate) async fn revoke(&self, arguments: &[&str]) -> Output {
+        revoke(&self.config(), arguments).await
+    }
+
+    /// Runs `portcullis revoke`, which must succeed, and returns what it says.
+    pub(crate) async fn revoked(&self, arguments: &[&str]) -> String {
+        let output = self.revoke(arguments).await;
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What is left in the outbox.
+    pub(crate) async fn backlog(&self) -> u64 {
+        self.redis.client().command(&["LLEN", "outbox:blacklist"]).await
+    }
+}
+
+/// Runs `portcullis revoke` with a configuration.
+pub(crate) async fn revoke(config: &Config, arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command();
+    command.arg("revoke").arg("--config").arg(config.write(folder.path())).args(arguments);
+    let run = tokio::task::spawn_blocking(move || {
+        let output = command.output().unwrap();
+        drop(folder);
+        output
+    });
+    run.await.unwrap()
+}
+
+// === impl Relay ===
+
+impl Relay {
+    /// Starts it and waits until it is connected.
+    pub(crate) async fn start(config: &Config) -> Self {
+        let mut relay = Self::launch(config);
+        relay.ready().await;
+        relay
+    }
+
+    /// Starts it.
+    pub(crate) fn launch(config: &Config) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let admin = Port::reserve();
+        let config = config.clone().with("admin.listen", admin.address().to_string());
+        let config = config.write(folder.path());
+        let process = Process::start("relay", relay_command(&config), folder.path());
+        Self { process, config, admin, folder }
+    }
+
+    pub(crate) async fn ready(&mut self) {
+        eventually::holds("the relay is connected", async || {
+            self.process.assert_running();
+            self.is_ready().await
+        })
+        .await;
+    }
+
+    pub(crate) async fn is_ready(&self) -> bool {
+        let response = Request::get("/readyz").try_send(self.admin()).await;
+        response.is_ok_and(|response| response.status == 200)
+    }
+
+    /// Kills it, as a crash would, and starts it again.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.process =
+            Process::start("relay", relay_command(&self.config), self.folder.path());
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// One of its metrics.
+    pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
+        let response = Request::get("/metrics").try_send(self.admin()).await.ok()?;
+        let text = response.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+        line?.parse().ok()
+    }
+
+    pub(crate) async fn is_at_work(&self) -> bool {
+        self.metric("portcullis_relay_leader").await == Some(1.0)
+    }
+
+    fn admin(&self) -> SocketAddr {
+        self.admin.address()
+    }
+}
+
+fn relay_command(config: &Path) -> Command {
+    let mut relay = command();
+    relay.arg("relay").arg("--config").arg(config);
+    relay
+}
+
+// === impl Tap ===
+
+impl Tap {
+    pub(crate) async fn open(rabbitmq: &RabbitMq) -> Self {
+        let (connection, channel) = rabbitmq.channel().await;
+        declare_exchange(&channel).await.unwrap();
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        let queue = channel.queue_declare("".into(), options, FieldTable::default()).await.unwrap();
+        let name = queue.name().clone();
+        let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+        channel
+            .queue_bind(name.clone(), EXCHANGE.into(), "".into(), options, arguments)
+            .await
+            .unwrap();
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let consumer =
+            channel.basic_consume(name, "".into(), options, FieldTable::default()).await.unwrap();
+        Self { consumer, seen: VecDeque::new(), _connection: connection }
+    }
+
+    /// The next message.
+    pub(crate) async fn next(&mut self) -> String {
+        if let Some(seen) = self.seen.pop_front() {
+            return seen;
+        }
+        let next = tokio::time::timeout(eventually::PATIENCE, self.consumer.next()).await;
+        let delivery = next.expect("something is published").unwrap().unwrap();
+        String::from_utf8(delivery.data).unwrap()
+    }
+}

@@ -1,0 +1,130 @@
+//! Owns `portcullis revoke`: what it leaves in the store, for how long, and what it says.
+
+use portcullis_integration_tests::{
+    portcullis::Config,
+    publisher::OUTBOX,
+    services::RedisClient,
+    token,
+};
+use serde_json::Value;
+
+use super::relay_process::{Services, revoke};
+
+/// The leeway of the tests' issuer, the skew of the tests' configuration, and the last second.
+const MARGIN_MS: i64 = 5_000 + 7_000 + 1_000;
+
+async fn pttl(client: &RedisClient, key: &str) -> i64 {
+    client.command(&["PTTL", key]).await
+}
+
+fn in_seconds(seconds: i64) -> String {
+    (jiff::Timestamp::now().as_second() + seconds).to_string()
+}
+
+#[tokio::test]
+async fn a_revocation_lasts_until_no_clock_and_no_leeway_lets_the_token_pass() {
+    let services = Services::start().await;
+    let client = services.redis.client();
+    let said = services
+        .revoked(&["--jti", "j", "--expires-at", &in_seconds(100), "--reason", "logout"])
+        .await;
+    assert_eq!(said, "revoked: stored\n");
+    let left = pttl(&client, "blacklist:j").await;
+    let whole = 100_000 + MARGIN_MS;
+    assert!((whole - 5_000..=whole).contains(&left), "{left}");
+    let value: Value = serde_json::from_str(&client.get("blacklist:j").await.unwrap()).unwrap();
+    assert_eq!(value["reason"], "logout");
+    let events = client.list(OUTBOX).await;
+    let event: Value = serde_json::from_str(&events[0]).unwrap();
+    assert_eq!((&event["type"], &event["jti"]), (&"add".into(), &"j".into()));
+    assert!(event["expires_at"].as_str().unwrap().ends_with("+00:00"), "{event}");
+
+    // It has expired, and may still be accepted.
+    services.revoked(&["--jti", "late", "--expires-at", &in_seconds(-8)]).await;
+    assert!(pttl(&client, "blacklist:late").await > 0);
+    // Nobody accepts it any more.
+    let said = services.revoked(&["--jti", "over", "--expires-at", &in_seconds(-60)]).await;
+    assert!(said.starts_with("nothing to do"), "{said}");
+    assert_eq!(client.get("blacklist:over").await, None);
+    assert_eq!(client.list(OUTBOX).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_shorter_revocation_never_shortens_a_longer_one() {
+    let services = Services::start().await;
+    let client = services.redis.client();
+    let until = |seconds| in_seconds(seconds);
+    services.revoked(&["--jti", "j", "--expires-at", &until(1000)]).await;
+    let value = client.get("blacklist:j").await;
+    services.revoked(&["--jti", "j", "--expires-at", &until(10)]).await;
+    assert!(pttl(&client, "blacklist:j").await > 900_000);
+    assert_eq!(client.get("blacklist:j").await, value, "nor does it say so");
+    services.revoked(&["--jti", "j", "--expires-at", &until(2000)]).await;
+    assert!(pttl(&client, "blacklist:j").await > 1_900_000);
+    services.revoked(&["--jti", "j"]).await;
+    assert_eq!(pttl(&client, "blacklist:j").await, -1);
+    services.revoked(&["--jti", "j", "--expires-at", &until(1000)]).await;
+    assert_eq!(pttl(&client, "blacklist:j").await, -1, "for ever is for ever");
+
+    let said = services.revoked(&["--jti", "j", "--remove"]).await;
+    assert_eq!(said, "no longer revoked: stored\n");
+    assert_eq!(client.get("blacklist:j").await, None);
+    assert!(client.list(OUTBOX).await[0].contains(r#""type": "remove""#));
+}
+
+#[tokio::test]
+async fn cut_offs_join_what_either_covers() {
+    let services = Services::start().await;
+    let client = services.redis.client();
+    let cut = async |issued_before: &str, more: &[&str]| {
+        let arguments = ["--sub", "u", "--iss", "i", "--issued-before", issued_before];
+        services.revoked(&[&arguments[..], more].concat()).await;
+    };
+    cut("1000", &["--expires-at", &in_seconds(1000)]).await;
+    cut("500", &["--expires-at", &in_seconds(5000)]).await;
+    let keys = client.keys("blacklist.cutoff:*").await;
+    assert_eq!(keys.len(), 1);
+    let stored = async || -> Value {
+        serde_json::from_str(&client.get(&keys[0]).await.unwrap()).unwrap()
+    };
+    assert_eq!(stored().await["issued_before"], "1970-01-01T00:16:40+00:00");
+    assert!(pttl(&client, &keys[0]).await > 4_900_000);
+    cut("2000", &["--expires-at", &in_seconds(10)]).await;
+    assert_eq!(stored().await["issued_before"], "1970-01-01T00:33:20+00:00");
+    assert!(pttl(&client, &keys[0]).await > 4_900_000);
+    cut("1", &[]).await;
+    assert_eq!(pttl(&client, &keys[0]).await, -1);
+    assert_eq!(stored().await["expires_at"], Value::Null);
+
+    services.revoked(&["--sub", "u", "--iss", "i", "--remove"]).await;
+    assert_eq!(client.get(&keys[0]).await, None);
+}
+
+#[tokio::test]
+async fn a_token_from_a_file_is_revoked_until_it_expires_and_is_never_shown() {
+    let services = Services::start().await;
+    let client = services.redis.client();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let text = token::Claims::new().set("jti", "of-the-file").sign();
+    std::fs::write(&file, format!("{text}\n")).unwrap();
+    let said = services.revoked(&["--token-file", file.to_str().unwrap()]).await;
+    assert!(said.contains("signature was not checked"), "{said}");
+    assert!(!said.contains(&text) && !said.contains("of-the-file"), "{said}");
+    let value: Value =
+        serde_json::from_str(&client.get("blacklist:of-the-file").await.unwrap()).unwrap();
+    assert_eq!(value["user_id"], token::SUBJECT);
+    assert!(pttl(&client, "blacklist:of-the-file").await > 500_000);
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_named_and_the_exit_code_says_that_nothing_is_certain() {
+    let config = Config::new([])
+        .with("blacklist.rabbitmq.url", "amqp://127.0.0.1:1")
+        .with("blacklist.redis.url", "redis://127.0.0.1:1/0");
+    let output = revoke(&config, &["--jti", "hush"]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("cannot connect to Redis at 127.0.0.1:1"), "{error}");
+    assert!(!error.contains("hush"), "{error}");
+}
