@@ -9,9 +9,10 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 COMPONENTS := $(TARGET_DIR)/wasm32-wasip2/component
 GUESTS := portcullis-rules portcullis-maintenance portcullis-owner-only hostile-guest
 
-# Seconds for each fuzz target, and more options for the benchmark.
+# Seconds for each fuzz target, and more options for the benchmark and the chaos runs.
 FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
+CHAOS_ARGS ?=
 
 export TARGET_DIR
 # Absolute, because tests run in another folder.
@@ -20,7 +21,7 @@ override ENVOY_BIN := $(abspath $(ENVOY_BIN))
 export ENVOY_BIN
 endif
 
-.PHONY: help run test check fmt bench fuzz components envoy images reference clean native-tools lint-tools
+.PHONY: help run test check fmt bench chaos fuzz components envoy images reference clean native-tools lint-tools
 
 help: ## list the targets
 	@echo 'make <target>, where <target> is one of'
@@ -34,6 +35,7 @@ run: native-tools components ## start Portcullis on loopback, and print what to 
 # The binaries first: the integration tests start them, and cargo builds them only for their own
 # package's tests.
 test: native-tools components envoy images ## run all tests, against a real Envoy, Redis and RabbitMQ too
+	scripts/failpoints debug
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 
@@ -48,6 +50,11 @@ fmt: lint-tools ## format the code
 bench: native-tools components ## measure, side by side with an empty gRPC server (BENCH_ARGS=...)
 	$(CARGO) build --release -p portcullis -p portcullis-bench
 	$(CARGO) run --release -p portcullis-bench --bin bench -- $(BENCH_ARGS)
+
+chaos: native-tools images ## look for missed revocations under faults (CHAOS_ARGS="--runs 200 --seed 1")
+	scripts/failpoints release
+	$(CARGO) build --release -p portcullis -p portcullis-chaos
+	$(CARGO) run --release -p portcullis-chaos --bin chaos -- --json $(TARGET_DIR)/chaos.json $(CHAOS_ARGS)
 
 fuzz: native-tools ## run each fuzz target for FUZZ_SECONDS (60)
 	scripts/fuzz $(FUZZ_SECONDS)

@@ -1,4 +1,4 @@
-//! Owns the places where tests make the process die. Without the feature `failpoints`, which no
+//! Owns the places where tests make the process die, wait, or do wrong on purpose. Without the feature `failpoints`, which no
 //! release has, there are none.
 
 /// Dies here, as by a crash, if a test has arranged for it.
@@ -12,3 +12,15 @@ pub fn reached(place: &str) {
 /// Does nothing.
 #[cfg(not(feature = "failpoints"))]
 pub const fn reached(_place: &str) {}
+
+/// Whether a test has arranged for something to be done wrong here, so as to see it caught.
+#[cfg(feature = "failpoints")]
+pub fn is_on(place: &str) -> bool {
+    fail::eval(place, |_| ()).is_some()
+}
+
+/// Nothing is done wrong.
+#[cfg(not(feature = "failpoints"))]
+pub const fn is_on(_place: &str) -> bool {
+    false
+}

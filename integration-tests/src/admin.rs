@@ -1,6 +1,6 @@
 //! Owns calls to Portcullis' admin API.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use serde_json::{Value, json};
 
@@ -72,6 +72,14 @@ impl Admin {
     /// The metrics, in Prometheus' text format.
     pub async fn metrics(&self) -> String {
         self.call(Request::get("/metrics")).await.text()
+    }
+
+    /// Calls with the token, where nobody may answer.
+    ///
+    /// # Errors
+    /// When there is no response.
+    pub async fn try_call(&self, request: Request) -> io::Result<Response> {
+        request.bearer(&self.token).try_send(self.address).await
     }
 
     /// Calls with the token.

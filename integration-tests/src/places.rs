@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 #[must_use]
 pub fn profile_folder() -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
-    // target/debug/deps/main-0123456789abcdef
-    test.ancestors().nth(2).expect("cargo puts tests into `deps`").to_owned()
+    // target/debug/deps/main-0123456789abcdef for tests, target/debug/chaos for programs.
+    let folder = test.parent().expect("a program is in a folder");
+    let folder = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    folder.expect("cargo puts tests into `deps`").to_owned()
 }
 
 /// The binary under test.
@@ -16,7 +18,20 @@ pub fn profile_folder() -> PathBuf {
 /// When it was not built, or when its sources are newer: the test would tell about another program.
 #[must_use]
 pub fn portcullis() -> PathBuf {
-    let binary = existing(profile_folder().join("portcullis"), "make test");
+    fresh("portcullis")
+}
+
+/// The same with places where tests can stop or kill it.
+///
+/// # Panics
+/// When it was not built, or when its sources are newer.
+#[must_use]
+pub fn portcullis_with_failpoints() -> PathBuf {
+    fresh("portcullis-failpoints")
+}
+
+fn fresh(name: &str) -> PathBuf {
+    let binary = existing(profile_folder().join(name), "make test");
     let built = modified(&binary);
     // One line: `binary: source source ...`, with spaces in paths escaped.
     let sources = std::fs::read_to_string(binary.with_extension("d")).unwrap_or_default();
@@ -25,7 +40,7 @@ pub fn portcullis() -> PathBuf {
         let source = Path::new(&source);
         assert!(
             !source.exists() || modified(source) <= built,
-            "{} is older than {}; run `cargo build -p portcullis`",
+            "{} is older than {}; run `make test`, or build it anew",
             binary.display(),
             source.display(),
         );

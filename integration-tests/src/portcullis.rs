@@ -22,6 +22,7 @@ pub struct Config {
     routes: Value,
     settings: Vec<(String, Value)>,
     environment: Vec<(String, String)>,
+    failpoint: Option<String>,
 }
 
 /// A running Portcullis. It is killed when this is dropped.
@@ -48,6 +49,15 @@ pub struct Addresses {
 #[must_use]
 pub fn command() -> Command {
     Command::new(places::portcullis())
+}
+
+/// The binary that tests can stop or kill in the middle of a step, as `failpoint` says; for example
+/// `relay::published=return` or `feed::bound=pause`.
+#[must_use]
+pub fn failing_command(failpoint: &str) -> Command {
+    let mut command = Command::new(places::portcullis_with_failpoints());
+    command.env("FAILPOINTS", failpoint);
+    command
 }
 
 /// A route for `paths` that needs no more than a token.
@@ -100,13 +110,25 @@ impl Config {
     /// A configuration with these routes.
     #[must_use]
     pub fn new(routes: impl IntoIterator<Item = Value>) -> Self {
-        Self { routes: routes.into_iter().collect(), settings: Vec::new(), environment: Vec::new() }
+        Self {
+            routes: routes.into_iter().collect(),
+            settings: Vec::new(),
+            environment: Vec::new(),
+            failpoint: None,
+        }
     }
 
     /// Sets a key, such as `cors.preflight`.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.settings.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// Has the process stop or die in the middle of a step; see [`failing_command`].
+    #[must_use]
+    pub fn failpoint(mut self, failpoint: &str) -> Self {
+        self.failpoint = Some(failpoint.to_owned());
         self
     }
 
@@ -234,7 +256,7 @@ async fn launch_in(folder: &Path, config: &Config) -> (Process, Addresses) {
     let announcement = folder.join("addresses.json");
     // That of an earlier process would be taken for this one's.
     let _ = std::fs::remove_file(&announcement);
-    let mut command = command();
+    let mut command = config.failpoint.as_deref().map_or_else(command, failing_command);
     command.arg("serve").arg("--config").arg(config.write(folder));
     command.arg("--announce").arg(&announcement);
     command.envs(config.environment.iter().map(|(name, value)| (name, value)));

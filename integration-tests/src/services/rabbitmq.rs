@@ -132,6 +132,11 @@ impl RabbitMq {
             .expect("RabbitMQ deletes queues");
     }
 
+    /// Deletes a queue that belongs to a connection, as an administrator can.
+    pub async fn delete_exclusive_queue(&self, name: &str) {
+        self.container.exec(&["rabbitmqctl", "--quiet", "delete_queue", name]).await;
+    }
+
     /// Closes every connection from its side, as an administrator can.
     pub async fn close_connections(&self) {
         let reason = "closed by a test";

@@ -23,6 +23,7 @@ use crate::{
         redis::Parked,
     },
     drain::Drain,
+    failpoint,
     telemetry::Received,
 };
 
@@ -31,6 +32,8 @@ const TICK: Duration = Duration::from_millis(25);
 /// How often the store is asked what is parked, while the broker is away and while it is not.
 const POLL_STALE: Duration = Duration::from_millis(200);
 const POLL_LIVE: Duration = Duration::from_secs(1);
+/// Wrong on purpose, for tests: the store is read before the broker begins to deliver.
+const SNAPSHOT_BEFORE_BIND: &str = "feed::snapshot-before-bind";
 /// After so many messages in a row, something else has a turn.
 const BATCH: usize = 256;
 
@@ -136,6 +139,7 @@ impl Driver {
     async fn done(&mut self, done: Done) -> Result<(), Ended> {
         match done {
             Done::Connecting(Ok(session)) => {
+                failpoint::reached("feed::bound");
                 let resumed = match self.position {
                     Position::At(mark) => Some(mark.offset),
                     Position::Replay => None,
@@ -155,6 +159,7 @@ impl Driver {
             }
             Done::Connecting(Err(error)) => self.lost(&error).await,
             Done::Snapshot(Ok(entries)) => {
+                failpoint::reached("feed::snapshot");
                 self.notes.read(entries, self.snapshot_began.elapsed());
                 self.on(Input::SnapshotDone).await
             }
@@ -210,6 +215,7 @@ impl Driver {
         match Parsed::read(&message.body, &self.source.replica) {
             // Applied before: to do so again could undo what came from elsewhere meanwhile.
             _ if self.source.core.has_seen(mark) => {}
+            Parsed::Event(..) if self.skips_replay() => {}
             Parsed::Event(event, receipt) => self.apply(event, receipt).await?,
             Parsed::Probe(number) => probe = number,
             Parsed::Malformed(error) => {
@@ -298,7 +304,14 @@ impl Driver {
     async fn perform(&mut self, outputs: Vec<Output>) -> Result<(), Ended> {
         for output in outputs {
             match output {
-                Output::Connect(position) => self.connect(position),
+                Output::Connect(position) => {
+                    if failpoint::is_on(SNAPSHOT_BEFORE_BIND) {
+                        // Whether it succeeds does not matter: it is wrong anyway.
+                        let _ = self.read_store().await;
+                    }
+                    failpoint::reached("feed::connect");
+                    self.connect(position);
+                }
                 Output::Disconnect => self.disconnect(),
                 Output::Pause(pause) => {
                     let pause = before_connecting(pause, self.failures);
@@ -307,8 +320,11 @@ impl Driver {
                 }
                 Output::StartSnapshot => {
                     self.snapshot_began = Instant::now();
+                    let early = failpoint::is_on(SNAPSHOT_BEFORE_BIND);
                     let reading = self.read_store();
-                    self.tasks.snapshot.start(reading);
+                    self.tasks.snapshot.start(async move {
+                        if early { Ok(0) } else { reading.await }
+                    });
                 }
                 Output::StopSnapshot => {
                     self.tasks.snapshot.stop();
@@ -323,6 +339,11 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Wrong on purpose, for tests: what was published meanwhile is let go.
+    fn skips_replay(&self) -> bool {
+        failpoint::is_on("feed::skip-replay") && !self.source.core.is_live()
     }
 
     fn connect(&mut self, position: Position) {
@@ -363,6 +384,7 @@ impl Driver {
             Say::Init => FeedEvent::Init,
             Say::Replay => FeedEvent::Replay,
             Say::InitDone => {
+                failpoint::reached("feed::live");
                 self.failures = 0;
                 FeedEvent::InitDone
             }

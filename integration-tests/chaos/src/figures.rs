@@ -1,0 +1,282 @@
+//! Owns figures that need a state of their own: a long outage, a large store, quiet replicas.
+//!
+//! None of them is taken from a run, because other work would disturb it.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use portcullis_integration_tests::{
+    eventually,
+    publisher::{Event, Publisher},
+    services::RedisClient,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::Cluster,
+    history::{Clock, Verdict},
+    plan::{Plan, REPLICAS, Scale},
+    workload::{Asker, Board},
+};
+
+/// What was measured. What was not is left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Figures {
+    /// How long all replicas took to have everything again, after an outage in which events were
+    /// published.
+    pub resync: Option<Resync>,
+    /// How long a replica took from its start to being ready.
+    pub start: Option<Start>,
+    /// How often Redis was asked for each check while everything was well.
+    pub redis_calls_per_check: Option<f64>,
+    /// How long it took until a flood was in force everywhere.
+    pub flood: Option<Flood>,
+}
+
+/// After an outage.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Resync {
+    /// How long it lasted.
+    pub outage: Duration,
+    /// Events that were published meanwhile.
+    pub events: usize,
+    /// From its end to all replicas being live.
+    pub took: Duration,
+    /// Revocations that a live replica did not know of.
+    pub missed: usize,
+}
+
+/// A start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// Entries in the store.
+    pub entries: usize,
+    /// From the start of the process to being ready.
+    pub took: Duration,
+}
+
+/// A flood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flood {
+    /// Events.
+    pub events: usize,
+    /// From the first one being sent to the last one being in force everywhere.
+    pub took: Duration,
+}
+
+/// How large the states are.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// How long the outage lasts.
+    pub outage: Duration,
+    /// Events that are published in it.
+    pub missed: usize,
+    /// Entries in the store at a start.
+    pub entries: usize,
+    /// Events of the flood.
+    pub flood: usize,
+    /// Checks while Redis is watched.
+    pub checks: usize,
+}
+
+/// Events that are made and sent at once.
+const BATCH: usize = 10_000;
+/// A large store takes its time.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+// === impl Size ===
+
+impl Size {
+    /// For `make chaos`.
+    #[must_use]
+    pub const fn long() -> Self {
+        Self {
+            outage: Duration::from_secs(30),
+            missed: 10_000,
+            entries: 1_000_000,
+            flood: 1_000_000,
+            checks: 30_000,
+        }
+    }
+
+    /// For `make test`: the same ways, in seconds.
+    #[must_use]
+    pub const fn short() -> Self {
+        Self {
+            outage: Duration::from_secs(3),
+            missed: 2000,
+            entries: 20_000,
+            flood: 20_000,
+            checks: 2000,
+        }
+    }
+}
+
+// === impl Figures ===
+
+impl Figures {
+    /// Measures everything, one after the other.
+    ///
+    /// # Panics
+    /// When something does not become well again.
+    pub async fn measure(cluster: &mut Cluster, size: &Size) -> Self {
+        cluster.settled().await;
+        let redis_calls_per_check = Some(redis_calls_per_check(cluster, size).await);
+        let resync = Some(resync(cluster, size).await);
+        let flood = Some(flood(cluster, size).await);
+        let start = Some(start(cluster, size).await);
+        Self { resync, start, redis_calls_per_check, flood }
+    }
+
+    /// The figures as JSON, by name.
+    #[must_use]
+    pub fn json(&self) -> Vec<(String, Value)> {
+        let mut all = Vec::new();
+        let mut put = |name: String, value: Value| all.push((name, value));
+        if let Some(Resync { events, took, missed, .. }) = self.resync {
+            put(format!("resync_{}_ms", short(events)), json!(took.as_millis()));
+            put(format!("resync_{}_missed", short(events)), json!(missed));
+        }
+        if let Some(Start { entries, took }) = self.start {
+            put(format!("start_{}_ms", short(entries)), json!(took.as_millis()));
+        }
+        if let Some(Flood { events, took }) = self.flood {
+            put(format!("flood_{}_ms", short(events)), json!(took.as_millis()));
+        }
+        if let Some(calls) = self.redis_calls_per_check {
+            put("redis_calls_per_check".to_owned(), json!(calls));
+        }
+        all
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(Resync { outage, events, took, missed }) = self.resync {
+            let what = format!("resync after {outage:?}, {events} events");
+            writeln!(out, "{what:<44}{:>8} ms, {missed} missed", took.as_millis())?;
+        }
+        if let Some(Start { entries, took }) = self.start {
+            let what = format!("start with {entries} entries, to ready");
+            writeln!(out, "{what:<44}{:>8} ms", took.as_millis())?;
+        }
+        if let Some(Flood { events, took }) = self.flood {
+            let what = format!("{events} events, until all are in force");
+            writeln!(out, "{what:<44}{:>8} ms", took.as_millis())?;
+        }
+        if let Some(calls) = self.redis_calls_per_check {
+            writeln!(out, "{:<44}{calls:>8}", "Redis calls per check, while all is well")?;
+        }
+        writeln!(out)
+    }
+}
+
+/// `10k`, `1m`: how figures are called.
+fn short(count: usize) -> String {
+    match count {
+        _ if count > 0 && count.is_multiple_of(1_000_000) => format!("{}m", count / 1_000_000),
+        _ if count > 0 && count.is_multiple_of(1000) => format!("{}k", count / 1000),
+        _ => count.to_string(),
+    }
+}
+
+fn events(name: &str, count: usize) -> impl Iterator<Item = Vec<Event>> {
+    let event = move |name: &str, number| Event::add_for_an_hour(&format!("{name}-{number}"));
+    let name = format!("{name}-{}", jiff::Timestamp::now().as_millisecond());
+    (0..count.div_ceil(BATCH)).map(move |batch| {
+        let end = count.min((batch + 1) * BATCH);
+        (batch * BATCH..end).map(|number| event(&name, number)).collect()
+    })
+}
+
+/// Cuts all links, publishes, mends them, and looks whether a replica knows everything.
+async fn resync(cluster: &mut Cluster, size: &Size) -> Resync {
+    let began = Instant::now();
+    for link in cluster.links() {
+        link.cut().await;
+    }
+    let mut names = Vec::new();
+    for (batch, events) in events("resync", size.missed).enumerate() {
+        cluster.publisher().publish_all(&events).await;
+        let keys = events.iter().map(Event::key);
+        let jti = |key: String| key.trim_start_matches("blacklist:").to_owned();
+        names.extend(keys.map(jti));
+        debug_assert_eq!(names.len().div_ceil(BATCH), batch + 1);
+    }
+    tokio::time::sleep(size.outage.saturating_sub(began.elapsed())).await;
+    let mended = Instant::now();
+    for link in cluster.links() {
+        link.restore().await;
+    }
+    for replica in 0..REPLICAS {
+        cluster.live(replica).await;
+    }
+    let took = mended.elapsed();
+    let mut missed = 0;
+    for (place, name) in names.iter().enumerate() {
+        let known = cluster.admin(place % REPLICAS).is_revoked(name).await;
+        missed += usize::from(!known);
+    }
+    Resync { outage: size.outage, events: size.missed, took, missed }
+}
+
+/// Publishes far more than can be applied at once, and waits until it is.
+async fn flood(cluster: &mut Cluster, size: &Size) -> Flood {
+    let began = Instant::now();
+    for events in events("flood", size.flood) {
+        cluster.publisher().publish_all(&events).await;
+    }
+    cluster.settled().await;
+    Flood { events: size.flood, took: began.elapsed() }
+}
+
+/// Fills the store and starts a replica.
+async fn start(cluster: &mut Cluster, size: &Size) -> Start {
+    let client = cluster.redis.client(cluster.primary().await);
+    let publisher = Publisher::new(&cluster.rabbitmq.url(), client);
+    for events in events("start", size.entries) {
+        publisher.store(&events).await;
+    }
+    cluster.replica(0).kill(0);
+    let began = Instant::now();
+    cluster.replica(0).relaunch(0, |config| config).await;
+    let admin = cluster.replica(0).get(0);
+    eventually::holds_within(PATIENCE, "the replica is ready", || admin.is_ready()).await;
+    let took = began.elapsed();
+    let _: Option<String> = cluster.store().command(&["FLUSHALL"]).await;
+    Start { entries: size.entries, took }
+}
+
+/// Asks all replicas about good tokens and revoked ones, and counts what Redis was asked meanwhile,
+/// apart from what replicas tell it.
+async fn redis_calls_per_check(cluster: &mut Cluster, size: &Size) -> f64 {
+    // Of what a check may ask; a replica that says that it is there does so without being asked.
+    const LOOKUPS: [&str; 8] =
+        ["get", "mget", "exists", "ttl", "pttl", "lrange", "llen", "evalsha"];
+    let plan = Plan::new(0, &Scale::short());
+    let board = std::sync::Arc::new(Board::new(&plan));
+    let endpoints = cluster.endpoints();
+    // The relay looks into the outbox by itself.
+    cluster.relay().kill();
+    let client: RedisClient = cluster.redis.client(cluster.primary().await);
+    client.forget_calls().await;
+    let mut asked = 0;
+    for replica in 0..REPLICAS {
+        let grpc = endpoints.grpc[replica];
+        let mut asker = Asker::new(replica, grpc, std::sync::Arc::clone(&board), Clock::begin());
+        for number in 0..size.checks / REPLICAS {
+            let verdict = asker.ask(number % plan.tokens.len()).await;
+            assert_eq!(verdict, Verdict::Allow, "nobody revoked this token");
+            asked += 1;
+        }
+    }
+    let calls = client.calls().await;
+    let calls = calls.iter().filter(|(name, _)| LOOKUPS.contains(&name.as_str()));
+    let calls: u64 = calls.map(|(_, count)| count).sum();
+    cluster.relay().restart(None);
+    #[expect(clippy::cast_precision_loss, reason = "some thousands of calls")]
+    let per_check = calls as f64 / f64::from(asked.max(1));
+    per_check
+}
