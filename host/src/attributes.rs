@@ -38,7 +38,12 @@ pub struct HttpAttributes {
 
 /// Header fields in the order in which they arrived, names in lower case.
 #[derive(Clone, Default)]
-pub struct Headers(Vec<(String, String)>);
+pub struct Headers {
+    /// Names and values, one after the other: one allocation for all of them.
+    text: String,
+    /// Where each name and each value ends.
+    ends: Vec<(usize, usize)>,
+}
 
 /// A request body.
 #[derive(Clone, Default)]
@@ -68,34 +73,51 @@ impl Headers {
         fields.into_iter().collect()
     }
 
+    /// Adds a field after all others, lower-casing its name.
+    pub fn push(&mut self, name: &str, value: &str) {
+        let start = self.text.len();
+        self.text.push_str(name);
+        let name_end = self.text.len();
+        self.text[start..].make_ascii_lowercase();
+        self.text.push_str(value);
+        self.ends.push((name_end, self.text.len()));
+    }
+
+    /// Makes room for fields whose names and values have so many bytes in all.
+    pub fn reserve(&mut self, bytes: usize) {
+        /// As many as browsers and proxies send in most cases.
+        const FIELDS: usize = 24;
+        self.text.reserve(bytes);
+        self.ends.reserve(FIELDS);
+    }
+
     /// Every value of `name`, which must be in lower case.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
+        self.iter().filter(move |(field, _)| *field == name).map(|(_, value)| value)
     }
 
     /// The first value of `name`, which must be in lower case.
     #[must_use]
     pub fn first(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
+        self.iter().find(|(field, _)| *field == name).map(|(_, value)| value)
     }
 
     /// All fields.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        let mut start = 0;
+        self.ends.iter().map(move |(name_end, end)| {
+            let field = (&self.text[start..*name_end], &self.text[*name_end..*end]);
+            start = *end;
+            field
+        })
     }
 }
 
 impl FromIterator<(String, String)> for Headers {
     fn from_iter<T: IntoIterator<Item = (String, String)>>(fields: T) -> Self {
-        Self(
-            fields
-                .into_iter()
-                .map(|(mut name, value)| {
-                    name.make_ascii_lowercase();
-                    (name, value)
-                })
-                .collect(),
-        )
+        let mut headers = Self::default();
+        fields.into_iter().for_each(|(name, value)| headers.push(&name, &value));
+        headers
     }
 }
 
@@ -117,7 +139,7 @@ impl std::fmt::Debug for HttpAttributes {
 
 impl std::fmt::Debug for Headers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+        f.debug_list().entries(self.iter().map(|(name, _)| name)).finish()
     }
 }
 

@@ -42,9 +42,6 @@ pub enum RunError {
     /// The sources of revocations contradict each other, or cannot be used.
     #[error(transparent)]
     Blacklist(#[from] blacklist::BuildError),
-    /// The store is configured in a way that cannot work.
-    #[error(transparent)]
-    Redis(#[from] blacklist::RedisBuildError),
     /// The relay's sections are missing or unusable.
     #[error(transparent)]
     Relay(#[from] blacklist::RelayBuildError),
@@ -73,9 +70,9 @@ struct Parts {
     authorizer: Authorizer,
     keys: token::KeyReloader,
     feed: blacklist::Feed,
+    sources: blacklist::Sources,
     revocations: blacklist::Revoker,
     replica: Option<String>,
-    sources: blacklist::Sources,
     feed_status: blacklist::Status,
     blacklist: blacklist::Blacklist,
     policies: policy::Policies,
@@ -149,20 +146,11 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
     let uses = authorizer::policy_uses(&config.routes);
     let (policies, reload, reloader) =
         policy::build(&config.policy_host, &config.policies, &uses, &metrics)?;
-    let leeway = config.longest_leeway();
-    let revocation = blacklist::build(&config.blacklist, leeway, readiness, &metrics)?;
+    let revocation =
+        blacklist::build(&config.blacklist, config.longest_leeway(), readiness, &metrics)?;
     let blacklist::Parts {
-        blacklist,
-        feed,
-        revocations,
-        status,
-        lookups,
-        refresh,
-        replica,
-        sources,
+        blacklist, feed, revocations, status, lookups, refresh, sources, replica
     } = revocation;
-    let margin = blacklist::margin(&config.blacklist, leeway);
-    let revocations = blacklist::Revoker::build(&config.blacklist, margin, Some(revocations))?;
     let size = blacklist.clone();
     metrics.report_blacklist_size(move || size.len());
     let ready = readiness.clone();

@@ -185,7 +185,8 @@ impl Authorizer {
             return self.decide_connection(attributes, deadline, now);
         };
         if let Some(refresh) = self.refresh_asked_for(http) {
-            return refreshed(refresh.refresh(time_left(deadline)).await);
+            // Boxed, so that the many that do not wait need not carry along what the few wait with.
+            return refreshed(Box::pin(refresh.refresh(time_left(deadline))).await);
         }
         if http.method.is_empty() {
             return Decision::deny(Reason::MalformedRequest).with_detail("no method");
@@ -314,7 +315,7 @@ impl Authorizer {
             Found::Clear => None,
             Found::Revoked => REVOKED,
             Found::Unreliable => Some((Reason::NotReady, Some("blacklist".to_owned()))),
-            Found::Unknown { or_deny } => match self.ask_store(check, token).await {
+            Found::Unknown { or_deny } => match Box::pin(self.ask_store(check, token)).await {
                 Ok(true) => {
                     self.recorder.revoked_by_store();
                     REVOKED

@@ -17,6 +17,7 @@ use super::{
     redis::{self, Redis},
     refresh::{self, Refresh, Refresher},
     replica::Replica,
+    revoker::Revoker,
     source::{Ends, Source},
     status::Status,
     store::{Blacklist, pair},
@@ -51,11 +52,11 @@ pub enum BuildError {
     NoChance(#[from] NoChance),
 }
 
+/// How many receipts may wait to be told. One that finds no room is not told.
+const WAITING_RECEIPTS: usize = 1024;
+
 /// How many events may wait for the feed before their source has to.
 const WAITING_EVENTS: usize = 1024;
-
-/// How many receipts may wait for the store. Whoever waits for one beyond that waits in vain.
-const WAITING_RECEIPTS: usize = 1024;
 
 /// Verifiers compare whole seconds: a token is good until the end of the second in which it
 /// expires.
@@ -68,18 +69,18 @@ pub struct Parts {
     pub blacklist: Blacklist,
     /// The task that writes it.
     pub feed: Feed,
-    /// Where revocations go that are made in this process.
-    pub revocations: InProcess,
+    /// Where revocations go that are made through this process.
+    pub revocations: Revoker,
     /// How it is.
     pub status: Status,
     /// Who knows what it does not, if anybody does.
     pub lookups: Option<Lookups>,
     /// Who has everything read again, if requests may ask for it.
     pub refresh: Option<Refresh>,
-    /// What this replica is called in the store, if there is one.
-    pub replica: Option<String>,
     /// What has to run beside the feed.
     pub sources: Sources,
+    /// What this replica is called in the store, if there is one.
+    pub replica: Option<String>,
 }
 
 /// What has to run beside the feed, depending on where revocations come from.
@@ -112,26 +113,28 @@ pub fn build(
 ) -> Result<Parts, BuildError> {
     config.check()?;
     let (blacklist, feed, sender, status) = build_feed(config, leeway, readiness, &metrics.feed());
-    let parts = |feed, revocations| Parts {
+    let local = if config.is_in_process() {
+        InProcess::start(sender.clone())
+    } else {
+        InProcess::beside(sender.clone())
+    };
+    let revocations = Revoker::build(config, margin(config, leeway), Some(local))?;
+    let parts = |feed| Parts {
         blacklist,
         feed,
         revocations,
         status,
         lookups: None,
         refresh: None,
-        replica: None,
         sources: Sources::default(),
+        replica: None,
     };
     match (&config.postgres, &config.redis) {
-        (Some(postgres), _) => {
-            let parts = parts(feed, InProcess::beside(sender.clone()));
-            with_postgres(parts, config, postgres, sender)
-        }
+        (Some(postgres), _) => with_postgres(parts(feed), config, postgres, sender),
         (None, Some(redis)) => {
-            let parts = parts(feed, InProcess::beside(sender.clone()));
-            with_store(parts, config, redis, sender, readiness, metrics)
+            with_store(parts(feed), config, redis, Surroundings { feed: sender, readiness, metrics })
         }
-        (None, None) => Ok(parts(feed.keep_open(sender.clone()), InProcess::start(sender))),
+        (None, None) => Ok(parts(feed.keep_open(sender))),
     }
 }
 
@@ -166,31 +169,38 @@ fn with_postgres(
     Ok(Parts { refresh, sources, ..parts })
 }
 
+/// What a source with a store is put into.
+struct Surroundings<'a> {
+    feed: mpsc::Sender<FeedEvent>,
+    readiness: &'a Readiness,
+    metrics: &'a Metrics,
+}
+
 fn with_store(
     parts: Parts,
     config: &Config,
     redis: &RedisConfig,
-    feed: mpsc::Sender<FeedEvent>,
-    readiness: &Readiness,
-    metrics: &Metrics,
+    around: Surroundings<'_>,
 ) -> Result<Parts, BuildError> {
+    let Surroundings { feed, readiness, metrics } = around;
     let (asked, resyncs) = refresh::build(&config.refresh)?;
     let (refresh, refresher) = asked.unzip();
     let store = Redis::build(redis)?.with_metrics(metrics.redis());
     let (lookups, answers) = lookup::build(config.mode, redis, store.clone(), feed.clone());
     let name = nonce::random_name()?;
-    let (receipts, given) = mpsc::channel(WAITING_RECEIPTS);
-    let replica = Replica::new(name.clone(), redis, given, readiness)?;
-    let metrics = metrics.feed();
-    let ends = Ends { redis: store, feed, resyncs, receipts: Some(receipts), metrics };
+    let (receipts, applied) = mpsc::channel(WAITING_RECEIPTS);
+    let replica = Replica::new(name.clone(), redis, applied, readiness)?;
+    let ends =
+        Ends { redis: store, feed, resyncs, receipts: Some(receipts), metrics: metrics.feed() };
+    let source = Source::new(config, ends, name.clone())?;
     let sources = Sources {
-        store: Some(Source::new(config, ends, name.clone())?),
+        store: Some(source),
         answers: Some(answers),
-        postgres: None,
         refresher,
+        postgres: None,
         replica: Some(replica),
     };
-    Ok(Parts { lookups: Some(lookups), refresh, replica: Some(name), sources, ..parts })
+    Ok(Parts { lookups: Some(lookups), refresh, sources, replica: Some(name), ..parts })
 }
 
 // === impl Sources ===
@@ -199,9 +209,6 @@ impl Sources {
     /// Runs what has to run beside the feed.
     pub fn spawn(self, drain: &Drain) {
         let Self { store, answers, postgres, refresher, replica } = self;
-        if let Some(replica) = replica {
-            drain.spawn("replica", replica.run(drain.clone()));
-        }
         if let Some(store) = store {
             drain.spawn("blacklist source", store.run(drain.clone()));
         }
@@ -210,6 +217,9 @@ impl Sources {
         }
         if let Some(postgres) = postgres {
             drain.spawn("blacklist source", postgres.run(drain.clone()));
+        }
+        if let Some(replica) = replica {
+            drain.spawn("blacklist replica", replica.run(drain.clone()));
         }
         if let Some(refresher) = refresher {
             drain.spawn("blacklist refresher", refresher.run(drain.clone()));

@@ -50,7 +50,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        blacklist::{Blacklist, Config, Feed, Presented, State, Status, build},
+        blacklist::{Blacklist, Config, Feed, Presented, State, Status, build_feed},
         drain,
         readiness::Readiness,
         telemetry::Metrics,
@@ -59,8 +59,10 @@ mod tests {
     };
 
     fn start(leeway: Duration, readiness: &Readiness) -> (Blacklist, Feed, InProcess, Status) {
-        let parts = build(&Config::default(), leeway, readiness, &Metrics::new(&[])).unwrap();
-        (parts.blacklist, parts.feed, parts.revocations, parts.status)
+        let metrics = Metrics::new(&[]);
+        let (blacklist, feed, sender, status) =
+            build_feed(&Config::default(), leeway, readiness, &metrics.feed());
+        (blacklist, feed.keep_open(sender.clone()), InProcess::start(sender), status)
     }
 
     #[tokio::test]

@@ -53,8 +53,8 @@ impl Replica {
                 () = drain.stopping() => break,
                 // The sender lives in `readiness`, which lives in here.
                 _ = ready.changed() => {
-                    let now = *ready.borrow_and_update();
-                    self.announce(now).await
+                    let is_ready = *ready.borrow_and_update();
+                    self.announce(is_ready).await
                 }
                 count = self.receipts.recv_many(&mut batch, BATCH), if open && batch.is_empty() => {
                     open = count > 0;

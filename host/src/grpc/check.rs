@@ -7,8 +7,8 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
-    mem::take,
+    future::poll_fn,
+    mem::{replace, take},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -18,6 +18,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use http_body::{Body, Frame};
+use hyper::body::Incoming;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use tonic::service::Routes;
 use tower::Service;
@@ -55,17 +56,23 @@ pub(super) struct Limits {
     pub(super) read_timeout: Duration,
 }
 
+/// The body of a response.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// Of a check.
+    Check(Answer),
+    /// Of every other call.
+    Other(tonic::body::Body),
+}
+
 /// The body of an answer: one message, then the trailers.
 #[derive(Debug)]
-struct Answer {
+pub(super) struct Answer {
     message: Bytes,
     is_done: bool,
     /// The call is under way until this is gone.
     _underway: TaskTrackerToken,
 }
-
-type Answered =
-    Pin<Box<dyn Future<Output = Result<Response<tonic::body::Body>, Infallible>> + Send>>;
 
 // === impl CheckService ===
 
@@ -79,36 +86,28 @@ impl<A: Authorize> CheckService<A> {
     ) -> Self {
         Self { authorizer, limits, others: others.prepare(), underway }
     }
+
+    /// Answers one call.
+    pub(super) async fn call(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Reply>, Infallible> {
+        if request.uri().path() == CHECK {
+            let underway = self.underway.token();
+            return Ok(answer(check(&*self.authorizer, self.limits, request).await, underway));
+        }
+        // What they do is rare and large; what every check carries along should be small.
+        Box::pin(other(self.others.clone(), request)).await
+    }
 }
 
-impl<A> Clone for CheckService<A> {
-    fn clone(&self) -> Self {
-        Self {
-            authorizer: Arc::clone(&self.authorizer),
-            limits: self.limits,
-            others: self.others.clone(),
-            underway: self.underway.clone(),
-        }
-    }
-}
-
-impl<A: Authorize> Service<Request<tonic::body::Body>> for CheckService<A> {
-    type Response = Response<tonic::body::Body>;
-    type Error = Infallible;
-    type Future = Answered;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::<Request<tonic::body::Body>>::poll_ready(&mut self.others, cx)
-    }
-
-    fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
-        if request.uri().path() != CHECK {
-            return Box::pin(self.others.call(request));
-        }
-        let (authorizer, limits) = (Arc::clone(&self.authorizer), self.limits);
-        let underway = self.underway.token();
-        Box::pin(async move { Ok(answer(check(&*authorizer, limits, request).await, underway)) })
-    }
+async fn other(
+    mut routes: Routes,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Infallible> {
+    let request = request.map(tonic::body::Body::new);
+    poll_fn(|cx| Service::<Request<tonic::body::Body>>::poll_ready(&mut routes, cx)).await?;
+    Ok(routes.call(request).await?.map(Reply::Other))
 }
 
 /// From request to decision.
@@ -141,8 +140,8 @@ where
     if !message::is_grpc(headers) {
         return Err((Reason::MalformedRequest, "content type"));
     }
-    // tonic answers with a gRPC error when the caller's time is up, so a message that is late must
-    // be refused before that.
+    // Whoever asks stops waiting when its time is up, so a message that is late must be refused
+    // before that.
     let patience = deadline.map_or(limits.read_timeout, |all| limits.read_timeout.min(all / 2));
     let message = tokio::time::timeout(patience, message::read(body, limits.message_bytes));
     let late = |_| (Reason::MalformedRequest, "message did not arrive in time");
@@ -150,40 +149,51 @@ where
 }
 
 /// From decision to response.
-fn answer(decision: Decision, underway: TaskTrackerToken) -> Response<tonic::body::Body> {
+fn answer(decision: Decision, underway: TaskTrackerToken) -> Response<Reply> {
     let message = response::message(&response::check_response(decision));
-    let mut response = Response::new(tonic::body::Body::new(Answer {
-        message,
-        is_done: false,
-        _underway: underway,
-    }));
+    let answer = Answer { message, is_done: false, _underway: underway };
+    let mut response = Response::new(Reply::Check(answer));
     let content_type = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }
 
-// === impl Answer ===
+// === impl Reply ===
 
-impl Body for Answer {
+impl Body for Reply {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = tonic::Status;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if !self.message.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(take(&mut self.message)))));
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.get_mut() {
+            Self::Check(answer) => Poll::Ready(answer.next_frame().map(Ok)),
+            Self::Other(body) => Pin::new(body).poll_frame(cx),
         }
-        if std::mem::replace(&mut self.is_done, true) {
-            return Poll::Ready(None);
-        }
-        let mut trailers = HeaderMap::with_capacity(1);
-        trailers.insert("grpc-status", HeaderValue::from_static("0"));
-        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_done
+        match self {
+            Self::Check(answer) => answer.is_done,
+            Self::Other(body) => body.is_end_stream(),
+        }
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    fn next_frame(&mut self) -> Option<Frame<Bytes>> {
+        if !self.message.is_empty() {
+            return Some(Frame::data(take(&mut self.message)));
+        }
+        if replace(&mut self.is_done, true) {
+            return None;
+        }
+        let mut trailers = HeaderMap::with_capacity(1);
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        Some(Frame::trailers(trailers))
     }
 }

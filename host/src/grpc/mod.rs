@@ -3,7 +3,9 @@
 //! The only place that knows Envoy's protobuf. It turns a message into attributes and a decision
 //! into a message; it decides nothing, except to deny what cannot be read.
 
+mod calls;
 mod check;
+mod connection;
 mod health;
 mod message;
 mod reflection;
@@ -17,7 +19,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
-use tonic::{service::Routes, transport::Server};
+use tonic::service::Routes;
 
 use crate::{
     attributes::Attributes,
@@ -62,16 +64,8 @@ pub struct Bound {
     incoming: Incoming,
 }
 
-/// Flow control, in bytes: several messages of one connection may be on the way at a time, and an
-/// oversized one is read to its end before it is denied.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
 /// Time for peers to read their last answers and close, once all are written.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// Streams that we reset ourselves because of the peer's errors, before the connection is closed.
-const MAX_LOCAL_RESETS: usize = 1024;
 
 /// Reads a `CheckRequest` (`envoy.service.auth.v3`), a protobuf message without its gRPC prefix, into
 /// what it asks about. For embedding and fuzzing; the edge does the same with each call.
@@ -132,24 +126,14 @@ impl Bound {
         };
         let underway = TaskTracker::new();
         let service = CheckService::new(authorizer, limits, others, underway.clone());
-        let stopping = {
-            let drain = drain.clone();
-            async move { drain.stopping().await }
-        };
-        let served =
-            server(&self.config).serve_with_incoming_shutdown(service, self.incoming, stopping);
-        let all_answered = all_answered(drain.clone(), underway);
+        let answered = all_answered(drain.clone(), underway);
         let serve = async {
             tokio::select! {
-                served = served => {
-                    if let Err(error) = served {
-                        tracing::error!(%error, "the grpc edge failed");
-                    }
-                }
-                () = all_answered => {}
+                () = connection::serve(self.incoming, &self.config, service, drain.clone()) => {}
+                () = answered => {}
             }
         };
-        tokio::join!(serve, health::follow(serving, readiness, drain));
+        tokio::join!(serve, health::follow(serving, readiness, drain.clone()));
     }
 }
 
@@ -160,22 +144,6 @@ async fn all_answered(drain: Drain, underway: TaskTracker) {
     underway.close();
     underway.wait().await;
     tokio::time::sleep(LINGER).await;
-}
-
-/// Every limit is set here, because tonic leaves most of them open.
-fn server(config: &Config) -> Server {
-    let streams = config.max_concurrent_streams;
-    Server::builder()
-        .max_concurrent_streams(streams)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_max_header_list_size(config.max_header_list_bytes)
-        .http2_keepalive_interval(Some(config.keepalive_interval.get()))
-        .http2_keepalive_timeout(Some(config.keepalive_timeout.get()))
-        // Bounds what a flood of HEADERS and RST_STREAM can queue. An honest Envoy whose checks all
-        // time out at once cancels as many as it may have under way, and must not be cut off for it.
-        .http2_max_pending_accept_reset_streams(usize::try_from(streams).ok())
-        .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
 }
 
 #[cfg(test)]

@@ -1,65 +1,167 @@
 //! Owns reading Envoy's `CheckRequest` into [`Attributes`].
 //!
 //! It judges nothing: a request without a method is passed on as one, for the authorizer to deny.
+//! Fields are named by the comments beside their numbers, which a test holds against the generated
+//! types. As everywhere in protobuf, of a field that comes twice the last one counts, and messages
+//! that come twice are one.
 
 use envoy_types::pb::google::protobuf::{Struct, value::Kind};
 use prost::Message;
 use serde_json::{Map, Number, Value};
 
-use super::wire;
+use super::wire::{Fields, Undecodable};
 use crate::{
-    attributes::{Attributes, Body, Headers, HttpAttributes, Peer},
+    attributes::{Attributes, Body, Headers, Peer},
     decision::Reason,
 };
 
 /// Why a message could not be read, with a word for the log.
 pub(super) type Refusal = (Reason, &'static str);
 
-/// Reads a `CheckRequest`.
-///
-/// The decoder stops at 100 levels of nesting and at the end of a message whose size was checked
-/// before, so neither deep nor wide metadata can exhaust the stack or the memory.
-pub(super) fn attributes(message: &[u8]) -> Result<Attributes, Refusal> {
-    let request = wire::CheckRequest::decode(message)
-        .map_err(|_| (Reason::MalformedRequest, "undecodable message"))?;
-    let context = request.attributes.ok_or((Reason::MalformedRequest, "no attributes"))?;
-    let extensions = context.context_extensions.into_iter();
-    Ok(Attributes {
-        http: context.request.and_then(|request| request.http).map(http),
-        source: context.source.map(peer).unwrap_or_default(),
-        context_extensions: extensions.map(|pair| (pair.key, pair.value)).collect(),
-        metadata: context.metadata_context.map(metadata).unwrap_or_default(),
-    })
+/// What has been read so far.
+#[derive(Default)]
+struct Draft<'a> {
+    attributes: Attributes,
+    body: &'a str,
+    raw_body: &'a [u8],
 }
 
-fn http(request: wire::HttpRequest) -> HttpAttributes {
-    let headers = headers(request.headers, request.header_map);
-    HttpAttributes {
-        method: request.method,
-        scheme: request.scheme,
-        host: request.host,
-        path: request.path,
-        body: body(request.body, request.raw_body, &headers),
-        headers,
+/// Reads a `CheckRequest`.
+///
+/// Nesting is as deep as the messages named here, and inside of metadata the decoder stops at 100
+/// levels; the size of the message was checked before. So neither deep nor wide metadata can exhaust
+/// the stack or the memory.
+pub(super) fn attributes(message: &[u8]) -> Result<Attributes, Refusal> {
+    let undecodable = |Undecodable| (Reason::MalformedRequest, "undecodable message");
+    let mut draft = None;
+    for field in Fields::of(message) {
+        if let (1, attributes) = field.map_err(undecodable)? {
+            let draft = draft.get_or_insert_with(Draft::default);
+            attributes.message().and_then(|fields| draft.read(fields)).map_err(undecodable)?;
+        }
+    }
+    draft.map(Draft::finish).ok_or((Reason::MalformedRequest, "no attributes"))
+}
+
+// === impl Draft ===
+
+impl<'a> Draft<'a> {
+    /// `AttributeContext`
+    fn read(&mut self, fields: Fields<'a>) -> Result<(), Undecodable> {
+        for field in fields {
+            match field? {
+                // source
+                (1, value) => peer(&mut self.attributes.source, value.message()?)?,
+                // request
+                (4, value) => self.read_request(value.message()?)?,
+                // context_extensions
+                (10, value) => {
+                    let (key, value) = pair(value.message()?)?;
+                    self.attributes.context_extensions.push((key.to_owned(), value.to_owned()));
+                }
+                // metadata_context
+                (11, value) => metadata(&mut self.attributes.metadata, value.message()?)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// `AttributeContext.Request`
+    fn read_request(&mut self, fields: Fields<'a>) -> Result<(), Undecodable> {
+        for field in fields {
+            // http
+            if let (2, value) = field? {
+                self.read_http(value.message()?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `AttributeContext.HttpRequest`
+    ///
+    /// Envoy fills `headers`, or `header_map` if `encode_raw_headers` is set, never both. Should
+    /// both come, both count: a header that then appears twice is ambiguous, and that is for the
+    /// authorizer to notice.
+    fn read_http(&mut self, fields: Fields<'a>) -> Result<(), Undecodable> {
+        let http = self.attributes.http.get_or_insert_default();
+        http.headers.reserve(fields.len());
+        for field in fields {
+            match field? {
+                (2, value) => value.text()?.clone_into(&mut http.method),
+                // headers
+                (3, value) => {
+                    let (name, value) = pair(value.message()?)?;
+                    push(&mut http.headers, name, value);
+                }
+                (4, value) => value.text()?.clone_into(&mut http.path),
+                (5, value) => value.text()?.clone_into(&mut http.host),
+                (6, value) => value.text()?.clone_into(&mut http.scheme),
+                (11, value) => self.body = value.text()?,
+                (12, value) => self.raw_body = value.bytes()?,
+                (13, value) => header_map(&mut http.headers, value.message()?)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Attributes {
+        let Self { mut attributes, body: text, raw_body } = self;
+        if let Some(http) = &mut attributes.http {
+            let bytes = if raw_body.is_empty() { text.as_bytes() } else { raw_body };
+            http.body = body(bytes, &http.headers);
+        }
+        attributes
     }
 }
 
-/// Envoy fills `headers`, or `header_map` if `encode_raw_headers` is set, never both. Should both
-/// come, both count: a header that then appears twice is ambiguous, and that is for the authorizer
-/// to notice.
-fn headers(joined: Vec<wire::Pair>, raw: Option<wire::HeaderMap>) -> Headers {
-    let joined = joined.into_iter().map(|pair| (pair.key, pair.value));
-    let raw = raw.into_iter().flat_map(|map| map.headers).map(|field| {
-        // Bytes that are no text become U+FFFD, which no token and no rule matches.
-        let raw = || String::from_utf8_lossy(&field.raw_value).into_owned();
-        (field.key, if field.raw_value.is_empty() { field.value } else { raw() })
-    });
-    joined.chain(raw).filter(|(name, _)| !name.starts_with(':')).collect()
+/// An entry of a `map<string, string>`
+fn pair(fields: Fields<'_>) -> Result<(&str, &str), Undecodable> {
+    let (mut key, mut text) = ("", "");
+    for field in fields {
+        match field? {
+            (1, value) => key = value.text()?,
+            (2, value) => text = value.text()?,
+            _ => {}
+        }
+    }
+    Ok((key, text))
+}
+
+/// `envoy.config.core.v3.HeaderMap`, a list of `HeaderValue`
+fn header_map(headers: &mut Headers, fields: Fields<'_>) -> Result<(), Undecodable> {
+    for field in fields {
+        let (1, header) = field? else { continue };
+        let (mut key, mut text, mut raw) = ("", "", [].as_slice());
+        for field in header.message()? {
+            match field? {
+                (1, value) => key = value.text()?,
+                (2, value) => text = value.text()?,
+                // raw_value
+                (3, value) => raw = value.bytes()?,
+                _ => {}
+            }
+        }
+        if raw.is_empty() {
+            push(headers, key, text);
+        } else {
+            // Bytes that are no text become U+FFFD, which no token and no rule matches.
+            push(headers, key, &String::from_utf8_lossy(raw));
+        }
+    }
+    Ok(())
+}
+
+/// Pseudo headers have fields of their own.
+fn push(headers: &mut Headers, name: &str, value: &str) {
+    if !name.starts_with(':') {
+        headers.push(name, value);
+    }
 }
 
 /// The body, if Envoy was told to pass it: it then marks whether there is more.
-fn body(text: String, raw: Vec<u8>, headers: &Headers) -> Option<Body> {
-    let bytes = if raw.is_empty() { text.into_bytes() } else { raw };
+fn body(bytes: &[u8], headers: &Headers) -> Option<Body> {
     let partial = headers.first("x-envoy-auth-partial-body");
     if bytes.is_empty() && partial.is_none() {
         return None;
@@ -67,21 +169,57 @@ fn body(text: String, raw: Vec<u8>, headers: &Headers) -> Option<Body> {
     let announced = headers.first("content-length").and_then(|length| length.parse().ok());
     let truncated =
         partial == Some("true") || announced.is_some_and(|length: u64| length > bytes.len() as u64);
-    Some(Body { bytes, truncated })
+    Some(Body { bytes: bytes.to_vec(), truncated })
 }
 
-fn peer(peer: wire::Peer) -> Peer {
-    let socket = peer.address.and_then(|address| address.socket_address).unwrap_or_default();
-    Peer { address: socket.address, port: socket.port_value, principal: peer.principal }
+/// `AttributeContext.Peer`, and in it `Address` and `SocketAddress`; other kinds of address have no
+/// IP address.
+fn peer(peer: &mut Peer, fields: Fields<'_>) -> Result<(), Undecodable> {
+    for field in fields {
+        match field? {
+            // address
+            (1, value) => {
+                for field in value.message()? {
+                    // socket_address
+                    if let (1, value) = field? {
+                        socket_address(peer, value.message()?)?;
+                    }
+                }
+            }
+            (4, value) => value.text()?.clone_into(&mut peer.principal),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
-fn metadata(metadata: wire::Metadata) -> Map<String, Value> {
-    let namespaces = metadata.filter_metadata.into_iter();
-    namespaces
-        .map(|namespace| {
-            (namespace.key, Value::Object(object(namespace.value.unwrap_or_default())))
-        })
-        .collect()
+fn socket_address(peer: &mut Peer, fields: Fields<'_>) -> Result<(), Undecodable> {
+    for field in fields {
+        match field? {
+            (2, value) => value.text()?.clone_into(&mut peer.address),
+            // port_value
+            (3, value) => peer.port = value.number()?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `envoy.config.core.v3.Metadata`, of which `filter_metadata` is read, a `map<string, Struct>`
+fn metadata(metadata: &mut Map<String, Value>, fields: Fields<'_>) -> Result<(), Undecodable> {
+    for field in fields {
+        let (1, entry) = field? else { continue };
+        let (mut namespace, mut structure) = ("", Struct::default());
+        for field in entry.message()? {
+            match field? {
+                (1, value) => namespace = value.text()?,
+                (2, value) => structure.merge(value.bytes()?).map_err(|_| Undecodable)?,
+                _ => {}
+            }
+        }
+        metadata.insert(namespace.to_owned(), Value::Object(object(structure)));
+    }
+    Ok(())
 }
 
 fn object(structure: Struct) -> Map<String, Value> {

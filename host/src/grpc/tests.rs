@@ -1,7 +1,10 @@
 //! The edge on a real socket: what a client gets for good calls, for bad ones, and at the end.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    sync::{
+        Condvar, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -122,6 +125,48 @@ fn denied_status(response: &CheckResponse) -> i32 {
     match &response.http_response {
         Some(HttpResponse::DeniedResponse(denied)) => denied.status.as_ref().unwrap().code,
         other => panic!("{other:?}"),
+    }
+}
+
+/// Waits until `checks` of them are inside at the same time; denies if that never happens.
+fn together(checks: usize) -> impl Authorize {
+    let (inside, changed) = (Mutex::new(0), Condvar::new());
+    move |attributes: &Attributes, _: Option<Duration>| {
+        if attributes.http.as_ref().is_some_and(|http| http.path == "/slow") {
+            std::thread::sleep(Duration::from_millis(2));
+            return allow();
+        }
+        let mut inside = inside.lock().unwrap();
+        *inside += 1;
+        changed.notify_all();
+        let patience = Duration::from_secs(20);
+        let waited = changed.wait_timeout_while(inside, patience, |inside| *inside < checks);
+        if waited.unwrap().1.timed_out() { Decision::deny(Reason::InternalError) } else { allow() }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn slow_checks_of_one_connection_are_made_at_the_same_time() {
+    let edge = edge(together(2)).await;
+    let mut client = AuthorizationClient::new(edge.channel().await);
+    client.check(get("/slow")).await.unwrap();
+    let mut other = client.clone();
+    let (one, other) = tokio::join!(client.check(get("/a")), other.check(get("/b")));
+    assert_eq!(code(one.unwrap().get_ref()), 0);
+    assert_eq!(code(other.unwrap().get_ref()), 0);
+}
+
+#[tokio::test]
+async fn checks_that_come_together_are_all_answered() {
+    let edge = edge(allow_all).await;
+    let client = AuthorizationClient::new(edge.channel().await);
+    let mut checks = tokio::task::JoinSet::new();
+    for _ in 0..500 {
+        let mut client = client.clone();
+        checks.spawn(async move { client.check(get("/")).await });
+    }
+    while let Some(answer) = checks.join_next().await {
+        assert_eq!(code(answer.unwrap().unwrap().get_ref()), 0);
     }
 }
 

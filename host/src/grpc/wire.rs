@@ -1,163 +1,115 @@
-//! Owns the part of Envoy's `CheckRequest` that Portcullis reads, as protobuf messages.
+//! Owns protobuf's wire format: walking over the fields of a message without building it.
 //!
-//! They name fewer fields than the generated types: what is never read (certificates, labels, TLS
-//! sessions) is skipped instead of built. Maps are read as the lists that they are on the wire, so
-//! nothing is hashed, and a key that comes twice is seen twice instead of hiding its first value.
+//! What is read is borrowed, and what is never read (certificates, labels, TLS sessions) is stepped
+//! over, so an honest check costs hardly an allocation. Maps are the lists that they are on the
+//! wire: nothing is hashed, and a key that comes twice is seen twice instead of hiding its first
+//! value. What the numbers of the fields mean is not known here.
 
-use std::fmt;
+use std::str;
 
-use envoy_types::pb::google::protobuf::Struct;
+use prost::encoding::decode_varint;
 
-/// `envoy.service.auth.v3.CheckRequest`.
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub(super) struct CheckRequest {
-    #[prost(message, optional, tag = "1")]
-    pub(super) attributes: Option<AttributeContext>,
+/// The fields of a message, in the order in which they came.
+pub(super) struct Fields<'a>(&'a [u8]);
+
+/// What a field holds.
+#[derive(Clone, Copy)]
+pub(super) enum Value<'a> {
+    /// A number of any type but the ones of a fixed length.
+    Varint(u64),
+    /// A string, bytes, or a message.
+    Bytes(&'a [u8]),
+    /// A number of a fixed length, which no field that is read has.
+    Fixed,
 }
 
-/// `envoy.service.auth.v3.AttributeContext`.
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub(super) struct AttributeContext {
-    #[prost(message, optional, tag = "1")]
-    pub(super) source: Option<Peer>,
-    #[prost(message, optional, tag = "4")]
-    pub(super) request: Option<Request>,
-    #[prost(message, repeated, tag = "10")]
-    pub(super) context_extensions: Vec<Pair>,
-    #[prost(message, optional, tag = "11")]
-    pub(super) metadata_context: Option<Metadata>,
-}
+/// The bytes are not the message that they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Undecodable;
 
-/// `envoy.service.auth.v3.AttributeContext.Peer`.
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub(super) struct Peer {
-    #[prost(message, optional, tag = "1")]
-    pub(super) address: Option<Address>,
-    #[prost(string, tag = "4")]
-    pub(super) principal: String,
-}
+// === impl Fields ===
 
-/// `envoy.config.core.v3.Address`, of which only the first kind has an IP address.
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub(super) struct Address {
-    #[prost(message, optional, tag = "1")]
-    pub(super) socket_address: Option<SocketAddress>,
-}
+impl<'a> Fields<'a> {
+    /// Of a whole message.
+    pub(super) fn of(message: &'a [u8]) -> Self {
+        Self(message)
+    }
 
-/// `envoy.config.core.v3.SocketAddress`.
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub(super) struct SocketAddress {
-    #[prost(string, tag = "2")]
-    pub(super) address: String,
-    #[prost(uint32, tag = "3")]
-    pub(super) port_value: u32,
-}
+    /// How many bytes are left.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
 
-/// `envoy.service.auth.v3.AttributeContext.Request`.
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub(super) struct Request {
-    #[prost(message, optional, tag = "2")]
-    pub(super) http: Option<HttpRequest>,
-}
-
-/// `envoy.service.auth.v3.AttributeContext.HttpRequest`.
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub(super) struct HttpRequest {
-    #[prost(string, tag = "2")]
-    pub(super) method: String,
-    #[prost(message, repeated, tag = "3")]
-    pub(super) headers: Vec<Pair>,
-    #[prost(string, tag = "4")]
-    pub(super) path: String,
-    #[prost(string, tag = "5")]
-    pub(super) host: String,
-    #[prost(string, tag = "6")]
-    pub(super) scheme: String,
-    #[prost(string, tag = "11")]
-    pub(super) body: String,
-    #[prost(bytes = "vec", tag = "12")]
-    pub(super) raw_body: Vec<u8>,
-    #[prost(message, optional, tag = "13")]
-    pub(super) header_map: Option<HeaderMap>,
-}
-
-/// An entry of a `map<string, string>`.
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub(super) struct Pair {
-    #[prost(string, tag = "1")]
-    pub(super) key: String,
-    #[prost(string, tag = "2")]
-    pub(super) value: String,
-}
-
-/// `envoy.config.core.v3.HeaderMap`.
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub(super) struct HeaderMap {
-    #[prost(message, repeated, tag = "1")]
-    pub(super) headers: Vec<HeaderValue>,
-}
-
-/// `envoy.config.core.v3.HeaderValue`.
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub(super) struct HeaderValue {
-    #[prost(string, tag = "1")]
-    pub(super) key: String,
-    #[prost(string, tag = "2")]
-    pub(super) value: String,
-    #[prost(bytes = "vec", tag = "3")]
-    pub(super) raw_value: Vec<u8>,
-}
-
-/// `envoy.config.core.v3.Metadata`.
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub(super) struct Metadata {
-    #[prost(message, repeated, tag = "1")]
-    pub(super) filter_metadata: Vec<Namespace>,
-}
-
-/// An entry of `Metadata.filter_metadata`.
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub(super) struct Namespace {
-    #[prost(string, tag = "1")]
-    pub(super) key: String,
-    #[prost(message, optional, tag = "2")]
-    pub(super) value: Option<Struct>,
-}
-
-/// Protobuf messages must be `Debug`; these hold tokens, so they show their name only.
-macro_rules! show_the_name_only {
-    ($($message:ident),*) => {
-        $(impl fmt::Debug for $message {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(stringify!($message))
+    #[inline]
+    fn field(&mut self) -> Result<(u64, Value<'a>), Undecodable> {
+        let key = self.varint()?;
+        let value = match key & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => self.take(8).map(|_| Value::Fixed)?,
+            2 => {
+                let length = usize::try_from(self.varint()?).map_err(|_| Undecodable)?;
+                Value::Bytes(self.take(length)?)
             }
-        })*
-    };
+            5 => self.take(4).map(|_| Value::Fixed)?,
+            // Groups are older than any message that Envoy sends.
+            _ => return Err(Undecodable),
+        };
+        match key >> 3 {
+            0 => Err(Undecodable),
+            number => Ok((number, value)),
+        }
+    }
+
+    fn varint(&mut self) -> Result<u64, Undecodable> {
+        // Nearly all of them have one byte.
+        if let Some((byte @ 0..0x80, rest)) = self.0.split_first() {
+            self.0 = rest;
+            return Ok(u64::from(*byte));
+        }
+        decode_varint(&mut self.0).map_err(|_| Undecodable)
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Undecodable> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Undecodable)?;
+        self.0 = rest;
+        Ok(taken)
+    }
 }
 
-show_the_name_only!(
-    CheckRequest,
-    AttributeContext,
-    Peer,
-    Address,
-    SocketAddress,
-    Request,
-    HttpRequest,
-    Pair,
-    HeaderMap,
-    HeaderValue,
-    Metadata,
-    Namespace
-);
+/// The number of each field, and what it holds.
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u64, Value<'a>), Undecodable>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        (!self.0.is_empty()).then(|| self.field())
+    }
+}
+
+// === impl Value ===
+
+impl<'a> Value<'a> {
+    pub(super) fn bytes(self) -> Result<&'a [u8], Undecodable> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Varint(_) | Self::Fixed => Err(Undecodable),
+        }
+    }
+
+    pub(super) fn text(self) -> Result<&'a str, Undecodable> {
+        str::from_utf8(self.bytes()?).map_err(|_| Undecodable)
+    }
+
+    pub(super) fn message(self) -> Result<Fields<'a>, Undecodable> {
+        Ok(Fields(self.bytes()?))
+    }
+
+    /// A `uint32`; what does not fit is cut off, as protobuf has it.
+    pub(super) fn number(self) -> Result<u32, Undecodable> {
+        match self {
+            #[expect(clippy::cast_possible_truncation, reason = "as protobuf has it")]
+            Self::Varint(number) => Ok(number as u32),
+            Self::Bytes(_) | Self::Fixed => Err(Undecodable),
+        }
+    }
+}

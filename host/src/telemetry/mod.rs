@@ -9,8 +9,8 @@ mod histogram;
 pub mod log;
 mod metrics;
 mod policy;
-mod relay;
 mod redis;
+mod relay;
 mod shards;
 
 pub use self::redis::{Lookup, RedisMetrics};

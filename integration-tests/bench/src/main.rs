@@ -9,6 +9,7 @@ mod admin;
 mod config;
 mod exchange;
 mod load;
+mod micro;
 mod proc;
 mod report;
 mod request;
@@ -34,6 +35,7 @@ use crate::{
     admin::AdminError,
     config::{Files, Variant, WriteError},
     load::{LoadError, Target},
+    micro::MicroError,
     proc::{Memory, ReadError},
     report::{Footprint, Report},
     request::{Check, Expected},
@@ -56,6 +58,9 @@ const SERVERS: [(&str, Option<Variant>); 4] = [
     ("default", Some(Variant::Default)),
     ("fresh-instance", Some(Variant::FreshInstance)),
 ];
+
+/// What `--only` calls the micro benchmarks.
+const MICRO: &str = "micro";
 
 /// Measures Portcullis side by side with an empty gRPC server.
 #[derive(Debug, Parser)]
@@ -82,8 +87,8 @@ struct Options {
     /// Revoked token ids to load into Portcullis.
     #[arg(long, default_value = "1000000", value_parser = clap::value_parser!(u64).range(1..))]
     entries: u64,
-    /// Measure only this server; can be given several times.
-    #[arg(long, value_parser = SERVERS.map(|(name, _)| name))]
+    /// Measure only this server, or only the steps of a decision; can be given several times.
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(names()))]
     only: Vec<String>,
 }
 
@@ -108,6 +113,8 @@ enum BenchError {
     Wrong { name: &'static str, what: &'static str, source: Box<LoadError>, log: String },
     #[error("{source}\n{log}")]
     Round { source: Box<RoundError>, log: String },
+    #[error("micro benchmarks: {0}")]
+    Micro(#[from] MicroError),
     #[error("cannot write {0}: {1}")]
     Report(PathBuf, io::Error),
 }
@@ -146,7 +153,7 @@ fn run(options: &Options) -> Result<(), BenchError> {
     let mut measured = Vec::new();
     let mut footprints = Vec::new();
     for (name, variant) in SERVERS {
-        if !options.only.is_empty() && !options.only.iter().any(|only| only == name) {
+        if !options.wants(name) {
             continue;
         }
         eprintln!("starting {name}");
@@ -170,9 +177,21 @@ fn run(options: &Options) -> Result<(), BenchError> {
             source: Box::new(source),
         }
     })?;
+    drop(running);
+    let steps = if options.wants(MICRO) {
+        eprintln!("measuring the steps of a decision");
+        micro::measure(&files, &calls.valid, options.entries)?
+    } else {
+        Vec::new()
+    };
     let conditions = conditions(options, &calls);
-    let report = Report { conditions, servers: measured, footprints };
+    let report = Report { conditions, servers: measured, footprints, steps };
     tell(&report, &target_folder.join("bench.json"))
+}
+
+/// Everything that can be measured.
+fn names() -> impl Iterator<Item = &'static str> {
+    SERVERS.into_iter().map(|(name, _)| name).chain([MICRO])
 }
 
 /// The folder of this program, where the programs to measure are too.
@@ -246,6 +265,14 @@ fn verify(
         ask("a forged token", &calls.forged, Expected::Deny)?;
     }
     Ok(())
+}
+
+// === impl Options ===
+
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
 }
 
 // === impl Calls ===

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use serde_json::{Value, json};
 
-use crate::{proc::Memory, rounds::Measured, series::Series};
+use crate::{micro::Step, proc::Memory, rounds::Measured, series::Series};
 
 /// The server that the others are compared with.
 pub(crate) const BASE: &str = "empty";
@@ -31,6 +31,8 @@ pub(crate) struct Report {
     pub(crate) servers: Vec<Measured>,
     /// What each process of Portcullis needs.
     pub(crate) footprints: Vec<Footprint>,
+    /// What the steps of a decision cost.
+    pub(crate) steps: Vec<Step>,
 }
 
 // === impl Footprint ===
@@ -57,6 +59,7 @@ impl Report {
             "conditions": conditions,
             "servers": self.servers.iter().map(|server| self.server(server)).collect::<Vec<_>>(),
             "processes": self.footprints.iter().map(footprint).collect::<Vec<_>>(),
+            "steps": self.steps.iter().map(step).collect::<Vec<_>>(),
         })
     }
 
@@ -136,6 +139,14 @@ impl Report {
         }
         Ok(())
     }
+
+    fn write_steps(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "{:<18}{:>24}", "step", "median ns")?;
+        for step in &self.steps {
+            writeln!(out, "{:<18}{:>24.0}", step.name, step.ns)?;
+        }
+        out.write_char('\n')
+    }
 }
 
 impl fmt::Display for Report {
@@ -144,10 +155,15 @@ impl fmt::Display for Report {
         if let Some(base) = self.base().filter(|_| self.servers.len() > 1) {
             self.write_ratios(out, base)?;
         }
-        self.write_figures(out)?;
+        if !self.servers.is_empty() {
+            self.write_figures(out)?;
+        }
         if !self.footprints.is_empty() {
             self.write_footprints(out)?;
             out.write_char('\n')?;
+        }
+        if !self.steps.is_empty() {
+            self.write_steps(out)?;
         }
         let conditions = self.conditions.iter().map(|(name, value)| format!("{name} {value}"));
         writeln!(out, "{}", conditions.collect::<Vec<_>>().join(", "))
@@ -163,6 +179,10 @@ fn footprint(print: &Footprint) -> Value {
         "peak_mb": megabytes(print.loaded.peak),
         "resident_mb_per_million_entries": print.megabytes_per_million(),
     })
+}
+
+fn step(step: &Step) -> Value {
+    json!({"name": step.name, "ns": step.ns})
 }
 
 /// A median, and the range that it comes from.

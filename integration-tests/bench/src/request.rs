@@ -17,7 +17,7 @@ use prost::Message as _;
 /// Host that the client calls.
 pub(crate) const HOST: &str = "api.shop.example";
 /// Path that the client calls, without the query.
-const PATH: &str = "/api/v1/orders/4711/items";
+pub(crate) const PATH: &str = "/api/v1/orders/4711/items";
 /// The header from which the upstream learns who calls.
 pub(crate) const SUBJECT_HEADER: &str = "x-user-id";
 
@@ -73,9 +73,14 @@ impl Check {
         Self { frame: frame.freeze(), subject }
     }
 
+    /// The message, without its frame.
+    pub(crate) fn message(&self) -> &[u8] {
+        self.frame.get(FRAME_HEADER..).unwrap_or_default()
+    }
+
     /// Size of the message, in bytes.
     pub(crate) fn message_bytes(&self) -> usize {
-        self.frame.len().saturating_sub(FRAME_HEADER)
+        self.message().len()
     }
 
     /// Whether `answer`, a gRPC frame, is what is expected.

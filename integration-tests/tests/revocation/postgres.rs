@@ -293,8 +293,7 @@ async fn a_wrong_name_is_told_with_its_key_and_can_be_mended_meanwhile() {
         ("column", "jti", "ALTER TABLE revoked_tokens ADD COLUMN jti TEXT"),
     ] {
         let key = format!("blacklist.postgres.{key}");
-        let mut portcullis =
-            Portcullis::launch(&config(&postgres, NEVER).with(&key, name)).await;
+        let mut portcullis = Portcullis::launch(&config(&postgres, NEVER).with(&key, name)).await;
         eventually::holds("the log names the key", || {
             let said = portcullis.process().output().contains(&format!("`{key}`: "));
             std::future::ready(said)
@@ -304,4 +303,18 @@ async fn a_wrong_name_is_told_with_its_key_and_can_be_mended_meanwhile() {
         client.run(mend).await;
         portcullis.ready().await;
     }
+}
+
+#[tokio::test]
+async fn a_process_that_waits_for_its_database_can_be_stopped() {
+    let config = Config::new([token_route("api", &["/api/*"])])
+        .with("shutdown.grace", "1ms")
+        .with("blacklist.postgres.url", "postgres://nobody@127.0.0.1:1/none");
+    let mut portcullis = Portcullis::launch(&config).await;
+    assert!(!portcullis.is_ready().await);
+    portcullis.terminate();
+    eventually::holds("it ends", || {
+        std::future::ready(portcullis.process().ended().is_some_and(|status| status.success()))
+    })
+    .await;
 }

@@ -58,8 +58,8 @@ impl Fault {
         let Some(code) = error.code() else {
             return match said {
                 said if said.contains("TLS") || said.contains("certificate") => format!(
-                    "{said}; if its certificate is not signed for the system, name the authority \
-                     in `blacklist.postgres.ca_file`"
+                    "{said}; name the host in `blacklist.postgres.url` as its certificate does, and \
+                     who signed that in `blacklist.postgres.ca_file`"
                 ),
                 said => format!("{said}; see `blacklist.postgres.url` and the server's log"),
             };

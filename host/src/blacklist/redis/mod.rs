@@ -9,9 +9,9 @@ mod error;
 mod eviction;
 pub(super) mod keys;
 mod outbox;
+mod parked;
 mod producer;
 mod roll;
-mod parked;
 mod slot;
 mod snapshot;
 
@@ -23,10 +23,10 @@ use tokio::time::{Instant, timeout_at};
 
 pub use error::StoreError;
 pub(super) use outbox::{Entry, Outbox, Removed};
+pub(super) use parked::Parked;
 pub(super) use producer::Producer;
 pub use producer::WriteError;
 pub(super) use roll::{Reach, Roll};
-pub(super) use parked::Parked;
 
 use self::{
     connect::{Connection, Connector},

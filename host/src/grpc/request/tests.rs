@@ -1,5 +1,5 @@
 //! What Envoy's messages become. They are built with the complete generated types, so these tests
-//! also hold the field numbers in `wire.rs` against them.
+//! also hold the numbers of the fields against them.
 
 use std::collections::HashMap;
 
@@ -20,6 +20,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::attributes::HttpAttributes;
 
 fn read(context: AttributeContext) -> Result<Attributes, Refusal> {
     attributes(&CheckRequest { attributes: Some(context) }.encode_to_vec())
@@ -233,6 +234,56 @@ proptest! {
         message[index] = byte;
         if let Err((reason, _)) = attributes(&message) {
             prop_assert_eq!(reason, Reason::MalformedRequest);
+        }
+    }
+    /// Also where fields come twice, are cut off, or are of another type than they should be.
+    #[test]
+    fn a_message_means_what_it_means_to_the_generated_types(
+        headers in prop::collection::vec(("[a-z]{0,3}", "[a-z]{0,3}"), 0..4),
+        pieces in prop::collection::vec((0..200_usize, 0..200_usize), 0..4),
+        damage in prop::option::of((0..400_usize, any::<u8>())),
+    ) {
+        let header_map = headers.iter().map(|(key, value)| HeaderValue {
+            key: key.clone(),
+            value: value.clone(),
+            raw_value: value.clone().into_bytes(),
+        });
+        let whole = CheckRequest { attributes: Some(AttributeContext {
+            source: Some(peer("10.0.0.1", 70_000)),
+            context_extensions: map(&[("route", "api")]),
+            ..with_http(HttpRequest {
+                method: "GET".to_owned(),
+                path: "/a".to_owned(),
+                header_map: Some(HeaderMap { headers: header_map.collect() }),
+                body: "b".to_owned(),
+                ..Default::default()
+            })
+        }) }.encode_to_vec();
+        let mut message = whole.clone();
+        for (from, to) in pieces {
+            message.extend(whole.get(from % whole.len()..to % whole.len()).unwrap_or(&whole));
+        }
+        if let Some((index, byte)) = damage {
+            let index = index % message.len();
+            message[index] = byte;
+        }
+        let Ok(generated) = CheckRequest::decode(message.as_slice()) else { return Ok(()) };
+        let generated = generated.attributes.unwrap_or_default();
+        // Groups are the one thing that is not read any more, and that nobody sends.
+        let Ok(read) = attributes(&message) else { return Ok(()) };
+        let source = generated.source.unwrap_or_default();
+        prop_assert_eq!(read.source.principal, source.principal);
+        let http = generated.request.and_then(|request| request.http);
+        prop_assert_eq!(read.http.is_some(), http.is_some());
+        if let (Some(read), Some(http)) = (read.http, http) {
+            prop_assert_eq!(
+                [read.method, read.path, read.host, read.scheme],
+                [http.method, http.path, http.host, http.scheme]
+            );
+            let fields = http.header_map.unwrap_or_default().headers;
+            let raw = fields.iter().filter(|field| !field.key.starts_with(':')).count();
+            let joined = http.headers.keys().filter(|name| !name.starts_with(':')).count();
+            prop_assert!(read.headers.iter().count() >= raw + joined);
         }
     }
 }

@@ -1,0 +1,98 @@
+//! Owns the connections of the gRPC edge: HTTP/2 with every limit set, and closing in good order.
+//!
+//! tonic's own server wraps each call into layers, boxes and a timer that checks have no use for;
+//! together they cost more than the decision. So connections are served here, and tonic answers
+//! what is not a check.
+
+use std::{pin::pin, sync::Arc};
+
+use hyper::{server::conn::http2::Builder, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpStream, task::JoinSet};
+use tokio_stream::StreamExt;
+
+use super::{Config, calls::Calls, check::CheckService};
+use crate::{authorizer::Authorize, drain::Drain, listen::Incoming};
+
+/// Flow control, in bytes: several messages of one connection may be on the way at a time, and an
+/// oversized one is read to its end before it is denied.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Streams that we reset ourselves because of the peer's errors, before the connection is closed.
+const MAX_LOCAL_RESETS: usize = 1024;
+
+/// Serves until the drain begins and every peer has hung up.
+pub(super) async fn serve<A: Authorize>(
+    mut incoming: Incoming,
+    config: &Config,
+    service: CheckService<A>,
+    drain: Drain,
+) {
+    let service = Arc::new(service);
+    // The edge waits for its connections, so the drain that waits for the edge knows them.
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = drain.stopping() => break,
+            Some(accepted) = incoming.next() => {
+                let Ok(socket) = accepted else { continue };
+                let calls = Calls::default();
+                let builder = builder(config, calls.clone());
+                let service = Arc::clone(&service);
+                connections.spawn(connection(socket, builder, calls, service, drain.clone()));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    // New peers are to go elsewhere from now on.
+    drop(incoming);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn connection<A: Authorize>(
+    socket: TcpStream,
+    builder: Builder<Calls>,
+    calls: Calls,
+    service: Arc<CheckService<A>>,
+    drain: Drain,
+) {
+    let service = service_fn(|request| Arc::clone(&service).call(request));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
+    let mut caller = calls.caller();
+    // In this order: first read what has come and send what is answered, then answer what was read.
+    tokio::select! {
+        biased;
+        // How a connection ends is the peer's affair.
+        _ = connection.as_mut() => return,
+        never = caller.run() => match never {},
+        () = drain.stopping() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        biased;
+        _ = connection => {}
+        never = caller.run() => match never {},
+    }
+}
+
+/// Every limit is set here, because HTTP/2 itself leaves most of them open.
+fn builder(config: &Config, calls: Calls) -> Builder<Calls> {
+    let streams = config.max_concurrent_streams;
+    let mut builder = Builder::new(calls);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(config.max_header_list_bytes)
+        .keep_alive_interval(config.keepalive_interval.get())
+        .keep_alive_timeout(config.keepalive_timeout.get())
+        // Bounds what a flood of HEADERS and RST_STREAM can queue. An honest Envoy whose checks all
+        // time out at once cancels as many as it may have under way, and must not be cut off for it.
+        .max_pending_accept_reset_streams(usize::try_from(streams).ok())
+        .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+        // Nobody reads the time from a gRPC response.
+        .auto_date_header(false);
+    builder
+}
