@@ -35,12 +35,13 @@ const BOTTOM: [&[&str]; 2] = [
     ],
 ];
 /// Crates that only one module may name, and that module's path in `host/src`.
-const KNOWLEDGE: [(&str, &str); 8] = [
+const KNOWLEDGE: [(&str, &str); 9] = [
     ("envoy_types", "grpc"),
     ("tonic", "grpc"),
     ("wasmtime", "policy"),
     ("papaya", "blacklist"),
     ("lapin", "blacklist/rabbitmq"),
+    ("tokio_postgres", "blacklist/postgres"),
     ("quick_cache", "token"),
     ("prometheus", "telemetry"),
     ("redis", "blacklist/redis"),
@@ -102,16 +103,16 @@ fn rank(module: &str) -> usize {
     layers.into_iter().position(|layer| layer.contains(&module)).unwrap_or(usize::MAX)
 }
 
-/// Whether a line names the crate, and not a module of the same name.
-fn names_crate(line: &str, crate_name: &str) -> bool {
-    line.match_indices(&format!("{crate_name}::"))
-        .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
-}
-
 /// Whether a file is the module at `path` or lies in its folder.
 fn is_part_of(file: &Path, path: &str) -> bool {
     let owner = root().join("src").join(path);
     file.starts_with(&owner) || file == owner.with_extension("rs")
+}
+
+/// Whether a line names the crate, and not a module of the same name.
+fn names_crate(line: &str, crate_name: &str) -> bool {
+    line.match_indices(&format!("{crate_name}::"))
+        .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
 }
 
 /// The top-level module that a file belongs to.

@@ -1,4 +1,5 @@
 //! Owns the tests of Portcullis from outside: the real binary, a real Envoy, real services.
 
 mod envoy;
+mod revocation;
 mod services;

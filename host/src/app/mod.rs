@@ -18,7 +18,7 @@ use crate::{
     blacklist,
     config::Config,
     drain::{self, DeadTasks, Drain, TaskDied},
-    grpc, http,
+    failpoint, grpc, http,
     listen::BindError,
     policy::{self, Reload},
     readiness::Readiness,
@@ -39,12 +39,9 @@ pub enum RunError {
     /// A route contradicts itself.
     #[error(transparent)]
     Route(#[from] RouteError),
-    /// The sources of revocations contradict each other.
+    /// The sources of revocations contradict each other, or cannot be used.
     #[error(transparent)]
-    Blacklist(#[from] blacklist::ConfigError),
-    /// The store is configured in a way that cannot work.
-    #[error(transparent)]
-    Redis(#[from] blacklist::RedisBuildError),
+    Blacklist(#[from] blacklist::BuildError),
     /// The relay's sections are missing or unusable.
     #[error(transparent)]
     Relay(#[from] blacklist::RelayBuildError),
@@ -73,7 +70,9 @@ struct Parts {
     authorizer: Authorizer,
     keys: token::KeyReloader,
     feed: blacklist::Feed,
+    sources: blacklist::Sources,
     revocations: blacklist::Revoker,
+    replica: Option<String>,
     feed_status: blacklist::Status,
     blacklist: blacklist::Blacklist,
     policies: policy::Policies,
@@ -134,7 +133,6 @@ pub async fn run(
 }
 
 fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
-    config.blacklist.check()?;
     let metrics = Arc::new(Metrics::new(&authorizer::reason_codes()));
     let admin_token = config.admin.token_file.as_deref().map(Secret::read).transpose()?;
     let token_config = config.token();
@@ -142,10 +140,16 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
     let uses = authorizer::policy_uses(&config.routes);
     let (policies, reload, reloader) =
         policy::build(&config.policy_host, &config.policies, &uses, &metrics)?;
-    let (blacklist, feed, revocations, feed_status) =
-        blacklist::build(&config.blacklist, config.longest_leeway(), readiness);
-    let margin = blacklist::margin(&config.blacklist, config.longest_leeway());
-    let revocations = blacklist::Revoker::build(&config.blacklist, margin, Some(revocations))?;
+    let blacklist::Parts {
+        blacklist,
+        feed,
+        revocations,
+        replica,
+        status,
+        lookups,
+        refresh,
+        sources,
+    } = blacklist::build(&config.blacklist, config.longest_leeway(), readiness, &metrics)?;
     let size = blacklist.clone();
     metrics.report_blacklist_size(move || size.len());
     let ready = readiness.clone();
@@ -157,16 +161,17 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
         cors: config.cors.clone(),
         denials: config.denials.clone(),
     };
-    let revocation =
-        authorizer::Revocation { blacklist: blacklist.clone(), lookups: None, refresh: None };
+    let revocation = authorizer::Revocation { blacklist: blacklist.clone(), lookups, refresh };
     let authorizer =
         authorizer::build(authorizer_config, verifier, revocation, &policies, recorder)?;
     Ok(Parts {
         authorizer,
         keys,
         feed,
+        sources,
         revocations,
-        feed_status,
+        replica,
+        feed_status: status,
         blacklist,
         policies,
         reload,
@@ -183,6 +188,7 @@ async fn start(
     readiness: &Readiness,
     drain: &Drain,
 ) -> Result<Announcement, RunError> {
+    failpoint::reached("start::built");
     let grpc = grpc::bind(&config.grpc).await?;
     let http = http::bind(&config.http).await?;
     let admin = admin::bind(&config.admin).await?;
@@ -194,6 +200,7 @@ async fn start(
     let authorizer = Arc::new(parts.authorizer);
     drain.spawn("key reloader", parts.keys.run(drain.clone()));
     drain.spawn("blacklist feed", parts.feed.run(drain.clone()));
+    parts.sources.spawn(drain);
     drain.spawn("policy reloader", parts.reloader.run(drain.clone()));
     let admin_parts = admin::Parts {
         token: parts.admin_token,
@@ -202,7 +209,7 @@ async fn start(
         policies: parts.policies,
         reload: parts.reload,
         revocations: parts.revocations,
-        replica: None,
+        replica: parts.replica,
         feed: parts.feed_status,
         blacklist: parts.blacklist,
     };

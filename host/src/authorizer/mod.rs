@@ -185,7 +185,7 @@ impl Authorizer {
             return self.decide_connection(attributes, deadline, now);
         };
         if let Some(refresh) = self.refresh_asked_for(http) {
-            return refreshed(refresh.refresh().await);
+            return refreshed(refresh.refresh(time_left(deadline)).await);
         }
         if http.method.is_empty() {
             return Decision::deny(Reason::MalformedRequest).with_detail("no method");
@@ -360,8 +360,8 @@ impl Authorizer {
         let Some(policy) = &route.policy else {
             return self.guarded(Allow::default(), Some(route), token).on(route);
         };
-        let left = check.deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        let deadline = left.map_or(route.deadline, |left| left.min(route.deadline));
+        let deadline =
+            time_left(check.deadline).map_or(route.deadline, |left| left.min(route.deadline));
         let policy::Evaluation { digest, outcome } = policy.handle.evaluate(input, deadline);
         policy.metrics.evaluated(record::outcome(&outcome));
         let decision = match outcome {
@@ -427,6 +427,10 @@ impl Authorizer {
         }
         decision
     }
+}
+
+fn time_left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|at| at.saturating_duration_since(Instant::now()))
 }
 
 /// 204 tells the caller that all is done, and keeps the request from the upstream.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 pub use endpoint::{Endpoint, EndpointError};
 
+use super::postgres::{Name, NameError, Names};
 use crate::duration::HumanDuration;
 
 /// Revocation.
@@ -185,8 +186,10 @@ pub struct BreakerConfig {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Postgres")]
 pub struct PostgresConfig {
-    /// The address, `postgres://user@host:5432/database`, with `?sslmode=require` for TLS. Give
-    /// this or `url_file`.
+    /// The address, `postgres://user@host:5432/database`. Give this or `url_file`. With
+    /// `?sslmode=require` nothing is said without TLS; with `prefer`, which is the default, TLS is
+    /// used where the server offers it; with `disable`, it is not. Where there is TLS, the
+    /// certificate and the host's name in it are verified in any case.
     #[serde(default)]
     pub url: Option<Endpoint>,
     /// A file that holds the address, password and all.
@@ -195,19 +198,23 @@ pub struct PostgresConfig {
     /// A file that holds the password.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
-    /// The certificates to trust, as PEM; those of the system without it.
+    /// The certificates to trust, as PEM; those of the system without it. Makes `sslmode=require`
+    /// of `prefer`.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
-    /// The table of revoked token ids, with its schema if it is not on the search path.
+    /// The table of revoked token ids, such as `revoked_tokens`, or `schema.table` if it is not on
+    /// the search path. Upper and lower case differ. Each row is a token that is revoked for ever.
     #[serde(default = "default_table")]
     pub table: String,
-    /// The column that holds the token id.
+    /// The column that holds the token id, such as `token_id` or `jti`.
     #[serde(default = "default_column")]
     pub column: String,
     /// The channel on which the trigger of `deploy/postgres/revocations.sql` tells of changes.
     #[serde(default = "default_channel")]
     pub channel: String,
-    /// How often the table is read, whether or not there is a trigger.
+    /// How often the table is read: with the trigger, in case somebody disables it; without, this is
+    /// how long a revocation takes to come into force. Reading only adds. That a row was deleted
+    /// is heard of from the trigger, or else with the next start.
     #[serde(default = "default_cache_ttl", deserialize_with = "longer_than_zero")]
     pub revocation_status_cache_ttl: HumanDuration,
 }
@@ -219,7 +226,9 @@ pub struct PostgresConfig {
 pub struct RefreshConfig {
     /// Whether there is such a request. Without it, the header means nothing.
     pub enabled: bool,
-    /// How long one refresh serves all who ask for one.
+    /// How long after one reading the next may begin. Who asks in between waits for that one, and
+    /// is told that it failed (503) if there is not enough time: a proxy should wait for longer
+    /// than this, and the time of a reading.
     pub min_interval: HumanDuration,
     /// A file that holds what `x-refresh-cache-secret` must say.
     pub secret_file: Option<PathBuf>,
@@ -245,9 +254,10 @@ impl Config {
     /// How long the set serves without a source.
     #[must_use]
     pub fn staleness_bound(&self) -> Duration {
-        match self.while_stale {
-            WhileStale::Deny => Duration::ZERO,
-            WhileStale::AskRedis | WhileStale::Serve => self.max_staleness.get(),
+        match (self.mode, self.while_stale) {
+            (Mode::Authoritative, WhileStale::Deny) => Duration::ZERO,
+            // In the other modes no request passes without an answer from the store anyway.
+            _ => self.max_staleness.get(),
         }
     }
 
@@ -286,6 +296,9 @@ impl Config {
                 "blacklist.refresh.enabled",
                 "there is nothing to read again; add `blacklist.postgres`, or `blacklist.redis`",
             );
+        }
+        if let Some(postgres) = &self.postgres {
+            postgres.names()?;
         }
         self.rabbitmq.as_ref().map_or(Ok(()), RabbitMqConfig::check)?;
         self.redis.as_ref().map_or(Ok(()), RedisConfig::check)
@@ -343,6 +356,21 @@ impl RedisConfig {
             _ => return Ok(()),
         };
         Err(ConfigError { key: "blacklist.redis.master_name", message: message.to_owned() })
+    }
+}
+
+// === impl PostgresConfig ===
+
+impl PostgresConfig {
+    /// What the server is asked for.
+    pub(super) fn names(&self) -> Result<Names, ConfigError> {
+        let error = |key| move |cause: NameError| ConfigError { key, message: cause.to_string() };
+        Ok(Names {
+            table: Name::of_table(&self.table).map_err(error("blacklist.postgres.table"))?,
+            column: Name::of_one_part(&self.column).map_err(error("blacklist.postgres.column"))?,
+            channel: Name::of_one_part(&self.channel)
+                .map_err(error("blacklist.postgres.channel"))?,
+        })
     }
 }
 

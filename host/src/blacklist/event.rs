@@ -84,19 +84,23 @@ impl Event {
     /// # Errors
     /// When the message is not an event, or could be read as more than one.
     pub fn parse(message: &[u8]) -> Result<Self, ParseEventError> {
-        let fields: Map<String, Value> =
-            serde_json::from_slice(message).map_err(|_| ParseEventError::NotAnObject)?;
+        let fields = serde_json::from_slice(message).map_err(|_| ParseEventError::NotAnObject)?;
+        Self::from_fields(&fields)
+    }
+
+    /// Reads an event from the fields of a JSON object.
+    pub(super) fn from_fields(fields: &Map<String, Value>) -> Result<Self, ParseEventError> {
         match fields.get("type").map(Value::as_str) {
             None | Some(Some("add")) => {
-                Ok(Self::Add { token_id: token_id(&fields)?, expires_at: expires_at(&fields)? })
+                Ok(Self::Add { token_id: token_id(fields)?, expires_at: expires_at(fields)? })
             }
-            Some(Some("remove")) => Ok(Self::Remove { token_id: token_id(&fields)? }),
+            Some(Some("remove")) => Ok(Self::Remove { token_id: token_id(fields)? }),
             Some(Some("cutoff")) => Ok(Self::CutOff {
-                cutoff: cutoff(&fields)?,
-                issued_before: issued_before(&fields)?,
-                expires_at: expires_at(&fields)?,
+                cutoff: cutoff(fields)?,
+                issued_before: issued_before(fields)?,
+                expires_at: expires_at(fields)?,
             }),
-            Some(Some("lift")) => Ok(Self::Lift { cutoff: cutoff(&fields)? }),
+            Some(Some("lift")) => Ok(Self::Lift { cutoff: cutoff(fields)? }),
             Some(_) => Err(ParseEventError::UnknownType),
         }
     }

@@ -48,6 +48,11 @@ pub enum FeedEvent {
     InitDone,
     /// Something was published. Who waits to be told that it took effect gives a sender.
     Apply(Event, Option<oneshot::Sender<Applied>>),
+    /// Answered as soon as everything that was sent before is in force.
+    Settle(oneshot::Sender<()>),
+    /// The snapshot has been read whole, but there is no connection: what is published from now on
+    /// does not arrive.
+    Unbound,
     /// Although the connection is lost, the source vouches that the set still serves: requests that
     /// find nothing in it are answered from the store.
     Fresh,
@@ -202,6 +207,11 @@ impl Core {
                 // Whoever asked may have stopped waiting; the event holds all the same.
                 let _ = ack.map(|ack| ack.send(applied));
             }
+            FeedEvent::Settle(settled) => {
+                // As above.
+                let _ = settled.send(());
+            }
+            FeedEvent::Unbound => self.progress.on(Signal::Unbound, now),
             FeedEvent::Fresh => self.progress.on(Signal::Fresh, now),
             FeedEvent::Lost { why, since } => {
                 self.removed = Removed::default();

@@ -28,6 +28,11 @@ impl InProcess {
         Self { feed }
     }
 
+    /// Speaks to a feed that has another source, which tells it how complete it is.
+    pub(super) const fn beside(feed: mpsc::Sender<FeedEvent>) -> Self {
+        Self { feed }
+    }
+
     /// Resolves when `event` has taken effect: a request that is checked afterwards sees it.
     ///
     /// # Errors
@@ -45,18 +50,23 @@ mod tests {
 
     use super::*;
     use crate::{
-        blacklist::{Config, Presented, State, build},
+        blacklist::{Blacklist, Config, Feed, Presented, State, Status, build},
         drain,
         readiness::Readiness,
+        telemetry::Metrics,
         timestamp::Timestamp,
         token_id::TokenId,
     };
 
+    fn start(leeway: Duration, readiness: &Readiness) -> (Blacklist, Feed, InProcess, Status) {
+        let parts = build(&Config::default(), leeway, readiness, &Metrics::new(&[])).unwrap();
+        (parts.blacklist, parts.feed, parts.revocations.local().unwrap(), parts.status)
+    }
+
     #[tokio::test]
     async fn an_event_has_taken_effect_when_its_application_resolves() {
         let readiness = Readiness::default();
-        let (blacklist, feed, in_process, mut status) =
-            build(&Config::default(), Duration::from_secs(5), &readiness);
+        let (blacklist, feed, in_process, mut status) = start(Duration::from_secs(5), &readiness);
         assert!(!readiness.is_ready() && blacklist.is_expired());
         let (drain, _dead) = drain::pair();
         drain.spawn("blacklist feed", feed.run(drain.clone()));
@@ -80,8 +90,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_sent_after_the_end_is_refused_and_the_set_serves_on() {
         let readiness = Readiness::default();
-        let (blacklist, feed, in_process, mut status) =
-            build(&Config::default(), Duration::ZERO, &readiness);
+        let (blacklist, feed, in_process, mut status) = start(Duration::ZERO, &readiness);
         let (drain, _dead) = drain::pair();
         drain.spawn("blacklist feed", feed.run(drain.clone()));
         status.reached(State::Live).await;
@@ -94,8 +103,7 @@ mod tests {
     #[tokio::test]
     async fn a_feed_whose_handles_are_gone_stays_live() {
         let readiness = Readiness::default();
-        let (_blacklist, feed, in_process, mut status) =
-            build(&Config::default(), Duration::ZERO, &readiness);
+        let (_blacklist, feed, in_process, mut status) = start(Duration::ZERO, &readiness);
         drop(in_process);
         let (drain, _dead) = drain::pair();
         drain.spawn("blacklist feed", feed.run(drain.clone()));

@@ -2,18 +2,47 @@
 //!
 //! Many requests may ask at once: questions wait while one batch is on its way, and go together with
 //! the next. A store that does not answer is left alone for a while.
+//!
+//! While the broker is away, publishers leave revocations in the store for the relay. They are in
+//! no entry yet, so each batch reads them as well, and puts them on the set before it answers.
 
-use std::fmt;
+use std::{
+    fmt,
+    future::Future,
+    time::{Duration, Instant},
+};
 
+use futures_util::future::join;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{cutoff::Cutoff, event::Event, store::Presented};
-use crate::token_id::TokenId;
+use super::{
+    breaker::Breaker,
+    config::{Mode, RedisConfig},
+    cutoff::Cutoff,
+    event::Event,
+    feed::FeedEvent,
+    redis::{Parked, Redis, StoreError},
+    store::Presented,
+};
+use crate::{
+    drain::Drain,
+    telemetry::{Lookup, RedisMetrics},
+    token_id::TokenId,
+};
 
 /// Asks the store. Clones ask the same one.
 #[derive(Debug, Clone)]
 pub struct Lookups {
     questions: mpsc::Sender<Question>,
+    metrics: RedisMetrics,
+}
+
+/// Answers what is asked of [`Lookups`], while [`Answers::run`] runs.
+#[derive(Debug)]
+pub struct Answers {
+    redis: Redis,
+    questions: mpsc::Receiver<Question>,
+    desk: Desk,
 }
 
 /// The store did not answer.
@@ -40,13 +69,55 @@ pub(super) struct Question {
     pub(super) answer: oneshot::Sender<Result<Vec<Event>, AskError>>,
 }
 
+/// What a batch asks of the store; Redis, but for tests.
+trait Store: Sync {
+    fn ask(
+        &self,
+        questions: &[Question],
+        limit: Duration,
+    ) -> impl Future<Output = Result<Vec<Vec<Event>>, StoreError>> + Send;
+
+    fn parked(
+        &self,
+        parked: &mut Parked,
+        limit: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Everything but the store and the waiting.
+#[derive(Debug)]
+struct Desk {
+    mode: Mode,
+    limit: Duration,
+    breaker: Breaker,
+    parked: Parked,
+    feed: mpsc::Sender<FeedEvent>,
+    metrics: RedisMetrics,
+}
+
+/// How many questions may wait. Each belongs to a request that holds more memory than this does.
+const WAITING: usize = 4096;
+
+/// How many questions go together: what Redis answers within a millisecond or two.
+const BATCH: usize = 256;
+
+/// Makes both ends. What is found is put on the set through `feed`, as far as `mode` wants it.
+#[must_use]
+pub fn build(
+    mode: Mode,
+    config: &RedisConfig,
+    redis: Redis,
+    feed: mpsc::Sender<FeedEvent>,
+) -> (Lookups, Answers) {
+    let (sender, questions) = mpsc::channel(WAITING);
+    let metrics = redis.metrics().clone();
+    let desk = Desk::new(mode, config, feed, metrics.clone());
+    (Lookups { questions: sender, metrics }, Answers { redis, questions, desk })
+}
+
 // === impl Lookups ===
 
 impl Lookups {
-    pub(super) const fn new(questions: mpsc::Sender<Question>) -> Self {
-        Self { questions }
-    }
-
     /// What the store holds against `token`.
     ///
     /// # Errors
@@ -55,8 +126,142 @@ impl Lookups {
         let (answer, answered) = oneshot::channel();
         let token_id = token.token_id.zip(token.jti).map(|(id, jti)| (*id, jti.to_owned()));
         let question = Question { token_id, cutoffs: token.cutoffs().collect(), answer };
-        self.questions.try_send(question).map_err(|_| AskError::Overloaded)?;
+        if self.questions.try_send(question).is_err() {
+            self.metrics.asked(Lookup::Error);
+            return Err(AskError::Overloaded);
+        }
         answered.await.map_err(|_| AskError::NoAnswer)?
+    }
+}
+
+// === impl Answers ===
+
+impl Answers {
+    /// Answers until nobody is left to ask: requests that are under way when `drain` begins still
+    /// have questions.
+    pub async fn run(mut self, drain: Drain) {
+        drain.spawn("redis connection", self.redis.clone().keep_warm(drain.clone()));
+        let mut batch = Vec::with_capacity(BATCH);
+        while self.questions.recv_many(&mut batch, BATCH).await > 0 {
+            self.desk.answer(&mut batch, &self.redis).await;
+        }
+        drain.stopping().await;
+    }
+}
+
+// === impl Desk ===
+
+impl Desk {
+    fn new(
+        mode: Mode,
+        config: &RedisConfig,
+        feed: mpsc::Sender<FeedEvent>,
+        metrics: RedisMetrics,
+    ) -> Self {
+        Self {
+            mode,
+            limit: config.timeout.get(),
+            breaker: Breaker::new(config.breaker),
+            parked: Parked::default(),
+            feed,
+            metrics,
+        }
+    }
+
+    /// Answers all questions of `batch`, and empties it.
+    async fn answer(&mut self, batch: &mut Vec<Question>, store: &impl Store) {
+        // Whoever asked may have stopped waiting while the last batch was on its way.
+        batch.retain(|question| !question.answer.is_closed());
+        if batch.is_empty() {
+            return;
+        }
+        if !self.breaker.permits(Instant::now()) {
+            self.refuse(batch, AskError::BreakerOpen, Lookup::BreakerOpen);
+            return;
+        }
+        match self.look_up(batch, store).await {
+            Ok(answers) => {
+                self.breaker.succeeded();
+                for (question, found) in batch.drain(..).zip(answers) {
+                    self.metrics.asked(match found.is_empty() {
+                        true => Lookup::Clear,
+                        false => Lookup::Found,
+                    });
+                    let _ = question.answer.send(Ok(found));
+                }
+            }
+            Err(error) => {
+                if self.breaker.failed(Instant::now()) {
+                    tracing::warn!(%error, "Redis is not asked for a while");
+                }
+                self.refuse(batch, AskError::NoAnswer, Lookup::Error);
+            }
+        }
+    }
+
+    fn refuse(&self, batch: &mut Vec<Question>, error: AskError, lookup: Lookup) {
+        for question in batch.drain(..) {
+            self.metrics.asked(lookup);
+            let _ = question.answer.send(Err(error));
+        }
+    }
+
+    /// What the store holds against each of `batch`. What belongs on the set is on it afterwards.
+    async fn look_up(
+        &mut self,
+        batch: &[Question],
+        store: &impl Store,
+    ) -> Result<Vec<Vec<Event>>, StoreError> {
+        let asked = store.ask(batch, self.limit);
+        if self.mode == Mode::RedisAlways {
+            return asked.await;
+        }
+        // Two questions, one round trip: they share the connection.
+        let (found, all_read) = join(asked, store.parked(&mut self.parked, self.limit)).await;
+        let parked = self.parked.take();
+        self.apply(parked).await?;
+        all_read?;
+        let found = found?;
+        if self.mode == Mode::RedisOnMiss {
+            // If nobody keeps it any more, it is found again, or nobody asks.
+            let _ = self.apply(found.iter().flatten().copied().collect()).await;
+        }
+        Ok(found)
+    }
+
+    /// Resolves when `events` have taken effect.
+    async fn apply(&self, events: Vec<Event>) -> Result<(), StoreError> {
+        let mut applied = Vec::with_capacity(events.len());
+        for event in events {
+            let (ack, ack_received) = oneshot::channel();
+            let event = FeedEvent::Apply(event, Some(ack));
+            self.feed.send(event).await.map_err(|_| StoreError::Closed)?;
+            applied.push(ack_received);
+        }
+        for ack in applied {
+            ack.await.map_err(|_| StoreError::Closed)?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Redis ===
+
+impl Store for Redis {
+    fn ask(
+        &self,
+        questions: &[Question],
+        limit: Duration,
+    ) -> impl Future<Output = Result<Vec<Vec<Event>>, StoreError>> + Send {
+        Self::ask(self, questions, limit)
+    }
+
+    fn parked(
+        &self,
+        parked: &mut Parked,
+        limit: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        Self::parked(self, parked, limit)
     }
 }
 
@@ -67,3 +272,6 @@ impl fmt::Debug for Question {
         f.debug_struct("Question").field("cutoffs", &self.cutoffs).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

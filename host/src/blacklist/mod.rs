@@ -4,6 +4,9 @@
 //! It knows neither tokens nor policies nor routes: the authorizer says which id, subject, session
 //! and issuer it has in hand.
 
+mod backoff;
+mod breaker;
+mod build;
 mod config;
 mod cutoff;
 mod event;
@@ -12,6 +15,7 @@ mod in_process;
 mod key;
 mod lookup;
 mod nonce;
+mod postgres;
 mod progress;
 mod rabbitmq;
 mod redis;
@@ -20,17 +24,14 @@ mod relay;
 mod replica;
 mod revocation;
 mod revoker;
+mod source;
 mod status;
 mod store;
 mod tls;
 mod wire_time;
 
-use std::time::Duration;
-
-use tokio::sync::mpsc;
-
-pub use self::redis::{BuildError as RedisBuildError, Redis, StoreError, WriteError};
 pub use self::{
+    build::{BuildError, Parts, Sources, build, build_feed, margin},
     config::{
         BreakerConfig, Config, ConfigError, Endpoint, EndpointError, Mode, PostgresConfig,
         RabbitMqConfig, RedisConfig, RefreshConfig, Topology, WhileStale,
@@ -39,10 +40,11 @@ pub use self::{
     event::{Event, ParseEventError},
     feed::{Feed, FeedEvent},
     in_process::{Closed, InProcess},
-    lookup::{AskError, Lookups},
+    lookup::{Answers, AskError, Lookups, build as build_lookups},
     nonce::NoChance,
     progress::State,
-    refresh::{Refresh, Refreshed},
+    redis::{BuildError as RedisBuildError, Redis, StoreError, WriteError},
+    refresh::{Refresh, Refreshed, Refresher},
     relay::{Relay, RelayBuildError},
     replica::Replica,
     revocation::{BlankTargetError, Lifetime, Revocation, Target},
@@ -51,46 +53,3 @@ pub use self::{
     store::{Applied, Blacklist, Found, Presented, Reliance, Writer, pair},
     wire_time::{ParseTimeError, parse_time},
 };
-use crate::readiness::Readiness;
-
-/// How many events may wait for the feed before their source has to.
-const WAITING_EVENTS: usize = 1024;
-
-/// Verifiers compare whole seconds: a token is good until the end of the second in which it
-/// expires.
-const CLOCK_GRAIN: Duration = Duration::from_secs(1);
-
-/// How long a revocation outlives its token. `leeway` is the largest leeway of any issuer.
-#[must_use]
-pub fn margin(config: &Config, leeway: Duration) -> Duration {
-    leeway.saturating_add(config.skew.get()).saturating_add(CLOCK_GRAIN)
-}
-
-/// A blacklist that is fed from within the process. `leeway` is the largest leeway of any issuer.
-///
-/// `readiness` is held back until [`Feed::run`] has applied the source's snapshot.
-#[must_use]
-pub fn build(
-    config: &Config,
-    leeway: Duration,
-    readiness: &Readiness,
-) -> (Blacklist, Feed, InProcess, Status) {
-    let (blacklist, feed, sender, status) = build_feed(config, leeway, readiness);
-    let feed = feed.keep_open(sender.clone());
-    (blacklist, feed, InProcess::start(sender), status)
-}
-
-/// A blacklist for a source of its own, which speaks through the sender. `leeway` is the largest
-/// leeway of any issuer.
-#[must_use]
-pub fn build_feed(
-    config: &Config,
-    leeway: Duration,
-    readiness: &Readiness,
-) -> (Blacklist, Feed, mpsc::Sender<FeedEvent>, Status) {
-    let (writer, blacklist) = pair(margin(config, leeway));
-    let (sender, events) = mpsc::channel(WAITING_EVENTS);
-    let (feed, published) = Feed::new(writer, events, config, readiness);
-    let status = Status::new(blacklist.clone(), published);
-    (blacklist, feed, sender, status)
-}

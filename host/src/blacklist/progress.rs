@@ -30,6 +30,7 @@ pub(super) enum Signal {
     Init,
     Replay,
     InitDone,
+    Unbound,
     Fresh,
     Lost { since: Instant },
 }
@@ -80,6 +81,10 @@ impl Progress {
             }
             // The end of something that has no beginning, or that was lost since, proves nothing.
             (Signal::Replay | Signal::InitDone, _) => {}
+            (Signal::Unbound, _) => {
+                self.phase = Phase::Disconnected;
+                self.freshness = Freshness::At(now);
+            }
             (Signal::Fresh, _) => {
                 if let Freshness::At(_) = self.freshness {
                     self.freshness = Freshness::At(now);
@@ -140,6 +145,10 @@ impl Progress {
 // === impl State ===
 
 impl State {
+    /// The names of all.
+    pub(super) const NAMES: [&'static str; 6] =
+        ["bind", "snapshot", "replay", "live", "stale", "expired"];
+
     /// Its name, for metrics and the admin API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -172,15 +181,17 @@ mod tests {
         Init,
         Replay,
         InitDone,
+        Unbound,
         Fresh,
         Lost,
         Seconds(u64),
     }
 
-    const STEPS: [Step; 7] = [
+    const STEPS: [Step; 8] = [
         Step::Init,
         Step::Replay,
         Step::InitDone,
+        Step::Unbound,
         Step::Fresh,
         Step::Lost,
         Step::Seconds(20),
@@ -195,6 +206,7 @@ mod tests {
                 Step::Init => progress.on(Signal::Init, now),
                 Step::Replay => progress.on(Signal::Replay, now),
                 Step::InitDone => progress.on(Signal::InitDone, now),
+                Step::Unbound => progress.on(Signal::Unbound, now),
                 Step::Fresh => progress.on(Signal::Fresh, now),
                 Step::Lost => progress.on(Signal::Lost { since: now }, now),
                 Step::Seconds(secs) => now += Duration::from_secs(*secs),
@@ -211,14 +223,19 @@ mod tests {
     /// Whether the set must not be relied upon, by looking back over the whole history.
     fn is_expired_in_hindsight(steps: &[Step]) -> bool {
         let completes = |index: usize| {
-            let turns = |step: &&Step| matches!(step, Step::Init | Step::InitDone | Step::Lost);
+            let turns = |step: &&Step| {
+                matches!(step, Step::Init | Step::InitDone | Step::Unbound | Step::Lost)
+            };
             let before = steps.iter().take(index).rev().find(turns);
-            steps.get(index) == Some(&Step::InitDone) && before == Some(&Step::Init)
+            match steps.get(index) {
+                Some(Step::InitDone) => before == Some(&Step::Init),
+                step => step == Some(&Step::Unbound),
+            }
         };
         let Some(complete) = (0..steps.len()).rev().find(|index| completes(*index)) else {
             return true;
         };
-        let doubt = |step: &Step| matches!(step, Step::Init | Step::Lost);
+        let doubt = |step: &Step| matches!(step, Step::Init | Step::Unbound | Step::Lost);
         let mut since_complete = steps.iter().skip(complete).skip_while(|step| !doubt(step));
         let Some(_) = since_complete.next() else { return false };
         let silence = since_complete.fold(0, |silence, step| match step {
@@ -247,6 +264,13 @@ mod tests {
     }
 
     #[test]
+    fn every_state_has_its_name_in_the_list() {
+        use State::{Bind, Expired, Live, Replay, Snapshot, Stale};
+        let names = [Bind, Snapshot, Replay, Live, Stale, Expired].map(State::as_str);
+        assert_eq!(names, State::NAMES);
+    }
+
+    #[test]
     fn a_feed_comes_up_step_by_step() {
         use Step::{Init, InitDone, Lost, Replay, Seconds};
         assert_eq!(state_after(&[]), State::Bind);
@@ -270,6 +294,17 @@ mod tests {
         assert_eq!(after(&[Seconds(20), Init]), State::Snapshot);
         assert_eq!(after(&[Seconds(20), Init, Seconds(20)]), State::Expired);
         assert_eq!(after(&[Seconds(30), Init, InitDone]), State::Live);
+    }
+
+    #[test]
+    fn a_set_that_is_complete_without_a_connection_is_stale_at_once() {
+        use Step::{Fresh, Init, InitDone, Lost, Seconds, Unbound};
+        let after = |steps: &[Step]| state_after(&[&[Lost, Unbound], steps].concat());
+        assert_eq!(after(&[]), State::Stale);
+        assert_eq!(after(&[Seconds(30)]), State::Expired);
+        assert_eq!(after(&[Seconds(20), Fresh, Seconds(20)]), State::Stale);
+        assert_eq!(after(&[Lost, Init, Lost]), State::Stale);
+        assert_eq!(after(&[Seconds(20), Init, InitDone]), State::Live);
     }
 
     #[test]

@@ -52,7 +52,10 @@ impl Replica {
                 biased;
                 () = drain.stopping() => break,
                 // The sender lives in `readiness`, which lives in here.
-                _ = ready.changed() => self.announce(*ready.borrow_and_update()).await,
+                _ = ready.changed() => {
+                    let ready = *ready.borrow_and_update();
+                    self.announce(ready).await
+                }
                 count = self.receipts.recv_many(&mut batch, BATCH), if open && batch.is_empty() => {
                     open = count > 0;
                     self.confirm(&mut batch).await

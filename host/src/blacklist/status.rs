@@ -7,13 +7,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::{progress::State, store::Blacklist};
-use crate::timestamp::Timestamp;
+use crate::{
+    telemetry::{FeedMetrics, FeedReading},
+    timestamp::Timestamp,
+};
 
 /// Tells how the blacklist is. Clones show the same.
 #[derive(Debug, Clone)]
 pub struct Status {
     blacklist: Blacklist,
     published: watch::Receiver<Published>,
+    metrics: FeedMetrics,
 }
 
 /// How the blacklist is.
@@ -28,6 +32,12 @@ pub struct FeedStatus {
     pub staleness: Duration,
     /// Why the source was last lost.
     pub lost: Option<&'static str>,
+    /// Whether the broker delivers, if there is one.
+    pub connected: Option<bool>,
+    /// How often the connection to the broker was made anew.
+    pub reconnects: u64,
+    /// The place in the stream of the last message.
+    pub offset: Option<u64>,
     /// When the last event or snapshot entry arrived.
     pub last_event_at: Option<Timestamp>,
     /// How many token ids are revoked, expired ones included until they are swept.
@@ -49,8 +59,12 @@ pub(super) struct Published {
 // === impl Status ===
 
 impl Status {
-    pub(super) const fn new(blacklist: Blacklist, published: watch::Receiver<Published>) -> Self {
-        Self { blacklist, published }
+    pub(super) const fn new(
+        blacklist: Blacklist,
+        published: watch::Receiver<Published>,
+        metrics: FeedMetrics,
+    ) -> Self {
+        Self { blacklist, published, metrics }
     }
 
     /// How the blacklist is now.
@@ -62,9 +76,23 @@ impl Status {
             since,
             staleness: stale_since.map_or(Duration::ZERO, |since| since.elapsed()),
             lost,
+            connected: self.metrics.has_broker().then(|| self.metrics.is_connected()),
+            reconnects: self.metrics.reconnects(),
+            offset: self.metrics.offset(),
             last_event_at,
             entries: self.blacklist.len(),
             cutoffs: self.blacklist.cutoffs(),
+        }
+    }
+
+    /// The same for the metrics.
+    pub(super) fn reading(&self) -> FeedReading {
+        let status = self.get();
+        FeedReading {
+            state: status.state.as_str(),
+            states: &State::NAMES,
+            staleness: status.staleness,
+            last_event_secs: status.last_event_at.map(Timestamp::as_secs),
         }
     }
 

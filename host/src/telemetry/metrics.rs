@@ -18,8 +18,10 @@ use prometheus::{
 
 use super::{
     exposition::{as_f64, counter, family, gauge, histogram, summary},
+    feed::FeedMetrics,
     histogram::{DurationTotals, Durations, Window, WindowTotals},
     policy::PolicyMetrics,
+    redis::RedisMetrics,
     shards::Shards,
 };
 
@@ -31,6 +33,8 @@ pub struct Metrics {
     started: Instant,
     shards: Shards<Shard>,
     policies: Mutex<Vec<PolicyMetrics>>,
+    redis: OnceLock<RedisMetrics>,
+    feed: FeedMetrics,
     blacklist_size: Reading,
     ready: Reading,
     registry: Registry,
@@ -120,6 +124,8 @@ impl Metrics {
             started: Instant::now(),
             shards: Shards::default(),
             policies: Mutex::default(),
+            redis: OnceLock::new(),
+            feed: FeedMetrics::default(),
             blacklist_size: Reading::default(),
             ready: Reading::default(),
             registry: Registry::new(),
@@ -161,6 +167,17 @@ impl Metrics {
         policy
     }
 
+    /// The metrics of the store of revocations; the same ones each time. They show once this was
+    /// called.
+    pub fn redis(&self) -> RedisMetrics {
+        self.redis.get_or_init(RedisMetrics::default).clone()
+    }
+
+    /// The metrics of the feed of revocations; the same ones each time.
+    pub fn feed(&self) -> FeedMetrics {
+        self.feed.clone()
+    }
+
     /// Says where to read the number of blacklist entries. The first call counts.
     pub fn report_blacklist_size(&self, read: impl Fn() -> usize + Send + Sync + 'static) {
         self.blacklist_size.set(move || as_f64(read() as u64));
@@ -190,6 +207,8 @@ impl Metrics {
         families.extend(self.event_families());
         families.extend(self.policy_families());
         families.extend(self.state_families());
+        families.extend(self.feed.families());
+        families.extend(self.redis.get().into_iter().flat_map(RedisMetrics::families));
         families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|a, b| a.name().cmp(b.name()));
         TextEncoder::new().encode_to_string(&families).map_err(EncodeError)

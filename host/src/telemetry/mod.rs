@@ -4,13 +4,17 @@
 //! decisions nor policies. It must never see a token, a token id or a header value.
 
 mod exposition;
+mod feed;
 mod histogram;
 pub mod log;
 mod metrics;
 mod policy;
+mod redis;
 mod relay;
 mod shards;
 
+pub use self::redis::{Lookup, RedisMetrics};
+pub use feed::{FeedMetrics, FeedReading, Received};
 pub use log::{Config as LogConfig, DecisionLine, DecisionLog};
 pub use metrics::{EncodeError, Event, InFlight, Metrics, Observation};
 pub use policy::{Outcome, PolicyMetrics};

@@ -44,6 +44,9 @@ fn sections_that_do_not_go_together_are_refused_with_the_fix() {
         (json!({"rabbitmq": rabbitmq}), "`blacklist.rabbitmq`"),
         (json!({"redis": redis}), "`blacklist.redis`"),
         (json!({"redis": redis, "rabbitmq": rabbitmq, "postgres": {}}), "`blacklist.postgres`"),
+        (json!({"postgres": {"table": "a.b.c"}}), "`blacklist.postgres.table`"),
+        (json!({"postgres": {"column": "t.c"}}), "`blacklist.postgres.column`"),
+        (json!({"postgres": {"channel": ""}}), "`blacklist.postgres.channel`"),
         (json!({"refresh": {"enabled": true}}), "`blacklist.refresh.enabled`"),
         (json!({"redis": redis, "rabbitmq": slow}), "`blacklist.rabbitmq.probe_timeout`"),
         (

@@ -13,6 +13,7 @@ use crate::{
     },
     drain,
     duration::HumanDuration,
+    telemetry::FeedMetrics,
 };
 
 fn id(name: u8) -> TokenId {
@@ -47,7 +48,7 @@ fn feed(config: &Config) -> (Feed, mpsc::Sender<FeedEvent>, Blacklist, Readiness
     let (writer, blacklist) = pair(Duration::ZERO);
     let (sender, events) = mpsc::channel(64);
     let (feed, published) = Feed::new(writer, events, config, &readiness);
-    let status = Status::new(blacklist.clone(), published);
+    let status = Status::new(blacklist.clone(), published, FeedMetrics::default());
     (feed, sender, blacklist, readiness, status)
 }
 

@@ -7,10 +7,11 @@ mod address;
 mod connect;
 mod error;
 mod publisher;
+mod session;
 mod topology;
 
 pub(crate) use self::{
-    address::Address,
     error::BrokerError,
     publisher::{PublishError, Publisher},
+    session::{Broker, From, Message, Session},
 };

@@ -45,7 +45,7 @@ struct Sentinels {
 }
 
 /// How long one server may take to let us in.
-const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+const CONNECT_LIMIT: Duration = Duration::from_millis(500);
 
 /// How long a sentinel may take to answer. All are asked at the same time.
 const SENTINEL_LIMIT: Duration = Duration::from_millis(500);
@@ -84,10 +84,16 @@ impl Connector {
         Err(cause)
     }
 
-    /// Whether `address` still is the primary's, as far as anybody knows.
-    pub(super) async fn is_current(&self, address: &Address) -> Result<bool, StoreError> {
+    /// Whether a connection that was made to `address` still leads to the primary, as far as
+    /// anybody knows.
+    pub(super) async fn leads_to_primary(
+        &self,
+        mut connection: MultiplexedConnection,
+        address: &Address,
+    ) -> Result<bool, StoreError> {
         let Some(sentinels) = &self.sentinels else { return Ok(true) };
-        Ok(sentinels.candidates().await?.first() == Some(address))
+        Ok(is_primary(&mut connection).await?
+            && sentinels.candidates().await?.first() == Some(address))
     }
 
     /// A sentinel may not have heard yet that a primary is none any more.
@@ -107,7 +113,7 @@ impl Connector {
 }
 
 /// Whether the server at the other end calls itself a primary.
-pub(super) async fn is_primary(connection: &mut MultiplexedConnection) -> Result<bool, StoreError> {
+async fn is_primary(connection: &mut MultiplexedConnection) -> Result<bool, StoreError> {
     let role = redis::cmd("ROLE");
     let answer = timeout(CONNECT_LIMIT, role.query_async::<Vec<redis::Value>>(connection)).await;
     let role = answer
@@ -119,14 +125,16 @@ pub(super) async fn is_primary(connection: &mut MultiplexedConnection) -> Result
 async fn connect(info: &ConnectionInfo) -> Result<MultiplexedConnection, StoreError> {
     let failed = |cause| StoreError::Connect { address: Address::of(info).to_string(), cause };
     let client = Client::open(info.clone()).map_err(|error| failed(describe(&error)))?;
-    // Whoever asks sets a limit; one of the connection's own would only be a second one.
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_LIMIT))
-        .set_response_timeout(None);
+    // The limits are ours; those of the library would only be second ones.
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let connecting = client.get_multiplexed_async_connection_with_config(&config);
     match timeout(CONNECT_LIMIT, connecting).await {
         Ok(connected) => connected.map_err(|error| failed(describe(&error))),
-        Err(_) => Err(failed(format!("no answer within {CONNECT_LIMIT:?}"))),
+        Err(_) => Err(failed(format!(
+            "no answer within {CONNECT_LIMIT:?}; check host and port, and whether it needs TLS \
+             (`rediss://`) or has none"
+        ))),
     }
 }
 

@@ -52,6 +52,11 @@ impl StoreError {
         Self::Refused(describe(error))
     }
 
+    /// An answer that fits no question of ours.
+    pub(super) fn nonsense() -> Self {
+        Self::Broken("an answer does not fit its question".to_owned())
+    }
+
     /// Whether another connection might do better.
     pub(super) const fn is_of_the_connection(&self) -> bool {
         !matches!(self, Self::Refused(_) | Self::Closed)
@@ -84,7 +89,8 @@ pub(super) fn describe(error: &RedisError) -> String {
                              it needs TLS (`rediss://`)"
         }
         ErrorKind::Server(NoPerm) => {
-            "the user may not do this; see the reference of `blacklist.redis` for what it needs"
+            "the user may not do this; allow it `+@connection +@read +@write +@scripting +role +info` \
+             on the keys of `key_prefix` and `outbox`, and on `portcullis:*`"
         }
         ErrorKind::Server(BusyLoading) => "it is still loading its data",
         ErrorKind::Server(MasterDown) => "it is a replica that has lost its primary",

@@ -2,13 +2,18 @@
 //!
 //! It speaks in [`Event`](super::Event)s. It never decides: what a failure means is up to who asked.
 
+mod ask;
 mod connect;
+mod entries;
 mod error;
+mod eviction;
 pub(super) mod keys;
 mod outbox;
+mod parked;
 mod producer;
 mod roll;
 mod slot;
+mod snapshot;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -18,6 +23,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use error::StoreError;
 pub(super) use outbox::{Entry, Outbox, Removed};
+pub(super) use parked::Parked;
 pub(super) use producer::Producer;
 pub use producer::WriteError;
 pub(super) use roll::{Reach, Roll};
@@ -29,11 +35,13 @@ use self::{
     slot::{Lease, Slot},
 };
 use super::config::{EndpointError, RedisConfig};
+use crate::{drain::Drain, telemetry::RedisMetrics};
 
 /// The store. Clones share one connection, which is made when it is first needed.
 #[derive(Clone)]
 pub struct Redis {
     shared: Arc<Shared>,
+    metrics: RedisMetrics,
 }
 
 /// Redis is configured in a way that cannot work.
@@ -67,6 +75,12 @@ enum Again {
     No,
 }
 
+/// How often the connection is tried while nobody uses it.
+const PING_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long a store may take to show that it is there, making a connection included.
+const PING_LIMIT: Duration = Duration::from_secs(1);
+
 // === impl Redis ===
 
 impl Redis {
@@ -85,7 +99,18 @@ impl Redis {
         }
         let connector = Arc::new(Connector::new(config)?);
         let shared = Shared { connector, slot: Slot::new(), keys: Keys::new(config) };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), metrics: RedisMetrics::default() })
+    }
+
+    /// The same, counted in `metrics`.
+    #[must_use]
+    pub fn with_metrics(self, metrics: RedisMetrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// Where it is counted.
+    pub(super) const fn metrics(&self) -> &RedisMetrics {
+        &self.metrics
     }
 
     /// The names of what is kept in it.
@@ -99,6 +124,28 @@ impl Redis {
     /// When it does not answer within `limit`.
     pub async fn ping(&self, limit: Duration) -> Result<(), StoreError> {
         self.read(redis::pipe().cmd("PING").ignore(), limit).await
+    }
+
+    /// Keeps a connection at hand until `drain` begins: a question need not wait for one then, and
+    /// one that is lost is noticed before there is a question.
+    pub(super) async fn keep_warm(self, drain: Drain) {
+        let mut known_up = None;
+        let stay = async {
+            loop {
+                let pinged = self.ping(PING_LIMIT).await;
+                if known_up.replace(pinged.is_ok()) != Some(pinged.is_ok()) {
+                    match &pinged {
+                        Ok(()) => tracing::info!(redis = ?self, "Redis answers"),
+                        Err(error) => tracing::warn!(%error, "Redis does not answer"),
+                    }
+                }
+                tokio::time::sleep(PING_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            () = drain.stopping() => {}
+            () = stay => {}
+        }
     }
 
     /// What the store answers to commands that change nothing. If the connection breaks, they are
@@ -122,6 +169,18 @@ impl Redis {
     }
 
     async fn send<T: FromRedisValue>(
+        &self,
+        commands: &Pipeline,
+        limit: Duration,
+        again: Again,
+    ) -> Result<T, StoreError> {
+        let answer = self.try_send(commands, limit, again).await;
+        let is_down = matches!(&answer, Err(error) if error.is_of_the_connection());
+        self.metrics.set_up(!is_down);
+        answer
+    }
+
+    async fn try_send<T: FromRedisValue>(
         &self,
         commands: &Pipeline,
         limit: Duration,

@@ -1,0 +1,213 @@
+//! Owns the table of revoked tokens as a source: it listens to PostgreSQL's notifications and reads
+//! the table.
+//!
+//! The only place that knows PostgreSQL. It never writes. Every row is a token that is revoked for
+//! ever. Where the trigger of `deploy/postgres/revocations.sql` tells of changes, they are in force
+//! within milliseconds; without it, when the table is read the next time. Reading only adds: that a
+//! row is gone counts only if a notification says so.
+//!
+//! Two connections: were the table read on the one that listens, notifications would wait meanwhile.
+
+mod fault;
+mod link;
+mod listener;
+mod name;
+mod reader;
+mod session;
+
+use std::{
+    convert::Infallible,
+    fmt,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+use tokio_postgres::types::{ToSql, Type};
+
+pub(super) use name::{Name, NameError};
+
+use self::{
+    fault::Fault,
+    link::{Connector, Link},
+    listener::Listener,
+    reader::Reader,
+    session::{Progress, Session},
+};
+use super::{
+    BuildError, backoff::Backoff, config::PostgresConfig, feed::FeedEvent, refresh::Resyncs,
+};
+use crate::drain::Drain;
+
+/// The section of the configuration.
+const SECTION: &str = "blacklist.postgres";
+
+/// Whether the trigger that tells of changes is installed and enabled; null without a table.
+const HAS_TRIGGER: &str = "SELECT CASE WHEN to_regclass($1) IS NOT NULL THEN EXISTS ( \
+     SELECT FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid \
+     WHERE tgrelid = to_regclass($1) AND proname = 'portcullis_notify_revocation' \
+     AND tgenabled IN ('O', 'A')) END";
+
+/// The source, which serves while [`Source::run`] runs.
+pub(super) struct Source {
+    connector: Connector,
+    names: Names,
+    interval: Duration,
+    feed: mpsc::Sender<FeedEvent>,
+    resyncs: Resyncs,
+    said: Said,
+}
+
+/// What the server is asked for.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// The table of revoked tokens.
+    pub(super) table: Name,
+    /// The column that holds their ids.
+    pub(super) column: Name,
+    /// Where changes are told.
+    pub(super) channel: Name,
+}
+
+/// What has been said in the log, so that it is not said again with every attempt.
+#[derive(Debug, Default)]
+struct Said {
+    fault: Option<String>,
+    has_trigger: Option<bool>,
+}
+
+// === impl Source ===
+
+impl Source {
+    /// A source that tells `feed`, and reads the table whenever `resyncs` says.
+    pub(super) fn new(
+        config: &PostgresConfig,
+        feed: mpsc::Sender<FeedEvent>,
+        resyncs: Resyncs,
+    ) -> Result<Self, BuildError> {
+        let names = config.names()?;
+        let connector = Connector::new(config)?;
+        let interval = config.revocation_status_cache_ttl.get();
+        Ok(Self { connector, names, interval, feed, resyncs, said: Said::default() })
+    }
+
+    /// Keeps the feed current until `drain` begins.
+    pub(super) async fn run(mut self, drain: Drain) {
+        tokio::select! {
+            () = drain.stopping() => {}
+            () = self.keep_current() => drain.stopping().await,
+        }
+    }
+
+    /// Until there is nobody left to tell.
+    async fn keep_current(&mut self) {
+        let mut backoff = Backoff::new();
+        loop {
+            let (fault, since) = match self.connect().await {
+                Ok((listener, reader)) => self.follow(listener, reader, &mut backoff).await,
+                Err(fault) => (fault, Instant::now()),
+            };
+            self.said.fault(&fault, &self.names);
+            let lost = FeedEvent::Lost { why: fault.why(), since };
+            if self.feed.send(lost).await.is_err() {
+                return;
+            }
+            let pause = tokio::time::sleep(backoff.next());
+            tokio::select! {
+                () = pause => {}
+                never = refuse(&mut self.resyncs) => match never {},
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(Listener, Link), Fault> {
+        let Self { connector, names, said, resyncs, .. } = self;
+        let connect = async {
+            let listener = Listener::start(connector.connect().await?, names.channel.as_sql());
+            // Listening comes first: what is committed after the table is read must be heard.
+            let listener = listener.await?;
+            let mut reader = connector.connect().await?;
+            let table: [(&(dyn ToSql + Sync), Type); 1] = [(&names.table.as_sql(), Type::TEXT)];
+            let asked = reader.client.query_typed_one(HAS_TRIGGER, &table);
+            if let Some(has_trigger) = reader.wire.during(asked).await?.try_get(0)? {
+                said.trigger(has_trigger, names);
+            }
+            Ok((listener, reader))
+        };
+        tokio::select! {
+            connected = connect => connected,
+            never = refuse(resyncs) => match never {},
+        }
+    }
+
+    /// Follows the table over these connections. Says what went wrong, and since when the set may
+    /// miss something.
+    async fn follow(
+        &mut self,
+        listener: Listener,
+        reader: Link,
+        backoff: &mut Backoff,
+    ) -> (Fault, Instant) {
+        let (reader, order, rows) = Reader::new(reader, &self.names);
+        let mut session = Session {
+            feed: &self.feed,
+            resyncs: &mut self.resyncs,
+            interval: self.interval,
+            listener,
+            order,
+            rows,
+            progress: Progress::new(Instant::now()),
+        };
+        let fault = tokio::select! {
+            fault = reader.run() => fault,
+            fault = session.run() => fault,
+        };
+        if session.is_live() {
+            backoff.reset();
+            self.said.fault = None;
+        }
+        (fault, session.listener.proven())
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// Whoever asks while there is no connection had better know at once.
+async fn refuse(resyncs: &mut Resyncs) -> Infallible {
+    loop {
+        drop(resyncs.next().await);
+    }
+}
+
+// === impl Said ===
+
+impl Said {
+    fn fault(&mut self, fault: &Fault, names: &Names) {
+        let text = fault.explain(names);
+        if self.fault.as_ref() == Some(&text) {
+            tracing::debug!(error = text, "PostgreSQL is still not there");
+        } else {
+            tracing::warn!(error = text, "revocations in PostgreSQL cannot be followed");
+            self.fault = Some(text);
+        }
+    }
+
+    fn trigger(&mut self, has_trigger: bool, names: &Names) {
+        if self.has_trigger.replace(has_trigger) == Some(has_trigger) {
+            return;
+        }
+        let table = names.table.as_sql();
+        if has_trigger {
+            tracing::info!(table, "the trigger tells of revocations as they are committed");
+        } else {
+            tracing::warn!(
+                table,
+                "no trigger: revocations take until `blacklist.postgres.revocation_status_cache_ttl` \
+                 to come into force; install deploy/postgres/revocations.sql"
+            );
+        }
+    }
+}

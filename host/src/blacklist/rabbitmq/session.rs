@@ -1,0 +1,266 @@
+//! Owns reading events: one connection, from one place on, until it breaks.
+//!
+//! What has arrived and was not yet taken is bounded: the broker sends no more before it hears that
+//! earlier messages are done with.
+
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use lapin::{
+    BasicProperties, Channel, Consumer,
+    message::Delivery,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions},
+    types::{AMQPValue, FieldTable, ShortString},
+};
+
+use super::{
+    address::Address,
+    connect::{Link, answer},
+    error::{BrokerError, Step},
+    topology::{Names, seconds},
+};
+use crate::blacklist::config::{RabbitMqConfig, Topology};
+
+/// How many messages may be on their way to us.
+const PREFETCH: u16 = 1_000;
+/// After so many messages the broker hears that they are done with; before, if none follows.
+const ACK_EVERY: u32 = 250;
+/// How long handing over a message of ours may take.
+const SEND_LIMIT: Duration = Duration::from_secs(1);
+/// Where the broker says which place in the stream a message has.
+const OFFSET: &str = "x-stream-offset";
+
+/// Where events are read. `Debug` shows no secret.
+#[derive(Debug, Clone)]
+pub(crate) struct Broker {
+    address: Address,
+    names: Names,
+    topology: Topology,
+    replay: Duration,
+    replica: String,
+}
+
+/// Where to begin reading a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    /// As far back as is configured.
+    Replay,
+    /// At this offset, or what comes closest to it.
+    Offset(u64),
+}
+
+/// A bound queue, from which messages come.
+pub(crate) struct Session {
+    consumer: Consumer,
+    incoming: Channel,
+    outgoing: Channel,
+    dead_letters: Option<ShortString>,
+    names: Names,
+    queue: ShortString,
+    has_offsets: bool,
+    /// The last message that was taken, and how many are to be acknowledged with it.
+    taken: Option<(u64, u32)>,
+    link: Link,
+}
+
+/// What came from the queue.
+pub(crate) struct Message {
+    /// Its place in the stream, if it is one.
+    pub(crate) offset: Option<u64>,
+    /// What it holds.
+    pub(crate) body: Vec<u8>,
+}
+
+// === impl Broker ===
+
+impl Broker {
+    /// `replica` is what this replica is called at the broker.
+    ///
+    /// # Errors
+    /// When the configuration cannot work.
+    pub(crate) fn new(config: &RabbitMqConfig, replica: &str) -> Result<Self, BrokerError> {
+        Ok(Self {
+            address: Address::new(config)?,
+            names: Names::new(config)?,
+            topology: config.topology,
+            replay: config.replay.get(),
+            replica: replica.to_owned(),
+        })
+    }
+
+    /// Connects and makes sure that whatever is published once this has returned will be delivered,
+    /// and what was published since `from`.
+    ///
+    /// # Errors
+    /// When the broker is away, or something is not as it must be there.
+    pub(crate) async fn bind(self, from: From) -> Result<Session, BrokerError> {
+        let link = Link::open(&self.address, &format!("portcullis {}", self.replica)).await?;
+        self.names.declare(&link).await?;
+        let incoming = link.channel().await?;
+        let outgoing = link.channel().await?;
+        let at = |error| BrokerError::at(Step::Consume, &error);
+        answer(incoming.basic_qos(PREFETCH, BasicQosOptions::default())).await?.map_err(at)?;
+        let mut arguments = FieldTable::default();
+        let queue = match self.topology {
+            Topology::Stream => {
+                arguments.insert(OFFSET.into(), self.position(from));
+                self.names.stream.clone()
+            }
+            Topology::ExclusiveQueue => self.names.declare_own(&incoming).await?,
+        };
+        let consuming = incoming.basic_consume(
+            queue.clone(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            arguments,
+        );
+        let consumer = answer(consuming).await?.map_err(at)?;
+        Ok(Session {
+            consumer,
+            incoming,
+            outgoing,
+            dead_letters: None,
+            names: self.names,
+            queue,
+            has_offsets: self.topology == Topology::Stream,
+            taken: None,
+            link,
+        })
+    }
+
+    fn position(&self, from: From) -> AMQPValue {
+        match from {
+            From::Replay if self.replay.is_zero() => AMQPValue::LongString("next".into()),
+            From::Replay => AMQPValue::LongString(seconds(self.replay).into()),
+            From::Offset(offset) => {
+                AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX))
+            }
+        }
+    }
+}
+
+// === impl Session ===
+
+impl Session {
+    /// The next message. Loses none if it is dropped before it resolves.
+    ///
+    /// # Errors
+    /// When there will be no more.
+    pub(crate) async fn next(&mut self) -> Result<Message, BrokerError> {
+        let next = match self.consumer.next().now_or_never() {
+            Some(next) => next,
+            None => {
+                self.acknowledge().await?;
+                self.consumer.next().await
+            }
+        };
+        self.take(next).await
+    }
+
+    /// The next message, if it is there already.
+    pub(crate) async fn next_at_hand(&mut self) -> Option<Result<Message, BrokerError>> {
+        let next = self.consumer.next().now_or_never()?;
+        Some(self.take(next).await)
+    }
+
+    /// Sends a message through the broker to ourselves, behind everything that has been published.
+    ///
+    /// # Errors
+    /// When it cannot be sent.
+    pub(crate) async fn send_to_self(&self, body: &[u8]) -> Result<(), BrokerError> {
+        self.send(self.queue.clone(), body, BasicProperties::default()).await
+    }
+
+    /// Puts a message that is no event where people can look at it.
+    ///
+    /// # Errors
+    /// When it cannot be sent.
+    pub(crate) async fn dead_letter(&mut self, message: &Message) -> Result<(), BrokerError> {
+        let queue = match &self.dead_letters {
+            Some(queue) => queue.clone(),
+            None => {
+                // On a channel of its own, because a refusal closes it.
+                self.names.declare_dead_letters(&self.link.channel().await?).await?;
+                self.dead_letters.insert(self.names.dead_letters.clone()).clone()
+            }
+        };
+        let mut properties = BasicProperties::default().with_delivery_mode(2);
+        if let Some(offset) = message.offset {
+            properties = properties.with_message_id(offset.to_string().into());
+        }
+        self.send(queue, &message.body, properties).await
+    }
+
+    /// Says good-bye to the broker.
+    pub(crate) async fn close(self) {
+        self.link.close().await;
+    }
+
+    async fn send(
+        &self,
+        queue: ShortString,
+        body: &[u8],
+        properties: BasicProperties,
+    ) -> Result<(), BrokerError> {
+        let options = BasicPublishOptions::default();
+        let sending = self.outgoing.basic_publish("".into(), queue, options, body, properties);
+        match tokio::time::timeout(SEND_LIMIT, sending).await {
+            Ok(sent) => sent.map(drop).map_err(|error| BrokerError::Lost(error.to_string())),
+            Err(_) => Err(BrokerError::Silent(SEND_LIMIT)),
+        }
+    }
+
+    async fn take(
+        &mut self,
+        next: Option<lapin::Result<Delivery>>,
+    ) -> Result<Message, BrokerError> {
+        let delivery = next
+            .ok_or(BrokerError::Cancelled)?
+            .map_err(|error| BrokerError::at(Step::Consume, &error))?;
+        let offset = offset(&delivery);
+        if self.has_offsets && offset.is_none() {
+            // An old broker took what we asked for and made an ordinary queue of it.
+            return Err(BrokerError::no_streams());
+        }
+        let count = self.taken.map_or(0, |(_, count)| count) + 1;
+        self.taken = Some((delivery.delivery_tag, count));
+        if count >= ACK_EVERY {
+            self.acknowledge().await?;
+        }
+        Ok(Message { offset, body: delivery.data })
+    }
+
+    /// Tells the broker that everything taken so far is done with.
+    async fn acknowledge(&mut self) -> Result<(), BrokerError> {
+        let Some((tag, _)) = self.taken.take() else { return Ok(()) };
+        let acknowledging = self.incoming.basic_ack(tag, BasicAckOptions { multiple: true });
+        match tokio::time::timeout(SEND_LIMIT, acknowledging).await {
+            Ok(sent) => sent.map_err(|error| BrokerError::Lost(error.to_string())),
+            Err(_) => Err(BrokerError::Silent(SEND_LIMIT)),
+        }
+    }
+}
+
+fn offset(delivery: &Delivery) -> Option<u64> {
+    let headers = delivery.properties.headers().as_ref()?;
+    match headers.inner().get(OFFSET)? {
+        AMQPValue::LongLongInt(offset) => u64::try_from(*offset).ok(),
+        AMQPValue::LongInt(offset) => u64::try_from(*offset).ok(),
+        _ => None,
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("queue", &self.queue).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message")
+            .field("offset", &self.offset)
+            .field("bytes", &self.body.len())
+            .finish()
+    }
+}

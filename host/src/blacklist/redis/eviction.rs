@@ -1,0 +1,71 @@
+//! Owns the check that the store keeps what it was given: one that drops entries when its memory is
+//! full revokes a revocation without a word.
+
+use redis::Pipeline;
+
+use super::{ask::Ask, error::StoreError};
+
+/// What happens when the memory of the store is full.
+#[derive(Debug, PartialEq, Eq)]
+enum Eviction {
+    /// It refuses to write, or has no bound.
+    Keeps,
+    /// It drops entries.
+    Drops(String),
+    /// It does not say.
+    Unknown,
+}
+
+/// Whether the store drops entries when its memory is full. Says so in the log, loudly.
+pub(super) async fn check(store: &impl Ask) -> Result<bool, StoreError> {
+    let mut commands = Pipeline::with_capacity(1);
+    commands.cmd("INFO").arg("memory");
+    let eviction = match store.ask::<(String,)>(&commands).await {
+        Ok((info,)) => read(&info),
+        // Some users may not ask. That is no reason not to start.
+        Err(StoreError::Refused(_)) => Eviction::Unknown,
+        Err(error) => return Err(error),
+    };
+    match &eviction {
+        Eviction::Keeps => {}
+        Eviction::Drops(policy) => tracing::error!(
+            policy,
+            "Redis drops entries when its memory is full, and with them revocations; set \
+             `maxmemory-policy noeviction`"
+        ),
+        Eviction::Unknown => tracing::warn!(
+            "cannot tell whether Redis drops entries when its memory is full; allow the user \
+             `+info`, or see to it that `maxmemory-policy` is `noeviction`"
+        ),
+    }
+    Ok(matches!(eviction, Eviction::Drops(_)))
+}
+
+fn read(info: &str) -> Eviction {
+    let field = |name: &str| {
+        info.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
+    };
+    match (field("maxmemory"), field("maxmemory_policy")) {
+        (Some("0"), _) | (_, Some("noeviction")) => Eviction::Keeps,
+        (_, Some(policy)) => Eviction::Drops(policy.to_owned()),
+        (_, None) => Eviction::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_full_store_that_drops_entries_is_a_danger() {
+        let read_lines = |limit: &str, policy: &str| {
+            read(&format!("# Memory\r\nmaxmemory:{limit}\r\nmaxmemory_policy:{policy}\r\n"))
+        };
+        assert_eq!(read_lines("0", "allkeys-lru"), Eviction::Keeps);
+        assert_eq!(read_lines("1000000", "noeviction"), Eviction::Keeps);
+        for policy in ["allkeys-lru", "volatile-ttl"] {
+            assert_eq!(read_lines("1000000", policy), Eviction::Drops(policy.to_owned()));
+        }
+        assert_eq!(read("# Memory\r\n"), Eviction::Unknown);
+    }
+}

@@ -1,0 +1,147 @@
+//! Owns reading everything that the store holds.
+//!
+//! It has a connection of its own: behind its large answers, questions of requests would wait. What
+//! it has read is sent on at once, because the set only grows; but only if it has read all of it,
+//! from a server that still is the primary at the end, does it say so.
+
+use std::time::Duration;
+
+use redis::{FromRedisValue, Pipeline, Value, aio::MultiplexedConnection};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+
+use super::{
+    super::{event::Event, feed::FeedEvent},
+    Redis,
+    ask::Ask,
+    connect::Connection,
+    entries::{self, Wanted},
+    error::StoreError,
+    eviction,
+    keys::Keys,
+    parked::Parked,
+};
+use crate::timestamp::Timestamp;
+
+/// A connection that nobody shares.
+struct Own(MultiplexedConnection);
+
+/// A page of keys, and where the next one begins.
+struct Page {
+    next: u64,
+    wanted: Vec<Wanted>,
+}
+
+/// How many keys the store looks at for one page. It serves nobody else meanwhile: a millisecond or
+/// two. When it is asked about the same keys right afterwards, it still has them in its caches: with
+/// pages five times as large, it takes a third longer for a million keys.
+const COUNT: usize = 1_000;
+
+/// How long one page may take.
+const PAGE_LIMIT: Duration = Duration::from_secs(2);
+
+/// How often it is begun anew because the connection broke or the primary changed.
+const ATTEMPTS: u32 = 3;
+
+// === impl Redis ===
+
+impl Redis {
+    /// Sends everything that the store holds to the feed, what is parked in the outbox included,
+    /// and returns how many entries that were. Ends with an error unless it was everything.
+    ///
+    /// # Errors
+    /// When the store fails, or nobody takes the entries.
+    pub(in crate::blacklist) async fn snapshot(
+        &self,
+        into: &mpsc::Sender<FeedEvent>,
+    ) -> Result<u64, StoreError> {
+        let mut attempt = 1;
+        loop {
+            match self.read_all(into).await {
+                Err(error) if error.is_of_the_connection() && attempt < ATTEMPTS => {
+                    tracing::info!(%error, "reading the store from the start again");
+                    attempt += 1;
+                }
+                end => return end,
+            }
+        }
+    }
+
+    async fn read_all(&self, into: &mpsc::Sender<FeedEvent>) -> Result<u64, StoreError> {
+        let began = Instant::now();
+        let Connection { to, address } = self.shared.connector.connect().await?;
+        let (own, keys) = (Own(to), self.keys());
+        self.metrics.set_evicts(eviction::check(&own).await?);
+        let pattern = keys.pattern();
+        let mut count = 0;
+        let mut page = own.scan(keys, &pattern, 0).await?;
+        loop {
+            // The store scans on while the answers about the last page are on their way.
+            let (events, next) = match page.next {
+                0 => (own.entries(keys, &page.wanted).await?, None),
+                next => {
+                    let entries = own.entries(keys, &page.wanted);
+                    let scan = own.scan(keys, &pattern, next);
+                    let (events, page) = tokio::try_join!(entries, scan)?;
+                    (events, Some(page))
+                }
+            };
+            count += send(into, events).await?;
+            match next {
+                Some(next) => page = next,
+                None => break,
+            }
+        }
+        let mut parked = Parked::default();
+        parked.read(keys, &own).await?;
+        count += send(into, parked.take()).await?;
+        if !self.shared.connector.leads_to_primary(own.0, &address).await? {
+            return Err(StoreError::Moved);
+        }
+        tracing::info!(entries = count, took = ?began.elapsed(), "everything in Redis was read");
+        Ok(count)
+    }
+}
+
+/// Waits while the feed is busy, so that no more is read than it can take.
+async fn send(into: &mpsc::Sender<FeedEvent>, events: Vec<Event>) -> Result<u64, StoreError> {
+    let count = events.len() as u64;
+    if count > 0 {
+        into.send(FeedEvent::InitApply(events)).await.map_err(|_| StoreError::Closed)?;
+    }
+    Ok(count)
+}
+
+// === impl Own ===
+
+impl Own {
+    async fn scan(&self, keys: &Keys, pattern: &str, cursor: u64) -> Result<Page, StoreError> {
+        let mut commands = Pipeline::with_capacity(1);
+        commands.cmd("SCAN").arg(cursor);
+        commands.arg("MATCH").arg(pattern).arg("COUNT").arg(COUNT);
+        let ((next, found),): ((u64, Vec<Vec<u8>>),) = self.ask(&commands).await?;
+        let wanted = found.into_iter().filter_map(|key| Wanted::from_key(keys, key));
+        Ok(Page { next, wanted: wanted.collect() })
+    }
+
+    async fn entries(&self, keys: &Keys, wanted: &[Wanted]) -> Result<Vec<Event>, StoreError> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answers: Vec<Value> = self.ask(&entries::commands(wanted)).await?;
+        let events = entries::events(keys, wanted, answers, Timestamp::now())?;
+        Ok(events.into_iter().flatten().collect())
+    }
+}
+
+impl Ask for Own {
+    async fn ask<T: FromRedisValue + Send>(&self, commands: &Pipeline) -> Result<T, StoreError> {
+        let mut connection = self.0.clone();
+        timeout(PAGE_LIMIT, commands.query_async(&mut connection))
+            .await
+            .map_err(|_| StoreError::Timeout(PAGE_LIMIT))?
+            .map_err(|error| StoreError::of(&error))
+    }
+}

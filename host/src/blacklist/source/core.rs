@@ -1,0 +1,407 @@
+//! Owns what to do next: from what happens at the broker and at the store to what to do there, and
+//! to what the feed may be told.
+//!
+//! Pure and without a clock, so that every order in which things can happen can be explored. The
+//! promise it keeps: [`Say::InitDone`] is said only when everything that was published before has
+//! been delivered, or was in a snapshot that began after the delivery did.
+
+use super::rules::Rules;
+
+/// A message of the stream: its offset, and a digest of what it holds. A stream that was deleted
+/// and made again has the same offsets, but not the same messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Mark {
+    pub(super) offset: u64,
+    pub(super) digest: u64,
+}
+
+/// Where to begin reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Position {
+    /// As far back as is configured.
+    Replay,
+    /// At this message, which was seen already. What follows it was not.
+    At(Mark),
+}
+
+/// What happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Input {
+    /// The process has started.
+    Start,
+    /// Connected, and everything from the position on will be delivered.
+    Bound,
+    /// A message arrived: where it stands if the queue is a stream, and its number if it is a probe
+    /// of ours.
+    Delivered { mark: Option<Mark>, probe: Option<u64> },
+    /// Nothing arrived for a while.
+    Quiet,
+    /// There is no connection, or none that can be relied upon.
+    Lost,
+    /// It is time to connect again.
+    ConnectDue,
+    /// The snapshot has been read whole and given to the feed.
+    SnapshotDone,
+    /// The snapshot could not be read.
+    SnapshotFailed,
+    /// It is time to read the snapshot again.
+    SnapshotDue,
+    /// The store told what publishers have parked, and that was given to the feed.
+    StoreAnswered,
+    /// The store did not.
+    StoreSilent,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Output {
+    /// Connect and read from there.
+    Connect(Position),
+    /// End the connection.
+    Disconnect,
+    /// Wait before connecting again.
+    Pause(Pause),
+    /// Read the snapshot from the beginning.
+    StartSnapshot,
+    /// Stop reading it.
+    StopSnapshot,
+    /// Wait before reading it again.
+    PauseSnapshot,
+    /// Send a probe with this number.
+    Probe(u64),
+    /// Ask the store anew for what publishers have parked.
+    Poll,
+    /// Tell the feed.
+    Say(Say),
+}
+
+/// How long to wait before connecting again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Pause {
+    /// Briefly, longer with each failure.
+    Short,
+    /// At random, because all replicas will read the whole store at once otherwise.
+    Spread,
+}
+
+/// What the feed is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Say {
+    Init,
+    Replay,
+    InitDone,
+    /// The snapshot is complete, but nobody tells of what is revoked from now on.
+    Unbound,
+    Fresh,
+    Lost(Cause),
+}
+
+/// Why the feed is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Cause {
+    /// As the broker or the silence said.
+    Broker,
+    /// The stream no longer holds what was to be read next.
+    Gap,
+    /// There is only the store, and it does not answer.
+    Store,
+}
+
+/// Where things stand.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Core {
+    rules: Rules,
+    phase: Phase,
+    /// The snapshot that is read while there is no broker.
+    unbound: Unbound,
+    /// Whether the feed has been told once that the set is complete.
+    complete: bool,
+    /// The message that was seen last.
+    last: Option<Mark>,
+    /// How many probes were sent.
+    probes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Phase {
+    Idle,
+    Connecting(Position),
+    Pausing(Position),
+    /// Connected; the first message to arrive must be this one.
+    Resuming {
+        mark: Mark,
+        probe: u64,
+    },
+    /// Connected; the snapshot is being read.
+    Snapshot,
+    /// Connected; the set is complete once this probe has come back and the store was asked for
+    /// what was parked.
+    CatchingUp {
+        probe: u64,
+        seen: bool,
+        polled: bool,
+    },
+    Live,
+    /// There is only the store, and it does not answer.
+    StoreLost,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Unbound {
+    No,
+    Reading,
+    Done,
+}
+
+// === impl Core ===
+
+impl Core {
+    pub(super) const fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            phase: Phase::Idle,
+            unbound: Unbound::No,
+            complete: false,
+            last: None,
+            probes: 0,
+        }
+    }
+
+    /// Whether the feed has been told that the set is complete and current, and nothing since.
+    pub(super) fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
+    /// Whether a probe of ours has to come back before the set counts as complete.
+    pub(super) const fn awaits_probe(&self) -> bool {
+        matches!(self.phase, Phase::Resuming { .. } | Phase::CatchingUp { seen: false, .. })
+    }
+
+    /// Whether a message was seen before, unless the stream is another one.
+    pub(super) fn has_seen(&self, mark: Option<Mark>) -> bool {
+        mark.zip(self.last).is_some_and(|(mark, last)| mark.offset <= last.offset)
+    }
+
+    /// Takes notice of something, and says what to do, in this order.
+    pub(super) fn on(&mut self, input: Input) -> Vec<Output> {
+        match input {
+            Input::Start => self.start(),
+            Input::Bound => self.bound(),
+            Input::Delivered { mark, probe } => self.delivered(mark, probe),
+            Input::Quiet if self.is_bound() => vec![self.send_probe()],
+            Input::Lost if self.rules.broker => self.lost(),
+            Input::ConnectDue => match self.phase {
+                Phase::Pausing(position) => {
+                    self.phase = Phase::Connecting(position);
+                    vec![Output::Connect(position)]
+                }
+                _ => vec![],
+            },
+            Input::SnapshotDone => self.snapshot_done(),
+            Input::SnapshotFailed => self.snapshot_failed(),
+            Input::SnapshotDue => self.snapshot_due(),
+            Input::StoreAnswered => self.store_answered(),
+            Input::StoreSilent => self.store_silent(),
+            Input::Quiet | Input::Lost => vec![],
+        }
+    }
+
+    fn start(&mut self) -> Vec<Output> {
+        if self.rules.broker {
+            self.phase = Phase::Connecting(Position::Replay);
+            return vec![Output::Connect(Position::Replay)];
+        }
+        self.phase = Phase::Snapshot;
+        vec![Output::Say(Say::Init), Output::StartSnapshot]
+    }
+
+    fn bound(&mut self) -> Vec<Output> {
+        match self.phase {
+            Phase::Connecting(Position::At(mark)) => {
+                let sent = self.send_probe();
+                self.phase = Phase::Resuming { mark, probe: self.probes };
+                vec![sent]
+            }
+            // One that began before this cannot be used: what was published after it was read and
+            // before this is in neither.
+            Phase::Connecting(Position::Replay) => {
+                self.phase = Phase::Snapshot;
+                self.last = None;
+                let mut outputs = self.stop_unbound();
+                outputs.extend([Output::Say(Say::Init), Output::StartSnapshot]);
+                outputs
+            }
+            _ => vec![],
+        }
+    }
+
+    fn delivered(&mut self, mark: Option<Mark>, probe: Option<u64>) -> Vec<Output> {
+        if !self.is_bound() {
+            return vec![];
+        }
+        if let Phase::Resuming { mark: expected, probe } = self.phase {
+            if mark != Some(expected) {
+                return self.gap();
+            }
+            self.phase = Phase::CatchingUp { probe, seen: false, polled: false };
+            return vec![Output::Say(Say::Init), Output::Say(Say::Replay), Output::Poll];
+        }
+        if let Some(mark) = mark {
+            if self.last.is_some_and(|last| mark.offset > last.offset.saturating_add(1)) {
+                return self.gap();
+            }
+            if self.last.is_none_or(|last| mark.offset > last.offset) {
+                self.last = Some(mark);
+            }
+        }
+        if let Phase::CatchingUp { probe: awaited, seen, .. } = &mut self.phase {
+            *seen |= probe.is_some_and(|number| number >= *awaited);
+        }
+        self.live_if_complete()
+    }
+
+    /// The stream does not go on where we stopped: only a snapshot can tell what was missed.
+    fn gap(&mut self) -> Vec<Output> {
+        let mut outputs = vec![Output::Disconnect];
+        if self.phase == Phase::Snapshot {
+            outputs.push(Output::StopSnapshot);
+        }
+        self.last = None;
+        outputs.extend(self.lose(Position::Replay, Cause::Gap));
+        outputs
+    }
+
+    fn lost(&mut self) -> Vec<Output> {
+        match self.phase {
+            Phase::Connecting(position) => self.lose(position, Cause::Broker),
+            Phase::Resuming { mark, .. } => self.lose(Position::At(mark), Cause::Broker),
+            Phase::Snapshot => {
+                let mut outputs = vec![Output::StopSnapshot];
+                outputs.extend(self.lose(Position::Replay, Cause::Broker));
+                outputs
+            }
+            // The snapshot is complete, and so is everything up to the last message.
+            Phase::CatchingUp { .. } | Phase::Live => {
+                let resumed = self.last.filter(|_| self.rules.resumes).map(Position::At);
+                self.lose(resumed.unwrap_or(Position::Replay), Cause::Broker)
+            }
+            Phase::Idle | Phase::Pausing(_) | Phase::StoreLost => vec![],
+        }
+    }
+
+    fn lose(&mut self, next: Position, cause: Cause) -> Vec<Output> {
+        self.phase = Phase::Pausing(next);
+        let spread = next == Position::Replay && self.complete;
+        let pause = if spread { Pause::Spread } else { Pause::Short };
+        let mut outputs = vec![Output::Say(Say::Lost(cause)), Output::Pause(pause)];
+        if self.rules.serves_unbound && !self.complete && self.unbound == Unbound::No {
+            self.unbound = Unbound::Reading;
+            outputs.push(Output::StartSnapshot);
+        }
+        outputs
+    }
+
+    fn snapshot_done(&mut self) -> Vec<Output> {
+        if self.phase == Phase::Snapshot {
+            let replay = Output::Say(Say::Replay);
+            if self.rules.broker {
+                let sent = self.send_probe();
+                // What was parked is part of the snapshot.
+                self.phase = Phase::CatchingUp { probe: self.probes, seen: false, polled: true };
+                return vec![replay, sent];
+            }
+            self.go_live();
+            return vec![replay, Output::Say(Say::InitDone)];
+        }
+        if self.unbound == Unbound::Reading {
+            self.unbound = Unbound::Done;
+            self.complete = true;
+            return vec![Output::Say(Say::Unbound)];
+        }
+        vec![]
+    }
+
+    fn snapshot_failed(&mut self) -> Vec<Output> {
+        if self.phase == Phase::Snapshot && !self.rules.broker {
+            return vec![Output::Say(Say::Lost(Cause::Store)), Output::PauseSnapshot];
+        }
+        if self.wants_snapshot() { vec![Output::PauseSnapshot] } else { vec![] }
+    }
+
+    fn snapshot_due(&mut self) -> Vec<Output> {
+        if self.phase == Phase::Snapshot && !self.rules.broker {
+            return vec![Output::Say(Say::Init), Output::StartSnapshot];
+        }
+        if self.wants_snapshot() { vec![Output::StartSnapshot] } else { vec![] }
+    }
+
+    fn store_answered(&mut self) -> Vec<Output> {
+        if self.phase == Phase::StoreLost {
+            self.go_live();
+            return vec![Output::Say(Say::Init), Output::Say(Say::InitDone)];
+        }
+        let fresh = self.rules.serves_unbound && self.complete && !self.is_live();
+        let mut outputs = if fresh { vec![Output::Say(Say::Fresh)] } else { vec![] };
+        outputs.extend(self.polled());
+        outputs
+    }
+
+    fn store_silent(&mut self) -> Vec<Output> {
+        if self.is_live() && !self.rules.broker {
+            self.phase = Phase::StoreLost;
+            return vec![Output::Say(Say::Lost(Cause::Store))];
+        }
+        // Nobody can know what is parked there; the broker alone has to do.
+        self.polled()
+    }
+
+    fn polled(&mut self) -> Vec<Output> {
+        if let Phase::CatchingUp { polled, .. } = &mut self.phase {
+            *polled = true;
+        }
+        self.live_if_complete()
+    }
+
+    fn live_if_complete(&mut self) -> Vec<Output> {
+        if !matches!(self.phase, Phase::CatchingUp { seen: true, polled: true, .. }) {
+            return vec![];
+        }
+        // It may have begun before the broker came back.
+        let mut outputs = self.stop_unbound();
+        self.go_live();
+        outputs.push(Output::Say(Say::InitDone));
+        outputs
+    }
+
+    fn go_live(&mut self) {
+        self.phase = Phase::Live;
+        self.complete = true;
+    }
+
+    fn stop_unbound(&mut self) -> Vec<Output> {
+        match std::mem::replace(&mut self.unbound, Unbound::No) {
+            Unbound::Reading => vec![Output::StopSnapshot],
+            Unbound::No | Unbound::Done => vec![],
+        }
+    }
+
+    const fn send_probe(&mut self) -> Output {
+        self.probes += 1;
+        Output::Probe(self.probes)
+    }
+
+    const fn wants_snapshot(&self) -> bool {
+        matches!(self.phase, Phase::Snapshot) || matches!(self.unbound, Unbound::Reading)
+    }
+
+    const fn is_bound(&self) -> bool {
+        self.rules.broker
+            && matches!(
+                self.phase,
+                Phase::Resuming { .. } | Phase::Snapshot | Phase::CatchingUp { .. } | Phase::Live
+            )
+    }
+}
+
+#[cfg(test)]
+mod tests;

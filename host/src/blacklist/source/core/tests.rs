@@ -1,0 +1,269 @@
+//! What the source does when, one sentence for each rule.
+
+use super::*;
+
+const STREAM: Rules =
+    Rules { broker: true, resumes: true, serves_unbound: true, reads_store: true };
+
+fn mark(offset: u64) -> Mark {
+    Mark { offset, digest: offset * 7 }
+}
+
+fn delivered(offset: u64) -> Input {
+    Input::Delivered { mark: Some(mark(offset)), probe: None }
+}
+
+fn own_probe(offset: u64, number: u64) -> Input {
+    Input::Delivered { mark: Some(mark(offset)), probe: Some(number) }
+}
+
+/// A source that has gone through all of this.
+fn after(rules: Rules, inputs: &[Input]) -> Core {
+    let mut core = Core::new(rules);
+    for input in inputs {
+        core.on(*input);
+    }
+    core
+}
+
+/// One that went live with the stream at offset 10.
+fn live(rules: Rules) -> Core {
+    let core = after(
+        rules,
+        &[Input::Start, Input::Bound, delivered(9), Input::SnapshotDone, own_probe(10, 1)],
+    );
+    assert!(core.is_live());
+    core
+}
+
+/// One that was live and whose connection is being made again.
+fn reconnecting() -> Core {
+    let mut core = live(STREAM);
+    core.on(Input::Lost);
+    let connect = core.on(Input::ConnectDue);
+    assert_eq!(connect, [Output::Connect(Position::At(mark(10)))]);
+    core
+}
+
+fn said(outputs: &[Output]) -> Vec<Say> {
+    let said = |output: &Output| match output {
+        Output::Say(say) => Some(*say),
+        _ => None,
+    };
+    outputs.iter().filter_map(said).collect()
+}
+
+#[test]
+fn the_queue_is_bound_before_the_snapshot_is_read() {
+    let mut core = Core::new(STREAM);
+    assert_eq!(core.on(Input::Start), [Output::Connect(Position::Replay)]);
+    assert_eq!(core.on(Input::Bound), [Output::Say(Say::Init), Output::StartSnapshot]);
+}
+
+#[test]
+fn the_set_is_complete_when_a_probe_sent_after_the_snapshot_comes_back() {
+    let mut core = after(STREAM, &[Input::Start, Input::Bound, Input::Quiet]);
+    assert_eq!(core.on(own_probe(5, 1)), [], "one that was sent before the snapshot was complete");
+    assert_eq!(core.on(Input::SnapshotDone), [Output::Say(Say::Replay), Output::Probe(2)]);
+    assert_eq!(core.on(delivered(6)), []);
+    assert_eq!(core.on(own_probe(7, 1)), []);
+    assert!(core.awaits_probe() && !core.is_live());
+    assert_eq!(core.on(own_probe(8, 2)), [Output::Say(Say::InitDone)]);
+    assert!(core.is_live());
+}
+
+#[test]
+fn a_probe_that_got_lost_is_made_good_by_the_next() {
+    let mut core = after(STREAM, &[Input::Start, Input::Bound, Input::SnapshotDone]);
+    assert_eq!(core.on(Input::Quiet), [Output::Probe(2)]);
+    assert_eq!(core.on(own_probe(1, 2)), [Output::Say(Say::InitDone)]);
+}
+
+#[test]
+fn a_snapshot_that_fails_is_read_again_and_nothing_is_complete_before() {
+    let mut core = after(STREAM, &[Input::Start, Input::Bound]);
+    for _ in 0..3 {
+        assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
+        assert_eq!(core.on(Input::SnapshotDue), [Output::StartSnapshot]);
+        assert_eq!(core.on(own_probe(1, 9)), []);
+    }
+    core.on(Input::SnapshotDone);
+    assert_eq!(core.on(own_probe(2, 1)), [Output::Say(Say::InitDone)]);
+}
+
+#[test]
+fn a_lost_stream_is_read_on_from_the_last_message_without_a_snapshot() {
+    let mut core = live(STREAM);
+    core.on(delivered(11));
+    let lost = core.on(Input::Lost);
+    assert_eq!(lost, [Output::Say(Say::Lost(Cause::Broker)), Output::Pause(Pause::Short)]);
+    assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::At(mark(11)))]);
+    assert_eq!(core.on(Input::Bound), [Output::Probe(2)]);
+    assert!(core.has_seen(Some(mark(11))) && !core.has_seen(Some(mark(12))));
+    let resumed = [Output::Say(Say::Init), Output::Say(Say::Replay), Output::Poll];
+    assert_eq!(core.on(delivered(11)), resumed);
+    assert_eq!(core.on(delivered(12)), []);
+    assert_eq!(core.on(own_probe(13, 2)), []);
+    assert_eq!(
+        core.on(Input::StoreAnswered),
+        [Output::Say(Say::Fresh), Output::Say(Say::InitDone)],
+        "what was parked meanwhile has been applied"
+    );
+}
+
+#[test]
+fn a_store_that_does_not_answer_holds_up_no_resumed_stream() {
+    let mut core = reconnecting();
+    core.on(Input::Bound);
+    core.on(delivered(10));
+    assert_eq!(core.on(Input::StoreSilent), []);
+    assert_eq!(core.on(own_probe(11, 2)), [Output::Say(Say::InitDone)]);
+}
+
+#[test]
+fn a_stream_that_does_not_go_on_where_we_stopped_needs_a_snapshot() {
+    let recreated = Mark { offset: 10, digest: 0 };
+    let others = [
+        delivered(11),
+        delivered(0),
+        own_probe(0, 2),
+        Input::Delivered { mark: Some(recreated), probe: None },
+        Input::Delivered { mark: None, probe: None },
+    ];
+    for first in others {
+        let mut core = reconnecting();
+        core.on(Input::Bound);
+        let outputs = core.on(first);
+        let expected =
+            [Output::Disconnect, Output::Say(Say::Lost(Cause::Gap)), Output::Pause(Pause::Spread)];
+        assert_eq!(outputs, expected, "{first:?}");
+        assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::Replay)]);
+        assert_eq!(core.on(Input::Bound), [Output::Say(Say::Init), Output::StartSnapshot]);
+        assert_eq!(core.on(own_probe(0, 2)), []);
+        core.on(Input::SnapshotDone);
+        assert_eq!(core.on(own_probe(1, 3)), [Output::Say(Say::InitDone)]);
+    }
+}
+
+#[test]
+fn a_hole_in_the_stream_is_a_loss() {
+    let mut core = live(STREAM);
+    assert_eq!(core.on(delivered(10)), [], "the same once more");
+    assert_eq!(core.on(delivered(11)), []);
+    let outputs = core.on(delivered(13));
+    assert_eq!(outputs.first(), Some(&Output::Disconnect));
+    assert_eq!(said(&outputs), [Say::Lost(Cause::Gap)]);
+    let mut core = after(STREAM, &[Input::Start, Input::Bound, delivered(3)]);
+    let outputs = core.on(delivered(5));
+    assert!(outputs.contains(&Output::StopSnapshot), "{outputs:?}");
+}
+
+#[test]
+fn a_loss_before_the_snapshot_was_complete_begins_from_the_beginning() {
+    let mut core = after(STREAM, &[Input::Start, Input::Bound, delivered(3)]);
+    let outputs = core.on(Input::Lost);
+    assert_eq!(outputs.first(), Some(&Output::StopSnapshot));
+    assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::Replay)]);
+}
+
+#[test]
+fn a_loss_while_resuming_resumes_again() {
+    let mut core = reconnecting();
+    core.on(Input::Bound);
+    core.on(Input::Lost);
+    assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::At(mark(10)))]);
+    core.on(Input::Lost);
+    assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::At(mark(10)))]);
+}
+
+#[test]
+fn a_queue_of_our_own_forgets_and_needs_a_snapshot_after_each_loss() {
+    let rules = Rules { resumes: false, ..STREAM };
+    let nowhere = |probe| Input::Delivered { mark: None, probe };
+    let mut core = after(rules, &[Input::Start, Input::Bound, Input::SnapshotDone]);
+    assert_eq!(core.on(nowhere(Some(1))), [Output::Say(Say::InitDone)]);
+    let lost = core.on(Input::Lost);
+    let spread = [Output::Say(Say::Lost(Cause::Broker)), Output::Pause(Pause::Spread)];
+    assert_eq!(lost, spread, "not all replicas at once");
+    assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::Replay)]);
+    assert_eq!(core.on(Input::Bound), [Output::Say(Say::Init), Output::StartSnapshot]);
+}
+
+#[test]
+fn without_the_broker_a_complete_set_serves_if_misses_are_looked_up() {
+    let mut core = after(STREAM, &[Input::Start]);
+    let lost = core.on(Input::Lost);
+    assert_eq!(lost.last(), Some(&Output::StartSnapshot));
+    assert_eq!(core.on(Input::StoreAnswered), [], "nothing is complete yet");
+    assert!(!core.on(Input::Lost).contains(&Output::StartSnapshot), "one is under way");
+    assert_eq!(core.on(Input::SnapshotDone), [Output::Say(Say::Unbound)]);
+    assert_eq!(core.on(Input::StoreAnswered), [Output::Say(Say::Fresh)]);
+    assert_eq!(core.on(Input::StoreSilent), []);
+    core.on(Input::ConnectDue);
+    assert_eq!(
+        core.on(Input::Bound),
+        [Output::Say(Say::Init), Output::StartSnapshot],
+        "what was published between that snapshot and this is in neither"
+    );
+}
+
+#[test]
+fn a_snapshot_that_was_begun_without_the_broker_is_begun_anew_with_it() {
+    let mut core = after(STREAM, &[Input::Start, Input::Lost, Input::ConnectDue]);
+    let bound = [Output::StopSnapshot, Output::Say(Say::Init), Output::StartSnapshot];
+    assert_eq!(core.on(Input::Bound), bound);
+}
+
+#[test]
+fn without_the_broker_nothing_serves_if_misses_are_not_looked_up() {
+    let rules = Rules { serves_unbound: false, ..STREAM };
+    let mut core = after(rules, &[Input::Start]);
+    assert!(!core.on(Input::Lost).contains(&Output::StartSnapshot));
+    assert_eq!(core.on(Input::StoreAnswered), []);
+    let mut core = live(rules);
+    core.on(Input::Lost);
+    assert_eq!(core.on(Input::StoreAnswered), [], "the store's answer makes nothing fresh");
+}
+
+#[test]
+fn while_stale_every_answer_of_the_store_keeps_the_set_fresh() {
+    let mut core = live(STREAM);
+    assert_eq!(core.on(Input::StoreAnswered), []);
+    assert_eq!(core.on(Input::StoreSilent), [], "the loss of the store costs nothing");
+    assert!(core.is_live());
+    core.on(Input::Lost);
+    assert_eq!(core.on(Input::StoreAnswered), [Output::Say(Say::Fresh)]);
+    assert_eq!(core.on(Input::StoreSilent), []);
+    core.on(Input::ConnectDue);
+    assert_eq!(core.on(Input::StoreAnswered), [Output::Say(Say::Fresh)]);
+}
+
+#[test]
+fn with_the_store_alone_its_answers_decide() {
+    let rules = Rules { broker: false, resumes: false, ..STREAM };
+    let mut core = Core::new(rules);
+    let begin = [Output::Say(Say::Init), Output::StartSnapshot];
+    assert_eq!(core.on(Input::Start), begin);
+    assert_eq!(
+        core.on(Input::SnapshotFailed),
+        [Output::Say(Say::Lost(Cause::Store)), Output::PauseSnapshot]
+    );
+    assert_eq!(core.on(Input::StoreAnswered), []);
+    assert_eq!(core.on(Input::SnapshotDue), begin);
+    assert_eq!(said(&core.on(Input::SnapshotDone)), [Say::Replay, Say::InitDone]);
+    assert_eq!(core.on(Input::StoreSilent), [Output::Say(Say::Lost(Cause::Store))]);
+    assert_eq!(core.on(Input::StoreSilent), []);
+    assert_eq!(said(&core.on(Input::StoreAnswered)), [Say::Init, Say::InitDone]);
+    assert!(core.is_live());
+}
+
+#[test]
+fn what_belongs_to_a_connection_that_is_gone_changes_nothing() {
+    let mut core = live(STREAM);
+    core.on(Input::Lost);
+    let before = core.clone();
+    for late in [Input::Bound, delivered(11), own_probe(11, 9), Input::Quiet, Input::Lost] {
+        assert_eq!(core.on(late), [], "{late:?}");
+    }
+    assert_eq!(core, before);
+}

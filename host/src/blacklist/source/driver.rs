@@ -1,0 +1,416 @@
+//! Owns doing what the core says: connecting, reading, asking, and telling the feed.
+//!
+//! It decides nothing about what the set is worth.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::{
+    Source,
+    core::{Cause, Input, Mark, Output, Position, Say},
+    message::{self, Parsed},
+    notes::Notes,
+    pause::{before_connecting, before_snapshot, chance},
+    pulse::{Beat, Pulse},
+    tasks::{self, Done, Tasks},
+};
+use crate::{
+    blacklist::{
+        Event,
+        feed::FeedEvent,
+        rabbitmq::{BrokerError, From, Message, Session},
+        redis::Parked,
+    },
+    drain::Drain,
+    failpoint,
+    telemetry::Received,
+};
+
+/// How often it is looked whether something is due.
+const TICK: Duration = Duration::from_millis(25);
+/// How often the store is asked what is parked, while the broker is away and while it is not.
+const POLL_STALE: Duration = Duration::from_millis(200);
+const POLL_LIVE: Duration = Duration::from_secs(1);
+/// After so many messages in a row, something else has a turn.
+const BATCH: usize = 256;
+
+/// The source at work.
+pub(super) struct Driver {
+    source: Source,
+    tasks: Tasks,
+    session: Option<Session>,
+    pulse: Pulse,
+    parked: Parked,
+    notes: Notes,
+    connect_at: Option<Instant>,
+    snapshot_at: Option<Instant>,
+    poll_at: Instant,
+    snapshot_began: Instant,
+    /// Where the connection that is being made begins to read.
+    position: Position,
+    /// How often connecting failed in a row, or did not lead to anything.
+    failures: u32,
+    /// Whether there was a connection before.
+    was_connected: bool,
+    /// Why there is none now.
+    why: &'static str,
+    /// The message that was seen last.
+    offset: Option<u64>,
+}
+
+/// The feed has ended, because the process does.
+struct Ended;
+
+enum Next {
+    Stop,
+    Done(Done),
+    Reread(crate::blacklist::refresh::Resync),
+    Message(Result<Message, BrokerError>),
+    Tick,
+}
+
+// === impl Driver ===
+
+impl Driver {
+    pub(super) fn new(source: Source) -> Self {
+        let now = Instant::now();
+        Self {
+            pulse: Pulse::new(source.probes.interval, source.probes.timeout, now),
+            source,
+            tasks: Tasks::default(),
+            session: None,
+            parked: Parked::default(),
+            notes: Notes::default(),
+            connect_at: None,
+            snapshot_at: None,
+            poll_at: now,
+            snapshot_began: now,
+            position: Position::Replay,
+            failures: 0,
+            was_connected: false,
+            why: "",
+            offset: None,
+        }
+    }
+
+    pub(super) async fn run(mut self, drain: Drain) {
+        // Either way, nobody is left to be told anything.
+        let _ = self.work(&drain).await;
+        if let Some(session) = self.session.take() {
+            session.close().await;
+        }
+        drain.stopping().await;
+    }
+
+    async fn work(&mut self, drain: &Drain) -> Result<(), Ended> {
+        if self.source.broker.is_some() {
+            self.source.ends.metrics.expect_broker();
+        }
+        self.on(Input::Start).await?;
+        loop {
+            let tick = tokio::time::sleep(TICK);
+            let next = tokio::select! {
+                biased;
+                () = drain.stopping() => Next::Stop,
+                done = self.tasks.next() => Next::Done(done),
+                resync = self.source.ends.resyncs.next(),
+                    if !self.tasks.reread.is_under_way() => Next::Reread(resync),
+                message = next_message(&mut self.session) => Next::Message(message),
+                // Last: what has arrived must have been seen before silence is judged.
+                () = tick => Next::Tick,
+            };
+            match next {
+                Next::Stop => return Ok(()),
+                Next::Done(done) => self.done(done).await?,
+                Next::Reread(resync) => {
+                    let reading = self.read_store();
+                    let feed = self.source.ends.feed.clone();
+                    self.tasks.reread.start(tasks::reread(reading, feed, resync));
+                }
+                Next::Message(message) => self.messages(message).await?,
+                Next::Tick => self.tick().await?,
+            }
+        }
+    }
+
+    async fn done(&mut self, done: Done) -> Result<(), Ended> {
+        match done {
+            Done::Connecting(Ok(session)) => {
+                let resumed = match self.position {
+                    Position::At(mark) => Some(mark.offset),
+                    Position::Replay => None,
+                };
+                self.notes.bound(resumed);
+                self.pulse = Pulse::new(
+                    self.source.probes.interval,
+                    self.source.probes.timeout,
+                    Instant::now(),
+                );
+                self.session = Some(session);
+                self.source.ends.metrics.set_connected(true);
+                if std::mem::replace(&mut self.was_connected, true) {
+                    self.source.ends.metrics.reconnected();
+                }
+                self.on(Input::Bound).await
+            }
+            Done::Connecting(Err(error)) => self.lost(&error).await,
+            Done::Snapshot(Ok(entries)) => {
+                self.notes.read(entries, self.snapshot_began.elapsed());
+                self.on(Input::SnapshotDone).await
+            }
+            Done::Snapshot(Err(error)) => {
+                self.notes.store(&error);
+                self.on(Input::SnapshotFailed).await
+            }
+            Done::Poll(parked, read) => {
+                self.parked = parked;
+                let found = self.parked.take();
+                if !found.is_empty() {
+                    self.tell(FeedEvent::InitApply(found)).await?;
+                }
+                match read {
+                    Ok(()) => self.on(Input::StoreAnswered).await,
+                    Err(error) => {
+                        self.notes.store(&error);
+                        self.on(Input::StoreSilent).await
+                    }
+                }
+            }
+            Done::Reread => Ok(()),
+        }
+    }
+
+    /// Takes a message, and those that are at hand behind it.
+    async fn messages(&mut self, first: Result<Message, BrokerError>) -> Result<(), Ended> {
+        let mut next = Some(first);
+        for _ in 0..BATCH {
+            match next {
+                Some(Ok(message)) => self.message(message).await?,
+                Some(Err(error)) => return self.lost(&error).await,
+                None => return Ok(()),
+            }
+            next = match &mut self.session {
+                Some(session) => session.next_at_hand().await,
+                None => None,
+            };
+        }
+        // One that was taken must not be forgotten.
+        match next {
+            Some(Ok(message)) => self.message(message).await,
+            Some(Err(error)) => self.lost(&error).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn message(&mut self, message: Message) -> Result<(), Ended> {
+        self.pulse.seen(Instant::now());
+        let mark =
+            message.offset.map(|offset| Mark { offset, digest: message::digest(&message.body) });
+        let mut probe = None;
+        match Parsed::read(&message.body, &self.source.replica) {
+            // Applied before: to do so again could undo what came from elsewhere meanwhile.
+            _ if self.source.core.has_seen(mark) => {}
+            Parsed::Event(event, receipt) => self.apply(event, receipt).await?,
+            Parsed::Probe(number) => probe = number,
+            Parsed::Malformed(error) => {
+                self.source.ends.metrics.received(Received::Malformed);
+                self.notes.malformed(&message, error);
+                if let Some(session) = &mut self.session
+                    && let Err(error) = session.dead_letter(&message).await
+                {
+                    self.notes.not_put_aside(&error);
+                }
+            }
+        }
+        let before = self.offset;
+        if let Some(offset) = message.offset {
+            self.offset = Some(offset);
+            self.source.ends.metrics.set_offset(offset);
+        }
+        let outputs = self.source.core.on(Input::Delivered { mark, probe });
+        if outputs.contains(&Output::Say(Say::Lost(Cause::Gap))) {
+            Notes::gap(before, message.offset);
+        }
+        self.perform(outputs).await
+    }
+
+    async fn apply(&mut self, event: Event, receipt: Option<String>) -> Result<(), Ended> {
+        let received = kind(&event);
+        self.source.ends.metrics.received(received);
+        match receipt.zip(self.source.ends.receipts.clone()) {
+            None => self.tell(FeedEvent::Apply(event, None)).await?,
+            Some((receipt, receipts)) => {
+                let (ack, applied) = oneshot::channel();
+                self.tell(FeedEvent::Apply(event, Some(ack))).await?;
+                applied.await.map_err(|_| Ended)?;
+                // Where more receipts come than can be told of, revocations go first.
+                let _ = receipts.try_send(receipt);
+            }
+        }
+        self.source.ends.metrics.processed(received);
+        Ok(())
+    }
+
+    async fn tick(&mut self) -> Result<(), Ended> {
+        let now = Instant::now();
+        if self.connect_at.take_if(|at| *at <= now).is_some() {
+            self.on(Input::ConnectDue).await?;
+        }
+        if self.snapshot_at.take_if(|at| *at <= now).is_some() {
+            self.on(Input::SnapshotDue).await?;
+        }
+        if self.poll_at <= now && !self.tasks.poll.is_under_way() {
+            self.poll();
+        }
+        if self.session.is_none() {
+            return Ok(());
+        }
+        match self.pulse.beat(now) {
+            Beat::Dead => {
+                let silence = BrokerError::Silent(self.source.probes.timeout);
+                self.lost(&silence).await
+            }
+            Beat::Probe => self.on(Input::Quiet).await,
+            Beat::Rest if self.source.core.awaits_probe() && self.pulse.is_probe_overdue(now) => {
+                self.on(Input::Quiet).await
+            }
+            Beat::Rest => Ok(()),
+        }
+    }
+
+    async fn lost(&mut self, error: &BrokerError) -> Result<(), Ended> {
+        self.notes.broker(error, self.offset);
+        self.why = error.why();
+        self.disconnect();
+        self.on(Input::Lost).await
+    }
+
+    fn disconnect(&mut self) {
+        self.session = None;
+        self.source.ends.metrics.set_connected(false);
+    }
+
+    async fn on(&mut self, input: Input) -> Result<(), Ended> {
+        let outputs = self.source.core.on(input);
+        self.perform(outputs).await
+    }
+
+    async fn perform(&mut self, outputs: Vec<Output>) -> Result<(), Ended> {
+        for output in outputs {
+            match output {
+                Output::Connect(position) => self.connect(position),
+                Output::Disconnect => self.disconnect(),
+                Output::Pause(pause) => {
+                    let pause = before_connecting(pause, self.failures);
+                    self.failures = self.failures.saturating_add(1);
+                    self.connect_at = Some(Instant::now() + pause);
+                }
+                Output::StartSnapshot => {
+                    self.snapshot_began = Instant::now();
+                    let reading = self.read_store();
+                    self.tasks.snapshot.start(reading);
+                }
+                Output::StopSnapshot => {
+                    self.tasks.snapshot.stop();
+                    self.snapshot_at = None;
+                }
+                Output::PauseSnapshot => {
+                    self.snapshot_at = Some(Instant::now() + before_snapshot());
+                }
+                Output::Probe(number) => self.probe(number).await,
+                Output::Poll => self.poll(),
+                Output::Say(say) => self.say(say).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, position: Position) {
+        let Some(broker) = self.source.broker.clone() else { return };
+        let from = match position {
+            Position::Replay => From::Replay,
+            Position::At(mark) => From::Offset(mark.offset),
+        };
+        self.position = position;
+        self.tasks.connecting.start(tasks::connect(broker, from));
+    }
+
+    fn read_store(
+        &self,
+    ) -> impl Future<Output = Result<u64, crate::blacklist::StoreError>> + Send + use<> {
+        let ends = &self.source.ends;
+        tasks::read_store(ends.redis.clone(), ends.feed.clone(), self.source.rules.reads_store)
+    }
+
+    /// Asks the store anew, whatever it is being asked already.
+    fn poll(&mut self) {
+        let interval = if self.source.core.is_live() { POLL_LIVE } else { POLL_STALE };
+        self.poll_at = Instant::now() + interval;
+        let parked = std::mem::take(&mut self.parked);
+        self.tasks.poll.start(tasks::poll(self.source.ends.redis.clone(), parked));
+    }
+
+    async fn probe(&mut self, number: u64) {
+        let Some(session) = &self.session else { return };
+        self.pulse.sent(Instant::now(), chance());
+        let body = message::probe(&self.source.replica, number);
+        // If it does not get through, it does not come back, and that is noticed.
+        let _ = session.send_to_self(&body).await;
+    }
+
+    async fn say(&mut self, say: Say) -> Result<(), Ended> {
+        let event = match say {
+            Say::Init => {
+                failpoint::reached("start::bound");
+                FeedEvent::Init
+            }
+            Say::Replay => {
+                failpoint::reached("start::snapshot");
+                FeedEvent::Replay
+            }
+            Say::InitDone => {
+                failpoint::reached("start::replayed");
+                self.failures = 0;
+                FeedEvent::InitDone
+            }
+            Say::Unbound => FeedEvent::Unbound,
+            Say::Fresh => FeedEvent::Fresh,
+            Say::Lost(cause) => {
+                // The store can be asked at once: publishers may be parking events already.
+                self.poll_at = Instant::now();
+                let why = match cause {
+                    Cause::Broker => self.why,
+                    Cause::Gap => "the stream no longer holds what was to be read next",
+                    Cause::Store => "the store does not answer",
+                };
+                FeedEvent::Lost { why, since: self.pulse.last_seen() }
+            }
+        };
+        self.tell(event).await?;
+        if say == Say::InitDone {
+            failpoint::reached("start::live");
+        }
+        Ok(())
+    }
+
+    async fn tell(&mut self, event: FeedEvent) -> Result<(), Ended> {
+        self.source.ends.feed.send(event).await.map_err(|_| Ended)
+    }
+}
+
+async fn next_message(session: &mut Option<Session>) -> Result<Message, BrokerError> {
+    match session {
+        Some(session) => session.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+const fn kind(event: &Event) -> Received {
+    match event {
+        Event::Add { .. } => Received::Add,
+        Event::Remove { .. } => Received::Remove,
+        Event::CutOff { .. } => Received::CutOff,
+        Event::Lift { .. } => Received::Lift,
+    }
+}

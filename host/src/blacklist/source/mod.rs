@@ -1,0 +1,90 @@
+//! Owns the source that has a broker and a store: it keeps the feed complete and current, whichever
+//! of the two is away.
+//!
+//! What to do is decided in `core`, which does nothing itself; what is done is done in `driver`.
+//! Nothing here waits for a request, and no request waits for anything here.
+
+mod core;
+mod driver;
+mod message;
+mod notes;
+mod pause;
+mod pulse;
+mod rules;
+mod tasks;
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use self::{core::Core, driver::Driver, rules::Rules};
+use super::{
+    config::Config,
+    feed::FeedEvent,
+    rabbitmq::{Broker, BrokerError},
+    redis::Redis,
+    refresh::Resyncs,
+};
+use crate::{drain::Drain, telemetry::FeedMetrics};
+
+/// Keeps the feed complete and current while [`Source::run`] runs.
+#[derive(Debug)]
+pub(super) struct Source {
+    core: Core,
+    rules: Rules,
+    broker: Option<Broker>,
+    probes: Probes,
+    ends: Ends,
+    /// What we are called at the broker and in our probes.
+    replica: String,
+}
+
+/// When to look whether messages still arrive.
+#[derive(Debug, Clone, Copy)]
+struct Probes {
+    interval: Duration,
+    timeout: Duration,
+}
+
+/// Whom the source deals with.
+#[derive(Debug)]
+pub(super) struct Ends {
+    /// The store.
+    pub(super) redis: Redis,
+    /// The feed.
+    pub(super) feed: mpsc::Sender<FeedEvent>,
+    /// Who wants the store read again.
+    pub(super) resyncs: Resyncs,
+    /// Where the receipts of events go that have taken effect, if anybody wants them.
+    pub(super) receipts: Option<mpsc::Sender<String>>,
+    /// Where it is counted.
+    pub(super) metrics: FeedMetrics,
+}
+
+// === impl Source ===
+
+impl Source {
+    /// Connects to nothing. `replica` is a name that nobody else has.
+    pub(super) fn new(config: &Config, ends: Ends, replica: String) -> Result<Self, BrokerError> {
+        let rules = Rules::new(config);
+        let broker = config.rabbitmq.as_ref();
+        let probes = broker.map_or(Probes::NONE, |broker| Probes {
+            interval: broker.probe_interval.get(),
+            timeout: broker.probe_timeout.get(),
+        });
+        let broker = broker.map(|broker| Broker::new(broker, &replica)).transpose()?;
+        Ok(Self { core: Core::new(rules), rules, broker, probes, ends, replica })
+    }
+
+    /// Works until `drain` begins.
+    pub(super) async fn run(self, drain: Drain) {
+        Driver::new(self).run(drain).await;
+    }
+}
+
+// === impl Probes ===
+
+impl Probes {
+    /// Without a broker, there are none to send.
+    const NONE: Self = Self { interval: Duration::from_secs(1), timeout: Duration::from_secs(2) };
+}

@@ -1,0 +1,32 @@
+//! Owns what the configuration means for the source.
+
+use crate::blacklist::config::{Config, Mode, Topology, WhileStale};
+
+/// By which rules the source goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Rules {
+    /// Whether there is a broker. Without one, the store alone has to do.
+    pub(super) broker: bool,
+    /// Whether the broker keeps what is published, so that reading can go on where it stopped.
+    pub(super) resumes: bool,
+    /// Whether a complete set serves without the broker, because what is not in it is looked up.
+    pub(super) serves_unbound: bool,
+    /// Whether the set holds what the store does. Where nothing is kept, it is enough that the
+    /// store answers.
+    pub(super) reads_store: bool,
+}
+
+// === impl Rules ===
+
+impl Rules {
+    pub(super) fn new(config: &Config) -> Self {
+        let topology = config.rabbitmq.as_ref().map(|rabbitmq| rabbitmq.topology);
+        Self {
+            broker: topology.is_some(),
+            resumes: topology == Some(Topology::Stream),
+            serves_unbound: config.mode != Mode::Authoritative
+                || config.while_stale == WhileStale::AskRedis,
+            reads_store: config.mode != Mode::RedisAlways,
+        }
+    }
+}

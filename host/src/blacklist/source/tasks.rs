@@ -1,0 +1,124 @@
+//! Owns what is under way beside the reading of messages: connecting, reading the store, asking it.
+//!
+//! These are no tasks of their own: they make progress while the driver waits, and end when they
+//! are dropped.
+
+use std::{future::pending, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::blacklist::{
+    feed::FeedEvent,
+    rabbitmq::{Broker, BrokerError, From, Session},
+    redis::{Parked, Redis, StoreError},
+    refresh::Resync,
+};
+
+/// How long the store may take to tell what is parked, or that it is there.
+const STORE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Something that may be under way.
+pub(super) struct Doing<T>(Option<BoxFuture<'static, T>>);
+
+/// Everything that can be under way.
+#[derive(Default)]
+pub(super) struct Tasks {
+    pub(super) connecting: Doing<Result<Session, BrokerError>>,
+    pub(super) snapshot: Doing<Result<u64, StoreError>>,
+    pub(super) poll: Doing<(Parked, Result<(), StoreError>)>,
+    pub(super) reread: Doing<Result<(), StoreError>>,
+}
+
+/// What was under way and is done.
+pub(super) enum Done {
+    Connecting(Result<Session, BrokerError>),
+    Snapshot(Result<u64, StoreError>),
+    Poll(Parked, Result<(), StoreError>),
+    Reread,
+}
+
+// === impl Doing ===
+
+impl<T> Doing<T> {
+    pub(super) fn start(&mut self, what: impl Future<Output = T> + Send + 'static) {
+        self.0 = Some(what.boxed());
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.0 = None;
+    }
+
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Its result, once it is done; never, if it is not under way.
+    async fn done(&mut self) -> T {
+        let Some(doing) = &mut self.0 else { return pending().await };
+        let result = doing.await;
+        self.0 = None;
+        result
+    }
+}
+
+impl<T> Default for Doing<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+// === impl Tasks ===
+
+impl Tasks {
+    /// The next thing that is done. Loses nothing if it is dropped before it resolves.
+    pub(super) async fn next(&mut self) -> Done {
+        tokio::select! {
+            connected = self.connecting.done() => Done::Connecting(connected),
+            read = self.snapshot.done() => Done::Snapshot(read),
+            (parked, read) = self.poll.done() => Done::Poll(parked, read),
+            _ = self.reread.done() => Done::Reread,
+        }
+    }
+}
+
+/// Connects to the broker.
+pub(super) fn connect(
+    broker: Broker,
+    from: From,
+) -> impl Future<Output = Result<Session, BrokerError>> {
+    broker.bind(from)
+}
+
+/// Gives everything that the store holds to the feed, or if nothing is to be kept, only sees that
+/// the store answers.
+pub(super) async fn read_store(
+    redis: Redis,
+    feed: mpsc::Sender<FeedEvent>,
+    everything: bool,
+) -> Result<u64, StoreError> {
+    if everything {
+        return redis.snapshot(&feed).await;
+    }
+    redis.ping(STORE_LIMIT).await.map(|()| 0)
+}
+
+/// Reads what publishers have parked since the last time.
+pub(super) async fn poll(redis: Redis, mut parked: Parked) -> (Parked, Result<(), StoreError>) {
+    let read = redis.parked(&mut parked, STORE_LIMIT).await;
+    (parked, read)
+}
+
+/// Reads the store again because somebody asked for it, and says so when all of it is in force.
+pub(super) async fn reread(
+    reading: impl Future<Output = Result<u64, StoreError>>,
+    feed: mpsc::Sender<FeedEvent>,
+    resync: Resync,
+) -> Result<(), StoreError> {
+    reading.await?;
+    let (settled, in_force) = oneshot::channel();
+    feed.send(FeedEvent::Settle(settled)).await.map_err(|_| StoreError::Closed)?;
+    in_force.await.map_err(|_| StoreError::Closed)?;
+    resync.done();
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! Owns what each mode makes of Redis: asked never, on a miss, or always; there, gone, or moved.
+
+use std::time::Duration;
+
+use portcullis_integration_tests::{
+    client::Request,
+    eventually,
+    portcullis::{Config, Portcullis, token_route},
+    services::{RabbitMq, Redis, RedisClient, RedisSentinel, sentinel},
+    token::Claims,
+};
+use serde_json::{Value, json};
+
+/// A Portcullis whose only route needs a token.
+async fn start(mode: &str, redis: Value) -> Portcullis {
+    Portcullis::start(&config(mode, redis)).await
+}
+
+fn config(mode: &str, redis: Value) -> Config {
+    Config::new([token_route("all", &["/*"])])
+        .with("blacklist.mode", mode)
+        .with("blacklist.redis", redis)
+}
+
+/// With a breaker that opens soon and closes soon.
+fn settings(redis: &Redis) -> Value {
+    json!({"url": redis.url(), "breaker": {"failures": 2, "cooldown": "200ms"}})
+}
+
+/// The status with which a request with this token is answered.
+async fn check(portcullis: &Portcullis, claims: &Claims) -> u16 {
+    let http = portcullis.addresses().http();
+    Request::get("/a").bearer(&claims.hs256()).send(http).await.status
+}
+
+/// As the publishers of today write it.
+async fn revoke(redis: &RedisClient, claims: &Claims) {
+    let key = format!("blacklist:{}", claims.jti());
+    let value = r#"{"user_id":"u","reason":"logout","blacklisted_at":"2026-11-22T03:32:40.069443","expires_at":"2033-05-18T03:33:19+00:00"}"#;
+    let _: String = redis.command(&["SETEX", &key, "3600", value]).await;
+}
+
+async fn restore(redis: &RedisClient, claims: &Claims) {
+    let _: u64 = redis.command(&["DEL", &format!("blacklist:{}", claims.jti())]).await;
+}
+
+async fn metric(portcullis: &Portcullis, name: &str) -> f64 {
+    let metrics = portcullis.admin().metrics().await;
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    value.unwrap_or_else(|| panic!("no metric {name}:\n{metrics}"))
+}
+
+async fn lookups(portcullis: &Portcullis, result: &str) -> f64 {
+    metric(portcullis, &format!("portcullis_redis_lookups_total{{result=\"{result}\"}}")).await
+}
+
+/// What the process has written of its log.
+fn is_logged(portcullis: &mut Portcullis, words: &str) -> bool {
+    portcullis.process().output().contains(words)
+}
+
+#[tokio::test]
+async fn what_redis_holds_on_a_miss_is_kept() {
+    let redis = Redis::start().await;
+    let portcullis = start("redis-on-miss", settings(&redis)).await;
+    let (revoked, other) = (Claims::default(), Claims::default());
+    assert_eq!(check(&portcullis, &revoked).await, 200);
+    revoke(&redis.client(), &revoked).await;
+    assert_eq!(check(&portcullis, &revoked).await, 403);
+    restore(&redis.client(), &revoked).await;
+    assert_eq!(check(&portcullis, &revoked).await, 403, "it was put on the set");
+    assert_eq!(check(&portcullis, &other).await, 200);
+    assert_eq!(lookups(&portcullis, "found").await, 1.0);
+    assert_eq!(lookups(&portcullis, "clear").await, 2.0);
+    assert_eq!(metric(&portcullis, "portcullis_redis_up").await, 1.0);
+}
+
+#[tokio::test]
+async fn where_redis_is_always_asked_its_answer_holds_for_one_request() {
+    let redis = Redis::start().await;
+    let portcullis = start("redis-always", settings(&redis)).await;
+    let claims = Claims::default();
+    for _ in 0..2 {
+        assert_eq!(check(&portcullis, &claims).await, 200);
+        revoke(&redis.client(), &claims).await;
+        assert_eq!(check(&portcullis, &claims).await, 403);
+        restore(&redis.client(), &claims).await;
+    }
+}
+
+#[tokio::test]
+async fn without_redis_a_request_is_denied_where_it_must_be_asked_and_passes_once_it_is_back() {
+    for mode in ["redis-on-miss", "redis-always"] {
+        let redis = Redis::start().await;
+        let portcullis = start(mode, settings(&redis)).await;
+        let (claims, revoked) = (Claims::default(), Claims::default());
+        revoke(&redis.client(), &revoked).await;
+        assert_eq!(check(&portcullis, &revoked).await, 403);
+        assert_eq!(check(&portcullis, &claims).await, 200);
+
+        redis.kill().await;
+        eventually::holds("the breaker opens", || async {
+            assert_eq!(check(&portcullis, &claims).await, 500, "{mode}");
+            lookups(&portcullis, "breaker_open").await > 0.0
+        })
+        .await;
+        assert!(lookups(&portcullis, "error").await >= 2.0, "{mode}");
+        assert_eq!(metric(&portcullis, "portcullis_redis_up").await, 0.0, "{mode}");
+        let known = if mode == "redis-on-miss" { 403 } else { 500 };
+        assert_eq!(check(&portcullis, &revoked).await, known, "{mode}");
+
+        redis.restart().await;
+        eventually::holds("the breaker closes", || async {
+            check(&portcullis, &claims).await == 200
+        })
+        .await;
+        assert_eq!(check(&portcullis, &revoked).await, 403, "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_is_silent_costs_a_request_its_timeout_and_the_next_ones_nothing() {
+    let redis = Redis::start().await;
+    let mut settings = settings(&redis);
+    settings["breaker"] = json!({"failures": 1, "cooldown": "1h"});
+    let portcullis = start("redis-on-miss", settings).await;
+    let claims = Claims::default();
+    assert_eq!(check(&portcullis, &claims).await, 200);
+    redis.pause().await;
+    eventually::holds("the breaker opens", || async {
+        assert_eq!(check(&portcullis, &claims).await, 500);
+        lookups(&portcullis, "breaker_open").await > 0.0
+    })
+    .await;
+    let errors = lookups(&portcullis, "error").await;
+    for _ in 0..50 {
+        assert_eq!(check(&portcullis, &claims).await, 500);
+    }
+    assert_eq!(lookups(&portcullis, "error").await, errors);
+    redis.unpause().await;
+}
+
+#[tokio::test]
+async fn a_live_set_is_the_last_word_and_redis_is_not_asked() {
+    let (redis, rabbitmq) = (Redis::start().await, RabbitMq::start().await);
+    let (early, late, other) = (Claims::default(), Claims::default(), Claims::default());
+    revoke(&redis.client(), &early).await;
+    let config =
+        config("authoritative", settings(&redis)).with("blacklist.rabbitmq.url", rabbitmq.url());
+    let portcullis = Portcullis::start(&config).await;
+    // Nobody published it: only whoever asks Redis can know.
+    revoke(&redis.client(), &late).await;
+    redis.client().forget_calls().await;
+    for _ in 0..100 {
+        assert_eq!(check(&portcullis, &early).await, 403);
+        assert_eq!(check(&portcullis, &late).await, 200);
+        assert_eq!(check(&portcullis, &other).await, 200);
+    }
+    let calls = redis.client().calls().await;
+    let lookups = ["pttl", "mget", "get", "exists", "lrange"];
+    assert!(lookups.iter().all(|call| !calls.contains_key(*call)), "{calls:?}");
+}
+
+#[tokio::test]
+async fn another_primary_is_asked_once_the_sentinels_have_chosen_it() {
+    let redis = RedisSentinel::start().await;
+    let sentinels: Vec<_> = redis.sentinels().iter().map(ToString::to_string).collect();
+    let settings = json!({
+        "sentinels": sentinels,
+        "master_name": sentinel::MASTER_NAME,
+        "breaker": {"failures": 2, "cooldown": "200ms"},
+    });
+    let portcullis = start("redis-on-miss", settings).await;
+    let (before, after, other) = (Claims::default(), Claims::default(), Claims::default());
+    let first = redis.primary_client().await;
+    revoke(&first, &before).await;
+    let copied: u64 = first.command(&["WAIT", "1", "10000"]).await;
+    assert_eq!(copied, 1, "the replica has it");
+
+    let member = redis.primary().await.unwrap();
+    redis.kill(member).await;
+    redis.elected(member.other()).await;
+    eventually::holds("the new primary is asked", || async {
+        check(&portcullis, &other).await == 200
+    })
+    .await;
+    assert_eq!(check(&portcullis, &before).await, 403);
+    revoke(&redis.primary_client().await, &after).await;
+    assert_eq!(check(&portcullis, &after).await, 403);
+}
+
+#[tokio::test]
+async fn a_redis_with_a_password_is_asked_with_it_and_a_wrong_one_is_named_in_the_log() {
+    let redis = Redis::start_with_password("secret of the test").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let settings = |password_file| json!({"url": redis.url(), "password_file": password_file});
+    let portcullis = start("redis-always", settings(file("good", "secret of the test\n"))).await;
+    let claims = Claims::default();
+    revoke(&redis.client(), &claims).await;
+    assert_eq!(check(&portcullis, &claims).await, 403);
+
+    let config = config("redis-always", settings(file("bad", "hush")));
+    let mut portcullis = Portcullis::launch(&config).await;
+    eventually::holds("the log says what is wrong", || {
+        let told = is_logged(&mut portcullis, "wrong user or password");
+        std::future::ready(told)
+    })
+    .await;
+    assert!(!is_logged(&mut portcullis, "hush"));
+}
+
+#[tokio::test]
+async fn a_redis_that_drops_entries_when_it_is_full_is_reported() {
+    let redis = Redis::start().await;
+    for (name, value) in [("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lru")] {
+        let _: String = redis.client().command(&["CONFIG", "SET", name, value]).await;
+    }
+    let mut portcullis = start("redis-on-miss", settings(&redis)).await;
+    assert_eq!(metric(&portcullis, "portcullis_redis_evicts").await, 1.0);
+    assert!(is_logged(&mut portcullis, "maxmemory-policy noeviction"));
+}
+
+#[tokio::test]
+async fn many_who_ask_at_the_same_time_are_answered_together() {
+    let redis = Redis::start().await;
+    let portcullis = start("redis-always", settings(&redis)).await;
+    let (revoked, other) = (Claims::default(), Claims::default());
+    revoke(&redis.client(), &revoked).await;
+    let asked = (0..200).map(|index| {
+        let (portcullis, claims) = (&portcullis, if index % 2 == 0 { &revoked } else { &other });
+        async move { check(portcullis, claims).await }
+    });
+    let limit = Duration::from_secs(20);
+    let statuses = tokio::time::timeout(limit, futures_util::future::join_all(asked)).await;
+    for (index, status) in statuses.unwrap().into_iter().enumerate() {
+        assert_eq!(status, if index % 2 == 0 { 403 } else { 200 });
+    }
+}
