@@ -11,10 +11,10 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    config::{ConfigError, EndpointError, RabbitMqConfig},
+    config::{ConfigError, RabbitMqConfig},
     event::Event,
     nonce::{self, NoChance},
-    rabbitmq::{Address, BrokerError, PublishError, Publisher},
+    rabbitmq::{Broker, BrokerError, PublishError, Publisher},
     redis::{BuildError as RedisBuildError, Entry, Outbox, Removed, StoreError},
 };
 use crate::{
@@ -44,8 +44,8 @@ pub enum RelayBuildError {
     #[error(transparent)]
     Redis(#[from] RedisBuildError),
     /// The section about the broker.
-    #[error(transparent)]
-    Broker(#[from] EndpointError),
+    #[error("{0}")]
+    Broker(String),
     /// No name for this relay.
     #[error(transparent)]
     NoChance(#[from] NoChance),
@@ -98,7 +98,8 @@ impl Relay {
         let redis = config.redis.as_ref().ok_or_else(|| missing("blacklist.redis"))?;
         let broker = config.rabbitmq.clone().ok_or_else(|| missing("blacklist.rabbitmq"))?;
         // It is read again whenever the relay connects; here, to say at once what is wrong with it.
-        Address::new(&broker)?;
+        let usable = Broker::new(&broker, "");
+        usable.map_err(|error| RelayBuildError::Broker(error.to_string()))?;
         Ok(Self {
             outbox: Outbox::build(redis, nonce::random_name()?, LOCK_TIME)?,
             broker,

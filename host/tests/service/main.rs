@@ -19,4 +19,5 @@ mod drain;
 mod hostile;
 mod raw_guest;
 mod refused;
+mod revoke;
 mod swap;

@@ -3,34 +3,23 @@
 use std::time::Duration;
 
 use portcullis_integration_tests::{
-    client::Request,
     eventually,
-    portcullis::{Config, Portcullis, token_route},
+    portcullis::Portcullis,
     services::{RabbitMq, Redis, RedisClient, RedisSentinel, sentinel},
     token::Claims,
 };
 use serde_json::{Value, json};
+
+use super::{check, config, is_logged, metric};
 
 /// A Portcullis whose only route needs a token.
 async fn start(mode: &str, redis: Value) -> Portcullis {
     Portcullis::start(&config(mode, redis)).await
 }
 
-fn config(mode: &str, redis: Value) -> Config {
-    Config::new([token_route("all", &["/*"])])
-        .with("blacklist.mode", mode)
-        .with("blacklist.redis", redis)
-}
-
 /// With a breaker that opens soon and closes soon.
 fn settings(redis: &Redis) -> Value {
     json!({"url": redis.url(), "breaker": {"failures": 2, "cooldown": "200ms"}})
-}
-
-/// The status with which a request with this token is answered.
-async fn check(portcullis: &Portcullis, claims: &Claims) -> u16 {
-    let http = portcullis.addresses().http();
-    Request::get("/a").bearer(&claims.hs256()).send(http).await.status
 }
 
 /// As the publishers of today write it.
@@ -44,19 +33,8 @@ async fn restore(redis: &RedisClient, claims: &Claims) {
     let _: u64 = redis.command(&["DEL", &format!("blacklist:{}", claims.jti())]).await;
 }
 
-async fn metric(portcullis: &Portcullis, name: &str) -> f64 {
-    let metrics = portcullis.admin().metrics().await;
-    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    value.unwrap_or_else(|| panic!("no metric {name}:\n{metrics}"))
-}
-
-async fn lookups(portcullis: &Portcullis, result: &str) -> f64 {
+async fn lookups(portcullis: &Portcullis, result: &str) -> u64 {
     metric(portcullis, &format!("portcullis_redis_lookups_total{{result=\"{result}\"}}")).await
-}
-
-/// What the process has written of its log.
-fn is_logged(portcullis: &mut Portcullis, words: &str) -> bool {
-    portcullis.process().output().contains(words)
 }
 
 #[tokio::test]
@@ -70,9 +48,9 @@ async fn what_redis_holds_on_a_miss_is_kept() {
     restore(&redis.client(), &revoked).await;
     assert_eq!(check(&portcullis, &revoked).await, 403, "it was put on the set");
     assert_eq!(check(&portcullis, &other).await, 200);
-    assert_eq!(lookups(&portcullis, "found").await, 1.0);
-    assert_eq!(lookups(&portcullis, "clear").await, 2.0);
-    assert_eq!(metric(&portcullis, "portcullis_redis_up").await, 1.0);
+    assert_eq!(lookups(&portcullis, "found").await, 1);
+    assert_eq!(lookups(&portcullis, "clear").await, 2);
+    assert_eq!(metric::<u8>(&portcullis, "portcullis_redis_up").await, 1);
 }
 
 #[tokio::test]
@@ -101,11 +79,11 @@ async fn without_redis_a_request_is_denied_where_it_must_be_asked_and_passes_onc
         redis.kill().await;
         eventually::holds("the breaker opens", || async {
             assert_eq!(check(&portcullis, &claims).await, 500, "{mode}");
-            lookups(&portcullis, "breaker_open").await > 0.0
+            lookups(&portcullis, "breaker_open").await > 0
         })
         .await;
-        assert!(lookups(&portcullis, "error").await >= 2.0, "{mode}");
-        assert_eq!(metric(&portcullis, "portcullis_redis_up").await, 0.0, "{mode}");
+        assert!(lookups(&portcullis, "error").await >= 2, "{mode}");
+        assert_eq!(metric::<u8>(&portcullis, "portcullis_redis_up").await, 0, "{mode}");
         let known = if mode == "redis-on-miss" { 403 } else { 500 };
         assert_eq!(check(&portcullis, &revoked).await, known, "{mode}");
 
@@ -129,7 +107,7 @@ async fn a_redis_that_is_silent_costs_a_request_its_timeout_and_the_next_ones_no
     redis.pause().await;
     eventually::holds("the breaker opens", || async {
         assert_eq!(check(&portcullis, &claims).await, 500);
-        lookups(&portcullis, "breaker_open").await > 0.0
+        lookups(&portcullis, "breaker_open").await > 0
     })
     .await;
     let errors = lookups(&portcullis, "error").await;
@@ -222,7 +200,7 @@ async fn a_redis_that_drops_entries_when_it_is_full_is_reported() {
         let _: String = redis.client().command(&["CONFIG", "SET", name, value]).await;
     }
     let mut portcullis = start("redis-on-miss", settings(&redis)).await;
-    assert_eq!(metric(&portcullis, "portcullis_redis_evicts").await, 1.0);
+    assert_eq!(metric::<u8>(&portcullis, "portcullis_redis_evicts").await, 1);
     assert!(is_logged(&mut portcullis, "maxmemory-policy noeviction"));
 }
 

@@ -48,10 +48,8 @@ async fn whoever_waits_is_told_when_it_is_in_force_on_every_ready_replica() {
     let said = services.revoked(&["--jti", "c", "--wait", "--timeout", "20s"]).await;
     assert!(said.starts_with("revoked: in force on 2 replicas after "), "{said}");
     replicas.get_mut(1).process().signal(Signal::CONT);
-    eventually::holds("it has caught up", async || {
-        replicas.get(1).admin().is_revoked("c").await
-    })
-    .await;
+    eventually::holds("it has caught up", async || replicas.get(1).admin().is_revoked("c").await)
+        .await;
 }
 
 #[tokio::test]

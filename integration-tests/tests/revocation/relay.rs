@@ -76,7 +76,8 @@ async fn a_relay_waits_for_a_broker_that_is_away_and_loses_nothing() {
     // The stream is there now, and must survive.
     services.rabbitmq.written().await;
     services.rabbitmq.kill().await;
-    let events: Vec<_> = (0..50).map(|number| Event::add_for_an_hour(&number.to_string())).collect();
+    let events: Vec<_> =
+        (0..50).map(|number| Event::add_for_an_hour(&number.to_string())).collect();
     for event in &events {
         publisher.park(&event.wire()).await;
     }

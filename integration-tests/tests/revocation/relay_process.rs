@@ -116,23 +116,21 @@ impl Relay {
     }
 
     pub(crate) async fn ready(&mut self) {
-        eventually::holds("the relay is connected", async || {
+        eventually::holds("the relay is connected", || {
             self.process.assert_running();
-            self.is_ready().await
+            is_ready(self.admin())
         })
         .await;
     }
 
     pub(crate) async fn is_ready(&self) -> bool {
-        let response = Request::get("/readyz").try_send(self.admin()).await;
-        response.is_ok_and(|response| response.status == 200)
+        is_ready(self.admin()).await
     }
 
     /// Kills it, as a crash would, and starts it again.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        self.process =
-            Process::start("relay", relay_command(&self.config), self.folder.path());
+        self.process = Process::start("relay", relay_command(&self.config), self.folder.path());
     }
 
     pub(crate) fn kill(&mut self) {
@@ -158,6 +156,11 @@ impl Relay {
     fn admin(&self) -> SocketAddr {
         self.admin.address()
     }
+}
+
+async fn is_ready(admin: SocketAddr) -> bool {
+    let response = Request::get("/readyz").try_send(admin).await;
+    response.is_ok_and(|response| response.status == 200)
 }
 
 fn relay_command(config: &Path) -> Command {

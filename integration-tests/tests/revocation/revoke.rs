@@ -1,10 +1,7 @@
 //! Owns `portcullis revoke`: what it leaves in the store, for how long, and what it says.
 
 use portcullis_integration_tests::{
-    portcullis::Config,
-    publisher::OUTBOX,
-    services::RedisClient,
-    token,
+    portcullis::Config, publisher::OUTBOX, services::RedisClient, token,
 };
 use serde_json::Value;
 
@@ -84,9 +81,8 @@ async fn cut_offs_join_what_either_covers() {
     cut("500", &["--expires-at", &in_seconds(5000)]).await;
     let keys = client.keys("blacklist.cutoff:*").await;
     assert_eq!(keys.len(), 1);
-    let stored = async || -> Value {
-        serde_json::from_str(&client.get(&keys[0]).await.unwrap()).unwrap()
-    };
+    let stored =
+        async || -> Value { serde_json::from_str(&client.get(&keys[0]).await.unwrap()).unwrap() };
     assert_eq!(stored().await["issued_before"], "1970-01-01T00:16:40+00:00");
     assert!(pttl(&client, &keys[0]).await > 4_900_000);
     cut("2000", &["--expires-at", &in_seconds(10)]).await;
@@ -106,7 +102,7 @@ async fn a_token_from_a_file_is_revoked_until_it_expires_and_is_never_shown() {
     let client = services.redis.client();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
-    let text = token::Claims::new().set("jti", "of-the-file").sign();
+    let text = token::Claims::default().with("jti", "of-the-file").hs256();
     std::fs::write(&file, format!("{text}\n")).unwrap();
     let said = services.revoked(&["--token-file", file.to_str().unwrap()]).await;
     assert!(said.contains("signature was not checked"), "{said}");

@@ -63,14 +63,6 @@ impl Publisher {
         Ok(Self { channel, names, link })
     }
 
-    /// Publishes one message, and waits until it is stored.
-    ///
-    /// # Errors
-    /// When it is not stored, or nobody knows.
-    pub(crate) async fn publish(&mut self, body: &[u8]) -> Result<(), PublishError> {
-        self.publish_all(&[body]).await.pop().unwrap_or(Ok(()))
-    }
-
     /// Publishes messages in their order, without waiting for one before the next is sent, and says
     /// of each what became of it.
     pub(crate) async fn publish_all(

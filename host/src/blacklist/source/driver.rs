@@ -48,7 +48,6 @@ pub(super) struct Driver {
     connect_at: Option<Instant>,
     snapshot_at: Option<Instant>,
     poll_at: Instant,
-    snapshot_began: Instant,
     /// Where the connection that is being made begins to read.
     position: Position,
     /// How often connecting failed in a row, or did not lead to anything.
@@ -87,7 +86,6 @@ impl Driver {
             connect_at: None,
             snapshot_at: None,
             poll_at: now,
-            snapshot_began: now,
             position: Position::Replay,
             failures: 0,
             was_connected: false,
@@ -158,9 +156,9 @@ impl Driver {
                 self.on(Input::Bound).await
             }
             Done::Connecting(Err(error)) => self.lost(&error).await,
-            Done::Snapshot(Ok(entries)) => {
+            Done::Snapshot(Ok(_)) => {
                 failpoint::reached("feed::snapshot");
-                self.notes.read(entries, self.snapshot_began.elapsed());
+                self.notes.read();
                 self.on(Input::SnapshotDone).await
             }
             Done::Snapshot(Err(error)) => {
@@ -319,7 +317,6 @@ impl Driver {
                     self.connect_at = Some(Instant::now() + pause);
                 }
                 Output::StartSnapshot => {
-                    self.snapshot_began = Instant::now();
                     let early = failpoint::is_on(SNAPSHOT_BEFORE_BIND);
                     let reading = self.read_store();
                     self.tasks.snapshot.start(async move {
