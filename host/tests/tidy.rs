@@ -113,7 +113,8 @@ fn is_part_of(file: &Path, path: &str) -> bool {
 fn without_imports_of_ours(lines: Vec<(usize, String)>, crate_name: &str) -> Vec<(usize, String)> {
     let mut in_ours = false;
     let (imports, others): (Vec<_>, Vec<_>) = lines.into_iter().partition(|(_, line)| {
-        let begins = line.contains("use self::{") || line.contains("use super::");
+        let begins =
+            ["use self::", "use super::", "use crate::"].iter().any(|path| line.contains(path));
         in_ours = (begins && !line.ends_with(';')) || (in_ours && line != "};");
         begins || in_ours
     });

@@ -149,7 +149,14 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
     let revocation =
         blacklist::build(&config.blacklist, config.longest_leeway(), readiness, &metrics)?;
     let blacklist::Parts {
-        blacklist, feed, revocations, status, lookups, refresh, sources, replica
+        blacklist,
+        feed,
+        revocations,
+        status,
+        lookups,
+        refresh,
+        sources,
+        replica,
     } = revocation;
     let size = blacklist.clone();
     metrics.report_blacklist_size(move || size.len());

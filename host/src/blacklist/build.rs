@@ -131,9 +131,12 @@ pub fn build(
     };
     match (&config.postgres, &config.redis) {
         (Some(postgres), _) => with_postgres(parts(feed), config, postgres, sender),
-        (None, Some(redis)) => {
-            with_store(parts(feed), config, redis, Surroundings { feed: sender, readiness, metrics })
-        }
+        (None, Some(redis)) => with_store(
+            parts(feed),
+            config,
+            redis,
+            Surroundings { feed: sender, readiness, metrics },
+        ),
         (None, None) => Ok(parts(feed.keep_open(sender))),
     }
 }

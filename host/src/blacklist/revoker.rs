@@ -181,12 +181,6 @@ impl Revoker {
         self.revoke_events(&[(1, message.as_bytes())], wait).await
     }
 
-    /// Who applies events in this process.
-    #[cfg(test)]
-    pub(super) fn local(&self) -> Option<InProcess> {
-        self.local.clone()
-    }
-
     async fn apply_here(
         &self,
         events: &[(Event, &[u8])],

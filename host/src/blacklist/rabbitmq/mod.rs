@@ -11,7 +11,6 @@ mod session;
 mod topology;
 
 pub(crate) use self::{
-    address::Address,
     error::BrokerError,
     publisher::{PublishError, Publisher},
     session::{Broker, From, Message, Session},

@@ -69,8 +69,6 @@ pub(super) enum Output {
     PauseSnapshot,
     /// Send a probe with this number.
     Probe(u64),
-    /// Ask the store anew for what publishers have parked.
-    Poll,
     /// Tell the feed.
     Say(Say),
 }
@@ -134,12 +132,11 @@ enum Phase {
     },
     /// Connected; the snapshot is being read.
     Snapshot,
-    /// Connected; the set is complete once this probe has come back and the store was asked for
-    /// what was parked.
+    /// Connected; the set is complete once this probe has come back and the store has been read.
     CatchingUp {
         probe: u64,
         seen: bool,
-        polled: bool,
+        read: bool,
     },
     Live,
     /// There is only the store, and it does not answer.
@@ -170,6 +167,11 @@ impl Core {
     /// Whether the feed has been told that the set is complete and current, and nothing since.
     pub(super) fn is_live(&self) -> bool {
         self.phase == Phase::Live
+    }
+
+    /// Whether the stream is being read on, and the store is read beside it.
+    pub(super) const fn is_resuming(&self) -> bool {
+        matches!(self.phase, Phase::CatchingUp { read: false, .. })
     }
 
     /// Whether a probe of ours has to come back before the set counts as complete.
@@ -243,8 +245,16 @@ impl Core {
             if mark != Some(expected) {
                 return self.gap();
             }
-            self.phase = Phase::CatchingUp { probe, seen: false, polled: false };
-            return vec![Output::Say(Say::Init), Output::Say(Say::Replay), Output::Poll];
+            // A broker that comes back has its exchanges before its streams. What is published in
+            // between is confirmed and kept nowhere, so that only the store knows of it.
+            self.phase = Phase::CatchingUp { probe, seen: false, read: false };
+            let mut outputs = self.stop_unbound();
+            outputs.extend([
+                Output::Say(Say::Init),
+                Output::Say(Say::Replay),
+                Output::StartSnapshot,
+            ]);
+            return outputs;
         }
         if let Some(mark) = mark {
             if self.last.is_some_and(|last| mark.offset > last.offset.saturating_add(1)) {
@@ -263,9 +273,7 @@ impl Core {
     /// The stream does not go on where we stopped: only a snapshot can tell what was missed.
     fn gap(&mut self) -> Vec<Output> {
         let mut outputs = vec![Output::Disconnect];
-        if self.phase == Phase::Snapshot {
-            outputs.push(Output::StopSnapshot);
-        }
+        outputs.extend(self.stop_snapshot());
         self.last = None;
         outputs.extend(self.lose(Position::Replay, Cause::Gap));
         outputs
@@ -278,14 +286,16 @@ impl Core {
             // the old place: whoever insisted on it would wait for ever.
             Phase::Resuming { .. } => self.lose(Position::Replay, Cause::Broker),
             Phase::Snapshot => {
-                let mut outputs = vec![Output::StopSnapshot];
+                let mut outputs = self.stop_snapshot();
                 outputs.extend(self.lose(Position::Replay, Cause::Broker));
                 outputs
             }
-            // The snapshot is complete, and so is everything up to the last message.
+            // The first snapshot is complete, and so is everything up to the last message.
             Phase::CatchingUp { .. } | Phase::Live => {
+                let mut outputs = self.stop_snapshot();
                 let resumed = self.last.filter(|_| self.rules.resumes).map(Position::At);
-                self.lose(resumed.unwrap_or(Position::Replay), Cause::Broker)
+                outputs.extend(self.lose(resumed.unwrap_or(Position::Replay), Cause::Broker));
+                outputs
             }
             Phase::Idle | Phase::Pausing(_) | Phase::StoreLost => vec![],
         }
@@ -308,8 +318,7 @@ impl Core {
             let replay = Output::Say(Say::Replay);
             if self.rules.broker {
                 let sent = self.send_probe();
-                // What was parked is part of the snapshot.
-                self.phase = Phase::CatchingUp { probe: self.probes, seen: false, polled: true };
+                self.phase = Phase::CatchingUp { probe: self.probes, seen: false, read: true };
                 return vec![replay, sent];
             }
             self.go_live();
@@ -320,14 +329,18 @@ impl Core {
             self.complete = true;
             return vec![Output::Say(Say::Unbound)];
         }
-        vec![]
+        self.store_was_read()
     }
 
     fn snapshot_failed(&mut self) -> Vec<Output> {
         if self.phase == Phase::Snapshot && !self.rules.broker {
             return vec![Output::Say(Say::Lost(Cause::Store)), Output::PauseSnapshot];
         }
-        if self.wants_snapshot() { vec![Output::PauseSnapshot] } else { vec![] }
+        if self.wants_snapshot() {
+            return vec![Output::PauseSnapshot];
+        }
+        // A store that is away must not hold up a stream that lacks nothing.
+        self.store_was_read()
     }
 
     fn snapshot_due(&mut self) -> Vec<Output> {
@@ -343,9 +356,7 @@ impl Core {
             return vec![Output::Say(Say::Init), Output::Say(Say::InitDone)];
         }
         let fresh = self.rules.serves_unbound && self.complete && !self.is_live();
-        let mut outputs = if fresh { vec![Output::Say(Say::Fresh)] } else { vec![] };
-        outputs.extend(self.polled());
-        outputs
+        if fresh { vec![Output::Say(Say::Fresh)] } else { vec![] }
     }
 
     fn store_silent(&mut self) -> Vec<Output> {
@@ -353,19 +364,18 @@ impl Core {
             self.phase = Phase::StoreLost;
             return vec![Output::Say(Say::Lost(Cause::Store))];
         }
-        // Nobody can know what is parked there; the broker alone has to do.
-        self.polled()
+        vec![]
     }
 
-    fn polled(&mut self) -> Vec<Output> {
-        if let Phase::CatchingUp { polled, .. } = &mut self.phase {
-            *polled = true;
+    fn store_was_read(&mut self) -> Vec<Output> {
+        if let Phase::CatchingUp { read, .. } = &mut self.phase {
+            *read = true;
         }
         self.live_if_complete()
     }
 
     fn live_if_complete(&mut self) -> Vec<Output> {
-        if !matches!(self.phase, Phase::CatchingUp { seen: true, polled: true, .. }) {
+        if !matches!(self.phase, Phase::CatchingUp { seen: true, read: true, .. }) {
             return vec![];
         }
         // It may have begun before the broker came back.
@@ -378,6 +388,14 @@ impl Core {
     fn go_live(&mut self) {
         self.phase = Phase::Live;
         self.complete = true;
+    }
+
+    /// Stops reading the snapshot that the connection needs, if it is being read.
+    fn stop_snapshot(&self) -> Vec<Output> {
+        match self.phase {
+            Phase::Snapshot | Phase::CatchingUp { read: false, .. } => vec![Output::StopSnapshot],
+            _ => vec![],
+        }
     }
 
     fn stop_unbound(&mut self) -> Vec<Output> {
@@ -405,5 +423,7 @@ impl Core {
     }
 }
 
+#[cfg(test)]
+mod explore;
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,7 @@ const POLL_STALE: Duration = Duration::from_millis(200);
 const POLL_LIVE: Duration = Duration::from_secs(1);
 /// Wrong on purpose, for tests: the store is read before the broker begins to deliver.
 const SNAPSHOT_BEFORE_BIND: &str = "feed::snapshot-before-bind";
+const SKIP_REPLAY: &str = "feed::skip-replay";
 /// After so many messages in a row, something else has a turn.
 const BATCH: usize = 256;
 
@@ -317,11 +318,12 @@ impl Driver {
                     self.connect_at = Some(Instant::now() + pause);
                 }
                 Output::StartSnapshot => {
-                    let early = failpoint::is_on(SNAPSHOT_BEFORE_BIND);
+                    let skipped = failpoint::is_on(SNAPSHOT_BEFORE_BIND)
+                        || (failpoint::is_on(SKIP_REPLAY) && self.source.core.is_resuming());
                     let reading = self.read_store();
-                    self.tasks.snapshot.start(async move {
-                        if early { Ok(0) } else { reading.await }
-                    });
+                    self.tasks
+                        .snapshot
+                        .start(async move { if skipped { Ok(0) } else { reading.await } });
                 }
                 Output::StopSnapshot => {
                     self.tasks.snapshot.stop();
@@ -331,7 +333,6 @@ impl Driver {
                     self.snapshot_at = Some(Instant::now() + before_snapshot());
                 }
                 Output::Probe(number) => self.probe(number).await,
-                Output::Poll => self.poll(),
                 Output::Say(say) => self.say(say).await?,
             }
         }
@@ -340,7 +341,7 @@ impl Driver {
 
     /// Wrong on purpose, for tests: what was published meanwhile is let go.
     fn skips_replay(&self) -> bool {
-        failpoint::is_on("feed::skip-replay") && !self.source.core.is_live()
+        failpoint::is_on(SKIP_REPLAY) && !self.source.core.is_live()
     }
 
     fn connect(&mut self, position: Position) {

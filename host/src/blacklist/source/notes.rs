@@ -61,11 +61,9 @@ impl Notes {
         }
     }
 
-    /// The store has been read.
-    pub(super) fn read(&mut self, entries: u64, took: Duration) {
+    /// The store has been read, of which it says more itself.
+    pub(super) fn read(&mut self) {
         self.store = Seldom::default();
-        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(entries, millis, "read the store");
     }
 
     /// A message is no event.

@@ -22,6 +22,8 @@ enum Sabotage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Budget {
     publish: u8,
+    /// As a broker does that comes back: confirmed, and kept nowhere.
+    forget: u8,
     lose: u8,
     delete: u8,
     trim: u8,
@@ -56,7 +58,6 @@ struct World {
     /// What was stored when the snapshot began: the least that it holds.
     snapshot: Option<Set>,
     snapshot_pausing: bool,
-    polling: bool,
     /// What the replica knows.
     known: Set,
     violated: bool,
@@ -65,6 +66,7 @@ struct World {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Publish,
+    Forget,
     Bind,
     Refuse,
     Deliver,
@@ -80,8 +82,9 @@ enum Step {
     Quiet,
 }
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step::Publish,
+    Step::Forget,
     Step::Bind,
     Step::Refuse,
     Step::Deliver,
@@ -114,7 +117,6 @@ impl World {
             cursor: None,
             snapshot: None,
             snapshot_pausing: false,
-            polling: false,
             known: 0,
             violated: false,
         };
@@ -130,6 +132,16 @@ impl World {
             Step::Publish => {
                 spend(&mut next.budget.publish)?;
                 next.publish();
+                None
+            }
+            Step::Forget => {
+                spend(&mut next.budget.forget)?;
+                // While somebody reads from the stream, it is there.
+                if next.cursor.is_some() {
+                    return None;
+                }
+                next.stored |= 1 << next.published;
+                next.published += 1;
                 None
             }
             Step::Bind => Some(next.bind()?),
@@ -155,6 +167,10 @@ impl World {
                 let stream = next.stream.as_mut()?;
                 // The last segment always stays.
                 let (_, old) = stream.split_last_mut()?;
+                // What is dropped is days old. Who is connected has long read it.
+                if next.cursor.is_some_and(|cursor| cursor < old.len()) {
+                    return None;
+                }
                 old.fill(None);
                 None
             }
@@ -164,14 +180,16 @@ impl World {
             }
             Step::SnapshotFailed => {
                 spend(&mut next.budget.fail)?;
+                // Where broker and store fail together, something may be missed.
+                spend(&mut next.budget.forget)?;
                 next.snapshot.take()?;
                 Some(Input::SnapshotFailed)
             }
             Step::SnapshotDue => {
                 std::mem::take(&mut next.snapshot_pausing).then_some(Input::SnapshotDue)
             }
-            Step::Answer => std::mem::take(&mut next.polling).then_some(Input::StoreAnswered),
-            Step::Silence => std::mem::take(&mut next.polling).then_some(Input::StoreSilent),
+            Step::Answer => Some(Input::StoreAnswered),
+            Step::Silence => Some(Input::StoreSilent),
             Step::Quiet => {
                 spend(&mut next.budget.quiet)?;
                 next.cursor.map(|_| Input::Quiet)
@@ -284,7 +302,6 @@ impl World {
                         stream.push(Some(Entry::Probe(number)));
                     }
                 }
-                Output::Poll => self.polling = true,
                 Output::Say(Say::InitDone) => self.violated |= proven & !self.known != 0,
                 Output::Say(_) => {}
             }
@@ -323,7 +340,8 @@ fn explore(rules: Rules, budget: Budget, sabotage: Sabotage) -> (usize, usize, O
 
 const STREAM: Rules =
     Rules { broker: true, resumes: true, serves_unbound: true, reads_store: true };
-const BUDGET: Budget = Budget { publish: 2, lose: 2, delete: 1, trim: 1, fail: 1, quiet: 1 };
+const BUDGET: Budget =
+    Budget { publish: 2, forget: 1, lose: 2, delete: 1, trim: 1, fail: 1, quiet: 0 };
 
 #[test]
 fn in_no_order_of_events_is_a_revocation_missed() {

@@ -92,7 +92,7 @@ fn a_snapshot_that_fails_is_read_again_and_nothing_is_complete_before() {
 }
 
 #[test]
-fn a_lost_stream_is_read_on_from_the_last_message_without_a_snapshot() {
+fn a_lost_stream_is_read_on_from_the_last_message_and_the_store_is_read_as_well() {
     let mut core = live(STREAM);
     core.on(delivered(11));
     let lost = core.on(Input::Lost);
@@ -100,15 +100,25 @@ fn a_lost_stream_is_read_on_from_the_last_message_without_a_snapshot() {
     assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::At(mark(11)))]);
     assert_eq!(core.on(Input::Bound), [Output::Probe(2)]);
     assert!(core.has_seen(Some(mark(11))) && !core.has_seen(Some(mark(12))));
-    let resumed = [Output::Say(Say::Init), Output::Say(Say::Replay), Output::Poll];
+    let resumed = [Output::Say(Say::Init), Output::Say(Say::Replay), Output::StartSnapshot];
     assert_eq!(core.on(delivered(11)), resumed);
     assert_eq!(core.on(delivered(12)), []);
     assert_eq!(core.on(own_probe(13, 2)), []);
+    assert_eq!(core.on(Input::StoreAnswered), [Output::Say(Say::Fresh)]);
     assert_eq!(
-        core.on(Input::StoreAnswered),
-        [Output::Say(Say::Fresh), Output::Say(Say::InitDone)],
-        "what was parked meanwhile has been applied"
+        core.on(Input::SnapshotDone),
+        [Output::Say(Say::InitDone)],
+        "what was confirmed and kept nowhere has been applied"
     );
+}
+
+#[test]
+fn a_stream_that_is_lost_while_the_store_is_read_stops_the_reading_and_is_read_on() {
+    let mut core = reconnecting();
+    core.on(Input::Bound);
+    core.on(delivered(10));
+    assert_eq!(core.on(Input::Lost).first(), Some(&Output::StopSnapshot));
+    assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::At(mark(10)))]);
 }
 
 #[test]
@@ -116,7 +126,7 @@ fn a_store_that_does_not_answer_holds_up_no_resumed_stream() {
     let mut core = reconnecting();
     core.on(Input::Bound);
     core.on(delivered(10));
-    assert_eq!(core.on(Input::StoreSilent), []);
+    assert_eq!(core.on(Input::SnapshotFailed), []);
     assert_eq!(core.on(own_probe(11, 2)), [Output::Say(Say::InitDone)]);
 }
 
