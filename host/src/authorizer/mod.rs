@@ -320,10 +320,10 @@ impl Authorizer {
                     self.recorder.revoked_by_store();
                     REVOKED
                 }
-                Ok(false) => None,
                 Err(error) if or_deny => Some((Reason::StoreUnavailable, Some(error.to_string()))),
-                // The set was complete not long ago: no later than `max_staleness` allows.
-                Err(_) => None,
+                // Where nobody answers, the set was complete not long ago: no longer than
+                // `max_staleness` allows.
+                Ok(false) | Err(_) => None,
             },
         }
     }

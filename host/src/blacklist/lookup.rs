@@ -183,9 +183,10 @@ impl Desk {
             Ok(answers) => {
                 self.breaker.succeeded();
                 for (question, found) in batch.drain(..).zip(answers) {
-                    self.metrics.asked(match found.is_empty() {
-                        true => Lookup::Clear,
-                        false => Lookup::Found,
+                    self.metrics.asked(if found.is_empty() {
+                        Lookup::Clear
+                    } else {
+                        Lookup::Found
                     });
                     let _ = question.answer.send(Ok(found));
                 }

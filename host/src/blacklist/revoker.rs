@@ -109,7 +109,7 @@ pub enum RevokeError {
 const BATCH: usize = 512;
 
 /// A receipt is not kept for longer.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// Between two looks at who has confirmed.
 const LOOK_PAUSE: Duration = Duration::from_millis(2);

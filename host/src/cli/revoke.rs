@@ -148,8 +148,8 @@ impl Revoke {
         let revoker = Revoker::build(&config.blacklist, margin, None)?;
         let revocation = self.revocation(Timestamp::now())?;
         let wait = self.wait.then(|| self.timeout.get());
-        let revoked = revoker.revoke(&revocation, wait).await?;
-        self.say(revoked)
+        let outcome = revoker.revoke(&revocation, wait).await?;
+        self.say(outcome)
     }
 
     fn revocation(&self, now: Timestamp) -> Result<Revocation, RevokeCommandError> {

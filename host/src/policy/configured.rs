@@ -94,13 +94,12 @@ impl Configured {
         input: &Input<'_>,
         deadline: Duration,
     ) -> Result<Answer, EvaluateError> {
-        let (mut instance, left) = match self.warm.pop() {
-            Some(instance) => (instance, deadline),
-            None => {
-                let begun = Instant::now();
-                let instance = self.start_another(deadline)?;
-                (instance, deadline.saturating_sub(begun.elapsed()))
-            }
+        let (mut instance, left) = if let Some(instance) = self.warm.pop() {
+            (instance, deadline)
+        } else {
+            let begun = Instant::now();
+            let instance = self.start_another(deadline)?;
+            (instance, deadline.saturating_sub(begun.elapsed()))
         };
         let decision = convert::with_request(&self.manifest, input, |request| {
             instance.evaluate(request, left)

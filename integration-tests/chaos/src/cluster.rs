@@ -27,7 +27,7 @@ use crate::{
 /// The stream that the replicas read.
 pub const STREAM: &str = "portcullis.blacklist";
 /// How long anything may take to be well again; a broker takes long to start on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Services, replicas and a relay.
 #[derive(Debug)]
@@ -198,7 +198,7 @@ impl Cluster {
         let mut logs = format!("--- relay ---\n{}", self.relay.log());
         for (number, replica) in self.replicas.iter_mut().enumerate() {
             let log = replica.get_mut(0).process().output();
-            logs.push_str(&format!("--- replica {number} ---\n{log}"));
+            logs.extend([&format!("--- replica {number} ---\n"), log.as_str()]);
         }
         logs
     }

@@ -84,7 +84,7 @@ pub struct Size {
 /// Events that are made and sent at once.
 const BATCH: usize = 10_000;
 /// A large store takes its time.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 // === impl Size ===
 
@@ -264,9 +264,9 @@ async fn redis_calls_per_check(cluster: &mut Cluster, size: &Size) -> f64 {
     let mut asked = 0;
     for replica in 0..REPLICAS {
         let grpc = endpoints.grpc[replica];
-        let mut asker = Asker::new(replica, grpc, std::sync::Arc::clone(&board), Clock::begin());
+        let mut client = Asker::new(replica, grpc, std::sync::Arc::clone(&board), Clock::begin());
         for number in 0..size.checks / REPLICAS {
-            let verdict = asker.ask(number % plan.tokens.len()).await;
+            let verdict = client.ask(number % plan.tokens.len()).await;
             assert_eq!(verdict, Verdict::Allow, "nobody revoked this token");
             asked += 1;
         }

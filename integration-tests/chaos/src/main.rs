@@ -74,7 +74,7 @@ async fn all_runs(options: &Options) -> Report {
         ("bound_ms", options.bound_ms.to_string()),
         ("relay_ms", options.relay_ms.to_string()),
     ]);
-    let mut cluster = Cluster::start(Topology::Stream).await;
+    let mut cluster = Box::pin(Cluster::start(Topology::Stream)).await;
     if !options.no_figures {
         eprintln!("measuring an outage, a flood and a start");
         report.figures = Figures::measure(&mut cluster, &Size::long()).await;

@@ -126,8 +126,8 @@ impl Scale {
     /// For `make chaos`.
     #[must_use]
     pub const fn long() -> Self {
-        let quiet = [Duration::from_millis(400), Duration::from_millis(1000)];
-        let lasts = [Duration::from_millis(200), Duration::from_millis(4000)];
+        let quiet = [Duration::from_millis(400), Duration::from_secs(1)];
+        let lasts = [Duration::from_millis(200), Duration::from_secs(4)];
         Self { faults: 3, quiet, lasts, flood: 20_000 }
     }
 }
@@ -175,10 +175,9 @@ fn topology(kinds: &[FaultKind], random: &mut Random) -> Topology {
     let only = |kind| kinds.contains(&kind);
     match (only(FaultKind::StreamDeleted), only(FaultKind::QueueDeleted)) {
         // One of both finds nothing to delete, then.
-        (true, _) => Topology::Stream,
         (false, true) => Topology::ExclusiveQueue,
         (false, false) if random.percent(15) => Topology::ExclusiveQueue,
-        (false, false) => Topology::Stream,
+        (true, _) | (false, false) => Topology::Stream,
     }
 }
 

@@ -62,7 +62,9 @@ fn denials(history: &History) -> Denials {
             denials.entry((check.token, check.replica)).or_default().push(check.span.ended);
         }
     }
-    denials.values_mut().for_each(|moments| moments.sort_unstable());
+    for moments in denials.values_mut() {
+        moments.sort_unstable();
+    }
     denials
 }
 

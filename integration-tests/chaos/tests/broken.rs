@@ -109,13 +109,13 @@ async fn cut_off(cluster: &mut Cluster, publisher: &Publisher, failpoint: &str) 
 /// A token is revoked after the first replica has read the store, and before it hears from the
 /// broker, if these come in the wrong order.
 async fn between(cluster: &mut Cluster, publisher: &Publisher, failpoint: &str) -> Vec<usize> {
-    let store = cluster.redis.client(cluster.primary().await);
-    store.flush().await;
-    store.forget_calls().await;
+    let redis = cluster.redis.client(cluster.primary().await);
+    redis.flush().await;
+    redis.forget_calls().await;
     let mut story = Story::begin();
     cluster.replica(0).relaunch(0, |config| config.failpoint(failpoint)).await;
     eventually::holds("the replica reads the store", || async {
-        store.calls().await.contains_key("scan")
+        redis.calls().await.contains_key("scan")
     })
     .await;
     story.revoke(publisher).await;
@@ -126,7 +126,7 @@ async fn between(cluster: &mut Cluster, publisher: &Publisher, failpoint: &str) 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_feed_that_skips_the_replay_or_reads_the_store_too_early_is_caught() {
     let _turn = super::TURN.lock().await;
-    let mut cluster = Cluster::start(Topology::Stream).await;
+    let mut cluster = Box::pin(Cluster::start(Topology::Stream)).await;
     let primary = cluster.redis.client(cluster.primary().await);
     let publisher = Publisher::new(&cluster.rabbitmq.url(), primary);
 

@@ -25,7 +25,7 @@ const RULES: Rules =
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_revocation_is_missed_and_no_good_token_refused_whatever_breaks() {
     let _turn = super::TURN.lock().await;
-    let mut cluster = Cluster::start(Topology::Stream).await;
+    let mut cluster = Box::pin(Cluster::start(Topology::Stream)).await;
     let mut report = Report::new(vec![("seed", SEED.to_string())]);
     for seed in SEED..SEED + RUNS {
         let plan = Plan::new(seed, &Scale::short());

@@ -97,10 +97,10 @@ async fn what_is_published_is_denied_and_garbage_in_between_harms_nothing() {
         .await;
     assert_eq!(check(&portcullis, &third).await, 200);
 
-    assert_eq!(metric(&portcullis, "ext_authz_mq_events_failed_total").await, 6.0);
+    assert_eq!(metric::<u64>(&portcullis, "ext_authz_mq_events_failed_total").await, 6);
     let received = "ext_authz_mq_events_received_total{type=\"add\"}";
-    assert_eq!(metric(&portcullis, received).await, 3.0);
-    assert_eq!(metric(&portcullis, "ext_authz_mq_connection_status").await, 1.0);
+    assert_eq!(metric::<u64>(&portcullis, received).await, 3);
+    assert_eq!(metric::<u64>(&portcullis, "ext_authz_mq_connection_status").await, 1);
     eventually::holds("garbage is put aside", || async {
         let queues = world.rabbitmq.queues().await;
         queues.iter().any(|queue| queue.name == DEAD_LETTERS && queue.messages == 6)
@@ -122,7 +122,7 @@ async fn what_was_published_while_the_link_was_cut_is_denied_once_the_feed_is_li
     reaches(&replica, "stale").await;
     eventually::holds("it is not ready", || async { !strict.is_ready().await }).await;
     assert!(replica.is_ready().await);
-    assert_eq!(metric(&replica, "ext_authz_mq_connection_status").await, 0.0);
+    assert_eq!(metric::<u64>(&replica, "ext_authz_mq_connection_status").await, 0);
     for claims in &missed {
         world.publisher.publish(&event(claims)).await;
     }
@@ -141,7 +141,7 @@ async fn what_was_published_while_the_link_was_cut_is_denied_once_the_feed_is_li
     for claims in &missed {
         assert_eq!(check(&replica, claims).await, 403);
     }
-    assert_eq!(metric(&replica, "ext_authz_mq_reconnects_total").await, 1.0);
+    assert_eq!(metric::<u64>(&replica, "ext_authz_mq_reconnects_total").await, 1);
     let mut replica = replica;
     assert!(!is_logged(&mut replica, "no longer holds"), "there was no need for a snapshot");
 }
@@ -250,7 +250,7 @@ async fn a_broker_that_falls_silent_is_noticed_within_two_seconds() {
     reaches(&replica, "stale").await;
     let took = frozen.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?}");
-    let staleness = metric(&replica, "portcullis_blacklist_staleness_seconds").await;
+    let staleness: f64 = metric(&replica, "portcullis_blacklist_staleness_seconds").await;
     assert!(staleness > 1.0, "counted from the last sign of life: {staleness}");
     assert!(replica.is_ready().await);
     let claims = Claims::default();

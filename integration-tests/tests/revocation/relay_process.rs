@@ -1,7 +1,7 @@
 //! Owns running relays, commands that revoke, and what the broker was given.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test reports")]
 
 use std::{
-    collections::VecDeque,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -10,8 +10,8 @@ use std::{
 use futures_util::StreamExt;
 use lapin::{
     Connection, Consumer,
-    options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions},
-    types::FieldTable,
+    options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
 };
 use portcullis_integration_tests::{
     client::Request,
@@ -42,7 +42,6 @@ pub(crate) struct Relay {
 /// Everything that is published while it lives, in order.
 pub(crate) struct Tap {
     consumer: Consumer,
-    seen: VecDeque<String>,
     // It ends when it is dropped.
     _connection: Connection,
 }
@@ -186,14 +185,27 @@ impl Tap {
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
         let consumer =
             channel.basic_consume(name, "".into(), options, FieldTable::default()).await.unwrap();
-        Self { consumer, seen: VecDeque::new(), _connection: connection }
+        Self { consumer, _connection: connection }
+    }
+
+    /// Everything that a stream holds, from its first message on. A broker that has just started
+    /// takes connections before its streams are there.
+    pub(crate) async fn of_stream(rabbitmq: &RabbitMq, name: &str) -> Self {
+        eventually::some("the stream can be read", async || {
+            let (connection, channel) = rabbitmq.channel().await;
+            // Streams ask for a limit, and for acknowledgements, which this many do not need.
+            channel.basic_qos(1_000, BasicQosOptions::default()).await.unwrap();
+            let mut arguments = FieldTable::default();
+            arguments.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
+            let options = BasicConsumeOptions::default();
+            let consumer = channel.basic_consume(name.into(), "".into(), options, arguments).await;
+            consumer.ok().map(|consumer| Self { consumer, _connection: connection })
+        })
+        .await
     }
 
     /// The next message.
     pub(crate) async fn next(&mut self) -> String {
-        if let Some(seen) = self.seen.pop_front() {
-            return seen;
-        }
         let next = tokio::time::timeout(eventually::PATIENCE, self.consumer.next()).await;
         let delivery = next.expect("something is published").unwrap().unwrap();
         String::from_utf8(delivery.data).unwrap()

@@ -147,12 +147,11 @@ impl Session {
     /// # Errors
     /// When there will be no more.
     pub(crate) async fn next(&mut self) -> Result<Message, BrokerError> {
-        let next = match self.consumer.next().now_or_never() {
-            Some(next) => next,
-            None => {
-                self.acknowledge().await?;
-                self.consumer.next().await
-            }
+        let next = if let Some(next) = self.consumer.next().now_or_never() {
+            next
+        } else {
+            self.acknowledge().await?;
+            self.consumer.next().await
         };
         self.take(next).await
     }
@@ -176,13 +175,12 @@ impl Session {
     /// # Errors
     /// When it cannot be sent.
     pub(crate) async fn dead_letter(&mut self, message: &Message) -> Result<(), BrokerError> {
-        let queue = match &self.dead_letters {
-            Some(queue) => queue.clone(),
-            None => {
-                // On a channel of its own, because a refusal closes it.
-                self.names.declare_dead_letters(&self.link.channel().await?).await?;
-                self.dead_letters.insert(self.names.dead_letters.clone()).clone()
-            }
+        let queue = if let Some(queue) = &self.dead_letters {
+            queue.clone()
+        } else {
+            // On a channel of its own, because a refusal closes it.
+            self.names.declare_dead_letters(&self.link.channel().await?).await?;
+            self.dead_letters.insert(self.names.dead_letters.clone()).clone()
         };
         let mut properties = BasicProperties::default().with_delivery_mode(2);
         if let Some(offset) = message.offset {

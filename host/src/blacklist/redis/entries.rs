@@ -150,8 +150,8 @@ mod tests {
         Value::BulkString(text.as_bytes().to_vec())
     }
 
-    fn add(jti: &str, expires_at: Option<Timestamp>) -> Option<Event> {
-        Some(Event::Add { token_id: TokenId::new(jti).unwrap(), expires_at })
+    fn add(jti: &str, expires_at: Option<Timestamp>) -> Event {
+        Event::Add { token_id: TokenId::new(jti).unwrap(), expires_at }
     }
 
     #[test]
@@ -159,10 +159,10 @@ mod tests {
         let wanted = [token("a"), token("b"), token("c"), token("d")];
         let answers = [1_500, -1, -2, 0].map(Value::Int).to_vec();
         let expected = [
-            add("a", Some(Timestamp::from_millis(1_001_500))),
-            add("b", None),
+            Some(add("a", Some(Timestamp::from_millis(1_001_500)))),
+            Some(add("b", None)),
             None,
-            add("d", Some(NOW)),
+            Some(add("d", Some(NOW))),
         ];
         assert_eq!(events(&keys(), &wanted, answers, NOW).unwrap(), expected);
     }

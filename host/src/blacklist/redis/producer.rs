@@ -192,10 +192,9 @@ impl Producer {
             (true, None) => ("cutoff", joined.to_stored_json(now)),
         };
         let lasts = match joined.lifetime(now, self.margin) {
-            Lifetime::Permanent => String::new(),
             Lifetime::For(time) => time.as_millis().to_string(),
             Lifetime::Over if revocation.revokes() => return,
-            Lifetime::Over => String::new(),
+            Lifetime::Permanent | Lifetime::Over => String::new(),
         };
         commands
             .cmd("EVALSHA")

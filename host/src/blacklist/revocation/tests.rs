@@ -85,7 +85,7 @@ fn a_revocation_lives_as_long_as_a_token_can_be_accepted() {
     let now = Timestamp::from_secs(1000);
     let cases = [
         (1000, Lifetime::For(MARGIN)),
-        (1060, Lifetime::For(MARGIN + Duration::from_secs(60))),
+        (1060, Lifetime::For(MARGIN + Duration::from_mins(1))),
         (990, Lifetime::For(Duration::from_secs(1))),
         (989, Lifetime::Over),
         (0, Lifetime::Over),

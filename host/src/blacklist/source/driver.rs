@@ -64,6 +64,10 @@ pub(super) struct Driver {
 /// The feed has ended, because the process does.
 struct Ended;
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, on its way from one line to the next"
+)]
 enum Next {
     Stop,
     Done(Done),

@@ -4,6 +4,10 @@ use crate::blacklist::config::{Config, Mode, Topology, WhileStale};
 
 /// By which rules the source goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a rule of its own, and they combine freely"
+)]
 pub(super) struct Rules {
     /// Whether there is a broker. Without one, the store alone has to do.
     pub(super) broker: bool,

@@ -31,6 +31,10 @@ pub(super) struct Tasks {
 }
 
 /// What was under way and is done.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, on its way from one line to the next"
+)]
 pub(super) enum Done {
     Connecting(Result<Session, BrokerError>),
     Snapshot(Result<u64, StoreError>),

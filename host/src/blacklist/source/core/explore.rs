@@ -234,8 +234,8 @@ impl World {
 
     fn deliver(&mut self, sabotage: Sabotage) -> Option<Input> {
         // What was trimmed is silently left out.
-        let ahead = self.stream.as_ref()?.iter().enumerate().skip(self.cursor?);
-        let (cursor, entry) = ahead.filter_map(|(at, entry)| Some((at, (*entry)?))).next()?;
+        let mut ahead = self.stream.as_ref()?.iter().enumerate().skip(self.cursor?);
+        let (cursor, entry) = ahead.find_map(|(at, entry)| Some((at, (*entry)?)))?;
         self.cursor = Some(cursor + 1);
         let mut mark = self.core.rules.resumes.then(|| Mark {
             offset: u64::try_from(cursor).unwrap_or(u64::MAX),
