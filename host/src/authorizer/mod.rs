@@ -10,6 +10,7 @@ mod identity;
 mod path;
 mod pattern;
 mod record;
+mod revocation;
 mod route;
 
 use std::{
@@ -26,13 +27,14 @@ pub use config::{
 pub use path::{AmbiguousPath, CanonicalPath, PathConfig, Tolerance, canonical_host, canonicalize};
 pub use pattern::{ParsePatternError, Pattern};
 pub use record::{Recorder, reason_codes};
+pub use revocation::Revocation;
 pub use route::{RouteCause, RouteError};
 
+use revocation::refreshed;
 use route::{Key, Route, RoutePolicy, Routes};
 
 use crate::{
     attributes::{Attributes, Headers, HttpAttributes},
-    blacklist::{AskError, Blacklist, Event, Found, Lookups, Presented, Refresh, Refreshed},
     decision::{Allow, Decision, Deny, Header, Reason, Verdict},
     policy::{self, CallError, EvaluateError, Input, Policies, PolicyUse},
     timestamp::Timestamp,
@@ -62,17 +64,6 @@ pub struct Authorizer {
     verifier: Verifier,
     revocation: Revocation,
     recorder: Recorder,
-}
-
-/// How the pipeline learns whether a token is revoked.
-#[derive(Debug, Clone)]
-pub struct Revocation {
-    /// The local set.
-    pub blacklist: Blacklist,
-    /// The store behind it, if there is one to ask.
-    pub lookups: Option<Lookups>,
-    /// Who reads everything again when a request asks for it, if requests may.
-    pub refresh: Option<Refresh>,
 }
 
 /// The settings that each policy must accept, by policy name: one entry per route, in the routes'
@@ -302,55 +293,6 @@ impl Authorizer {
         }
     }
 
-    /// Why the token must be refused, unless it is known to be in force.
-    async fn is_revoked(
-        &self,
-        check: &Check<'_>,
-        token: &Presented<'_>,
-    ) -> Option<(Reason, Option<String>)> {
-        const REVOKED: Option<(Reason, Option<String>)> = Some((Reason::TokenRevoked, None));
-        let found = self.revocation.blacklist.find(token, check.now);
-        self.recorder.blacklist(found);
-        match found {
-            Found::Clear => None,
-            Found::Revoked => REVOKED,
-            Found::Unreliable => Some((Reason::NotReady, Some("blacklist".to_owned()))),
-            Found::Unknown { or_deny } => match Box::pin(self.ask_store(check, token)).await {
-                Ok(true) => {
-                    self.recorder.revoked_by_store();
-                    REVOKED
-                }
-                Err(error) if or_deny => Some((Reason::StoreUnavailable, Some(error.to_string()))),
-                // Where nobody answers, the set was complete not long ago: no longer than
-                // `max_staleness` allows.
-                Ok(false) | Err(_) => None,
-            },
-        }
-    }
-
-    /// Whether the store holds anything against the token.
-    async fn ask_store(&self, check: &Check<'_>, token: &Presented<'_>) -> Result<bool, AskError> {
-        let lookups = self.revocation.lookups.as_ref().ok_or(AskError::NoAnswer)?;
-        let asked = lookups.ask(token);
-        let events: Vec<Event> = match check.deadline {
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), asked)
-                .await
-                .map_err(|_| AskError::NoAnswer)??,
-            None => asked.await?,
-        };
-        // What publishers have parked while the broker is away went onto the set meanwhile.
-        Ok(events.iter().any(|event| event.covers(token))
-            || self.revocation.blacklist.is_blacklisted(token, check.now))
-    }
-
-    /// Whom to ask, if the request is one for the revocations to be read again.
-    fn refresh_asked_for(&self, http: &HttpAttributes) -> Option<&Refresh> {
-        let refresh = self.revocation.refresh.as_ref()?;
-        let asked = http.headers.first("x-refresh-cache")?.eq_ignore_ascii_case("true");
-        let permitted = asked && refresh.permits(http.headers.first("x-refresh-cache-secret"));
-        permitted.then_some(refresh)
-    }
-
     fn ask_policy(
         &self,
         check: &Check<'_>,
@@ -432,14 +374,6 @@ impl Authorizer {
 
 fn time_left(deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|at| at.saturating_duration_since(Instant::now()))
-}
-
-/// 204 tells the caller that all is done, and keeps the request from the upstream.
-fn refreshed(refreshed: Refreshed) -> Decision {
-    match refreshed {
-        Refreshed::Done => Decision::deny(Reason::CacheRefreshed),
-        Refreshed::Failed => Decision::deny(Reason::RefreshFailed),
-    }
 }
 
 fn policy_deny(deny: Deny, reason: Option<String>) -> Decision {
