@@ -28,6 +28,7 @@ const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#57606a}\
 #[must_use]
 pub fn draw(title: &str, times: &Times) -> String {
     let mut picture = String::new();
+    let title = escaped(title);
     // Writing to a string cannot fail.
     let _ = write!(
         picture,
