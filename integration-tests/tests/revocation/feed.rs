@@ -221,6 +221,8 @@ async fn a_broker_that_was_killed_is_read_on_when_it_is_back_and_no_check_fails_
     world.publisher.publish(&event(&before)).await;
     is_denied_soon(&replica, &before).await;
 
+    // The stream has just been made, and must survive.
+    world.rabbitmq.written().await;
     world.rabbitmq.kill().await;
     reaches(&replica, "stale").await;
     assert!(replica.is_ready().await);

@@ -257,7 +257,8 @@ impl Core {
             return outputs;
         }
         if let Some(mark) = mark {
-            if self.last.is_some_and(|last| mark.offset > last.offset.saturating_add(1)) {
+            let next = |last: Mark| last.offset.saturating_add(1).saturating_add(self.rules.holes);
+            if self.last.is_some_and(|last| mark.offset > next(last)) {
                 return self.gap();
             }
             if self.last.is_none_or(|last| mark.offset > last.offset) {

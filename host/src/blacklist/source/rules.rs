@@ -2,6 +2,9 @@
 
 use crate::blacklist::config::{Config, Mode, Topology, WhileStale};
 
+/// Fewer than there are messages in a segment of 16 MB, even if each were 1 MB large.
+const HOLES: u64 = 8;
+
 /// By which rules the source goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(
@@ -13,6 +16,9 @@ pub(super) struct Rules {
     pub(super) broker: bool,
     /// Whether the broker keeps what is published, so that reading can go on where it stopped.
     pub(super) resumes: bool,
+    /// How many offsets in a row may be missing although no message is. The broker takes one for
+    /// itself at the beginning of a segment; what is trimmed is a whole segment, and has more.
+    pub(super) holes: u64,
     /// Whether a complete set serves without the broker, because what is not in it is looked up.
     pub(super) serves_unbound: bool,
     /// Whether the set holds what the store does. Where nothing is kept, it is enough that the
@@ -28,6 +34,7 @@ impl Rules {
         Self {
             broker: topology.is_some(),
             resumes: topology == Some(Topology::Stream),
+            holes: HOLES,
             serves_unbound: config.mode != Mode::Authoritative
                 || config.while_stale == WhileStale::AskRedis,
             reads_store: config.mode != Mode::RedisAlways,

@@ -339,7 +339,7 @@ fn explore(rules: Rules, budget: Budget, sabotage: Sabotage) -> (usize, usize, O
 }
 
 const STREAM: Rules =
-    Rules { broker: true, resumes: true, serves_unbound: true, reads_store: true };
+    Rules { broker: true, resumes: true, serves_unbound: true, reads_store: true, holes: 0 };
 const BUDGET: Budget =
     Budget { publish: 2, forget: 1, lose: 2, delete: 1, trim: 1, fail: 1, quiet: 0 };
 

@@ -3,7 +3,7 @@
 use super::*;
 
 const STREAM: Rules =
-    Rules { broker: true, resumes: true, serves_unbound: true, reads_store: true };
+    Rules { broker: true, resumes: true, serves_unbound: true, reads_store: true, holes: 0 };
 
 fn mark(offset: u64) -> Mark {
     Mark { offset, digest: offset * 7 }
