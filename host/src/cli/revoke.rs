@@ -44,7 +44,7 @@ pub(super) struct Revoke {
     /// All tokens of this subject (`sub`), with --iss those of one issuer only.
     #[arg(long, value_name = "SUBJECT", group = "target", conflicts_with = "sid")]
     sub: Option<String>,
-    /// All tokens of this session (`sid`), with --iss those of one issuer only.
+    /// All tokens whose `sid` is this, with --iss those of one issuer only.
     #[arg(long, value_name = "SESSION", group = "target")]
     sid: Option<String>,
     /// All tokens of this issuer (`iss`).
