@@ -8,6 +8,7 @@ mod config;
 mod guard;
 mod identity;
 mod path;
+mod patience;
 mod pattern;
 mod record;
 mod revocation;
@@ -30,6 +31,7 @@ pub use record::{Recorder, reason_codes};
 pub use revocation::Revocation;
 pub use route::{RouteCause, RouteError};
 
+use patience::patience;
 use revocation::refreshed;
 use route::{Key, Route, RoutePolicy, Routes};
 
@@ -177,7 +179,7 @@ impl Authorizer {
         };
         if let Some(refresh) = self.refresh_asked_for(http) {
             // Boxed, so that the many that do not wait need not carry along what the few wait with.
-            return refreshed(Box::pin(refresh.refresh(time_left(deadline))).await);
+            return refreshed(Box::pin(refresh.refresh(patience(deadline))).await);
         }
         if http.method.is_empty() {
             return Decision::deny(Reason::MalformedRequest).with_detail("no method");
@@ -304,7 +306,7 @@ impl Authorizer {
             return self.guarded(Allow::default(), Some(route), token).on(route);
         };
         let deadline =
-            time_left(check.deadline).map_or(route.deadline, |left| left.min(route.deadline));
+            patience(check.deadline).map_or(route.deadline, |left| left.min(route.deadline));
         let policy::Evaluation { digest, outcome } = policy.handle.evaluate(input, deadline);
         policy.metrics.evaluated(record::outcome(&outcome));
         let decision = match outcome {
@@ -370,10 +372,6 @@ impl Authorizer {
         }
         decision
     }
-}
-
-fn time_left(deadline: Option<Instant>) -> Option<Duration> {
-    deadline.map(|at| at.saturating_duration_since(Instant::now()))
 }
 
 fn policy_deny(deny: Deny, reason: Option<String>) -> Decision {

@@ -1,7 +1,7 @@
 //! Owns what the pipeline asks about revocation: the local set, the store behind it, and the request
 //! to read everything again.
 
-use super::{Authorizer, Check};
+use super::{Authorizer, Check, patience::patience};
 use crate::{
     attributes::HttpAttributes,
     blacklist::{AskError, Blacklist, Event, Found, Lookups, Presented, Refresh, Refreshed},
@@ -52,10 +52,10 @@ impl Authorizer {
     async fn ask_store(&self, check: &Check<'_>, token: &Presented<'_>) -> Result<bool, AskError> {
         let lookups = self.revocation.lookups.as_ref().ok_or(AskError::NoAnswer)?;
         let asked = lookups.ask(token);
-        let events: Vec<Event> = match check.deadline {
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), asked)
-                .await
-                .map_err(|_| AskError::NoAnswer)??,
+        let events: Vec<Event> = match patience(check.deadline) {
+            Some(patience) => {
+                tokio::time::timeout(patience, asked).await.map_err(|_| AskError::NoAnswer)??
+            }
             None => asked.await?,
         };
         // What publishers have parked while the broker is away went onto the set meanwhile.

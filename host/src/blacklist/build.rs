@@ -130,13 +130,14 @@ pub fn build(
         replica: None,
     };
     match (&config.postgres, &config.redis) {
-        (Some(postgres), _) => with_postgres(parts(feed), config, postgres, sender),
-        (None, Some(redis)) => with_store(
-            parts(feed),
-            config,
-            redis,
-            Surroundings { feed: sender, readiness, metrics },
-        ),
+        (Some(postgres), _) => {
+            let around = Surroundings { feed: sender, readiness, metrics };
+            with_postgres(parts(feed), config, postgres, around)
+        }
+        (None, Some(redis)) => {
+            let around = Surroundings { feed: sender, readiness, metrics };
+            with_store(parts(feed), config, redis, around)
+        }
         (None, None) => Ok(parts(feed.keep_open(sender))),
     }
 }
@@ -159,24 +160,25 @@ pub fn build_feed(
     (blacklist, feed, sender, status)
 }
 
-fn with_postgres(
-    parts: Parts,
-    config: &Config,
-    postgres: &PostgresConfig,
-    feed: mpsc::Sender<FeedEvent>,
-) -> Result<Parts, BuildError> {
-    let (asked, resyncs) = refresh::build(&config.refresh)?;
-    let (refresh, refresher) = asked.unzip();
-    let postgres = postgres::Source::new(postgres, feed, resyncs)?;
-    let sources = Sources { refresher, postgres: Some(postgres), ..Sources::default() };
-    Ok(Parts { refresh, sources, ..parts })
-}
-
-/// What a source with a store is put into.
+/// What a source is put into.
 struct Surroundings<'a> {
     feed: mpsc::Sender<FeedEvent>,
     readiness: &'a Readiness,
     metrics: &'a Metrics,
+}
+
+fn with_postgres(
+    parts: Parts,
+    config: &Config,
+    postgres: &PostgresConfig,
+    around: Surroundings<'_>,
+) -> Result<Parts, BuildError> {
+    let Surroundings { feed, metrics, .. } = around;
+    let (asked, resyncs) = refresh::build(&config.refresh)?;
+    let (refresh, refresher) = asked.unzip();
+    let postgres = postgres::Source::new(postgres, feed, resyncs, metrics.postgres())?;
+    let sources = Sources { refresher, postgres: Some(postgres), ..Sources::default() };
+    Ok(Parts { refresh, sources, ..parts })
 }
 
 fn with_store(

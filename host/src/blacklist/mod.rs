@@ -4,7 +4,6 @@
 //! It knows neither tokens nor policies nor routes: the authorizer says which id, subject, session
 //! and issuer it has in hand.
 
-mod backoff;
 mod breaker;
 mod build;
 mod config;
@@ -15,6 +14,7 @@ mod in_process;
 mod key;
 mod lookup;
 mod nonce;
+mod pause;
 mod postgres;
 mod progress;
 mod rabbitmq;

@@ -27,10 +27,6 @@ const LONGEST_READING: Duration = Duration::from_secs(10);
 /// How long a request waits that says nothing of how long it can.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// What is left of the caller's time for the answer, or a fifth of it: once the time is up, the
-/// server answers with a gRPC error in our place, and a proxy that fails open lets the request pass.
-const ANSWER: Duration = Duration::from_millis(100);
-
 /// Asks for a refresh. Clones ask the same source.
 #[derive(Debug, Clone)]
 pub struct Refresh {
@@ -95,15 +91,14 @@ impl Refresh {
     }
 
     /// Resolves when everything that was revoked before this call is in force, or cannot be known
-    /// in the time `left`: early enough for the answer to arrive.
-    pub async fn refresh(&self, left: Option<Duration>) -> Refreshed {
+    /// within `patience`.
+    pub async fn refresh(&self, patience: Option<Duration>) -> Refreshed {
         let (done, refreshed) = oneshot::channel();
         if self.requests.try_send(done).is_err() {
             return Refreshed::Failed;
         }
-        let patience =
-            left.map_or(LONGEST_WAIT, |left| left.saturating_sub((left / 5).min(ANSWER)));
-        let refreshed = tokio::time::timeout(patience.min(LONGEST_WAIT), refreshed).await;
+        let patience = patience.map_or(LONGEST_WAIT, |patience| patience.min(LONGEST_WAIT));
+        let refreshed = tokio::time::timeout(patience, refreshed).await;
         refreshed.map_or(Refreshed::Failed, |refreshed| refreshed.unwrap_or(Refreshed::Failed))
     }
 }

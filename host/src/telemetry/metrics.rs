@@ -21,6 +21,7 @@ use super::{
     feed::FeedMetrics,
     histogram::{DurationTotals, Durations, Window, WindowTotals},
     policy::PolicyMetrics,
+    postgres::PostgresMetrics,
     redis::RedisMetrics,
     shards::Shards,
 };
@@ -34,6 +35,7 @@ pub struct Metrics {
     shards: Shards<Shard>,
     policies: Mutex<Vec<PolicyMetrics>>,
     redis: OnceLock<RedisMetrics>,
+    postgres: OnceLock<PostgresMetrics>,
     feed: FeedMetrics,
     blacklist_size: Reading,
     ready: Reading,
@@ -125,6 +127,7 @@ impl Metrics {
             shards: Shards::default(),
             policies: Mutex::default(),
             redis: OnceLock::new(),
+            postgres: OnceLock::new(),
             feed: FeedMetrics::default(),
             blacklist_size: Reading::default(),
             ready: Reading::default(),
@@ -173,6 +176,12 @@ impl Metrics {
         self.redis.get_or_init(RedisMetrics::default).clone()
     }
 
+    /// The metrics of the table of revocations; the same ones each time. They are shown from the first
+    /// call on.
+    pub fn postgres(&self) -> PostgresMetrics {
+        self.postgres.get_or_init(PostgresMetrics::default).clone()
+    }
+
     /// The metrics of the feed of revocations; the same ones each time.
     pub fn feed(&self) -> FeedMetrics {
         self.feed.clone()
@@ -209,6 +218,7 @@ impl Metrics {
         families.extend(self.state_families());
         families.extend(self.feed.families());
         families.extend(self.redis.get().into_iter().flat_map(RedisMetrics::families));
+        families.extend(self.postgres.get().into_iter().flat_map(PostgresMetrics::families));
         families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|a, b| a.name().cmp(b.name()));
         TextEncoder::new().encode_to_string(&families).map_err(EncodeError)

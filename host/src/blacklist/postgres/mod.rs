@@ -34,9 +34,9 @@ use self::{
     session::{Progress, Session},
 };
 use super::{
-    BuildError, backoff::Backoff, config::PostgresConfig, feed::FeedEvent, refresh::Resyncs,
+    BuildError, config::PostgresConfig, feed::FeedEvent, pause, refresh::Resyncs,
 };
-use crate::drain::Drain;
+use crate::{drain::Drain, telemetry::PostgresMetrics};
 
 /// The section of the configuration.
 const SECTION: &str = "blacklist.postgres";
@@ -54,6 +54,7 @@ pub(super) struct Source {
     interval: Duration,
     feed: mpsc::Sender<FeedEvent>,
     resyncs: Resyncs,
+    metrics: PostgresMetrics,
     said: Said,
 }
 
@@ -83,11 +84,12 @@ impl Source {
         config: &PostgresConfig,
         feed: mpsc::Sender<FeedEvent>,
         resyncs: Resyncs,
+        metrics: PostgresMetrics,
     ) -> Result<Self, BuildError> {
         let names = config.names()?;
         let connector = Connector::new(config)?;
         let interval = config.revocation_status_cache_ttl.get();
-        Ok(Self { connector, names, interval, feed, resyncs, said: Said::default() })
+        Ok(Self { connector, names, interval, feed, resyncs, metrics, said: Said::default() })
     }
 
     /// Keeps the feed current until `drain` begins.
@@ -100,18 +102,20 @@ impl Source {
 
     /// Until there is nobody left to tell.
     async fn keep_current(&mut self) {
-        let mut backoff = Backoff::new();
+        let mut failures = 0;
         loop {
             let (fault, since) = match self.connect().await {
-                Ok((listener, reader)) => self.follow(listener, reader, &mut backoff).await,
+                Ok((listener, reader)) => self.follow(listener, reader, &mut failures).await,
                 Err(fault) => (fault, Instant::now()),
             };
+            self.metrics.disconnected();
             self.said.fault(&fault, &self.names);
             let lost = FeedEvent::Lost { why: fault.why(), since };
             if self.feed.send(lost).await.is_err() {
                 return;
             }
-            let pause = tokio::time::sleep(backoff.next());
+            let pause = tokio::time::sleep(pause::before_connecting(failures));
+            failures = failures.saturating_add(1);
             tokio::select! {
                 () = pause => {}
                 never = refuse(&mut self.resyncs) => match never {},
@@ -145,11 +149,13 @@ impl Source {
         &mut self,
         listener: Listener,
         reader: Link,
-        backoff: &mut Backoff,
+        failures: &mut u32,
     ) -> (Fault, Instant) {
         let (reader, order, rows) = Reader::new(reader, &self.names);
+        self.metrics.connected();
         let mut session = Session {
             feed: &self.feed,
+            metrics: &self.metrics,
             resyncs: &mut self.resyncs,
             interval: self.interval,
             listener,
@@ -162,7 +168,7 @@ impl Source {
             fault = session.run() => fault,
         };
         if session.is_live() {
-            backoff.reset();
+            *failures = 0;
             self.said.fault = None;
         }
         (fault, session.listener.proven())

@@ -18,6 +18,7 @@ use crate::{
         feed::FeedEvent,
         refresh::{Resync, Resyncs},
     },
+    telemetry::{Notified, PostgresMetrics},
     token_id::TokenId,
 };
 
@@ -25,6 +26,8 @@ use crate::{
 pub(super) struct Session<'a> {
     /// Where everything goes.
     pub(super) feed: &'a mpsc::Sender<FeedEvent>,
+    /// What is counted.
+    pub(super) metrics: &'a PostgresMetrics,
     /// Who asks for the table to be read again.
     pub(super) resyncs: &'a mut Resyncs,
     /// How often the table is read if nobody asks.
@@ -102,15 +105,18 @@ impl Session<'_> {
 
     async fn heard(&mut self, message: &str) -> Result<(), Fault> {
         if message.is_empty() {
+            self.metrics.notified(Notified::Empty);
             self.progress.is_in_doubt = true;
             return Ok(());
         }
         match Event::parse(message.as_bytes()) {
             Ok(event) => {
+                self.metrics.notified(Notified::Event);
                 self.progress.note(&event);
                 self.tell(FeedEvent::Apply(event, None)).await
             }
             Err(error) => {
+                self.metrics.notified(Notified::Malformed);
                 tracing::warn!(%error, "a notification is no event; the table is read instead");
                 self.progress.is_in_doubt = true;
                 Ok(())

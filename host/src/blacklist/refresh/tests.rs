@@ -119,14 +119,15 @@ async fn a_source_that_fails_or_does_not_answer_is_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answer_comes_before_the_callers_time_is_up() {
+async fn nobody_waits_for_longer_than_they_said() {
     let (refresh, mut resyncs, _drain) = start();
-    for (left, answered) in [(0, 0), (200, 160), (2_000, 1_900)] {
+    for patience in [0, 200, 2_000] {
         let begin = Instant::now();
-        let asked = refresh.refresh(Some(Duration::from_millis(left)));
+        let asked = refresh.refresh(Some(Duration::from_millis(patience)));
         assert_eq!(asked.await, Refreshed::Failed);
         let waited = begin.elapsed().as_millis();
-        assert!((answered..answered + 5).contains(&waited), "{waited} of {left}");
+        let patience = u128::from(patience);
+        assert!((patience..patience + 5).contains(&waited), "{waited} of {patience}");
         drop(resyncs.next().await);
     }
 }

@@ -8,10 +8,9 @@ use tokio::sync::oneshot;
 
 use super::{
     Source,
-    core::{Cause, Input, Mark, Output, Position, Say},
+    core::{Cause, Input, Mark, Output, Pause, Position, Say},
     message::{self, Parsed},
     notes::Notes,
-    pause::{before_connecting, before_snapshot, chance},
     pulse::{Beat, Pulse},
     tasks::{self, Done, Tasks},
 };
@@ -19,6 +18,7 @@ use crate::{
     blacklist::{
         Event,
         feed::FeedEvent,
+        pause,
         rabbitmq::{BrokerError, From, Message, Session},
         redis::Parked,
     },
@@ -317,7 +317,10 @@ impl Driver {
                 }
                 Output::Disconnect => self.disconnect(),
                 Output::Pause(pause) => {
-                    let pause = before_connecting(pause, self.failures);
+                    let pause = match pause {
+                        Pause::Short => pause::before_connecting(self.failures),
+                        Pause::Spread => pause::spread(),
+                    };
                     self.failures = self.failures.saturating_add(1);
                     self.connect_at = Some(Instant::now() + pause);
                 }
@@ -334,7 +337,7 @@ impl Driver {
                     self.snapshot_at = None;
                 }
                 Output::PauseSnapshot => {
-                    self.snapshot_at = Some(Instant::now() + before_snapshot());
+                    self.snapshot_at = Some(Instant::now() + pause::before_snapshot());
                 }
                 Output::Probe(number) => self.probe(number).await,
                 Output::Say(say) => self.say(say).await?,
@@ -375,7 +378,7 @@ impl Driver {
 
     async fn probe(&mut self, number: u64) {
         let Some(session) = &self.session else { return };
-        self.pulse.sent(Instant::now(), chance());
+        self.pulse.sent(Instant::now(), pause::chance());
         let body = message::probe(&self.source.replica, number);
         // If it does not get through, it does not come back, and that is noticed.
         let _ = session.send_to_self(&body).await;

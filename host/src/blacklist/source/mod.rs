@@ -8,7 +8,6 @@ mod core;
 mod driver;
 mod message;
 mod notes;
-mod pause;
 mod pulse;
 mod rules;
 mod tasks;

@@ -1,10 +1,9 @@
-//! Owns how long to wait before trying again, never the same for all replicas.
+//! Owns how long to wait before trying again, never the same for all replicas, so that a service that
+//! comes back is not met by all of them at once.
 
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-
-use super::core::Pause;
 
 /// The first pause between two attempts to connect is at most this long.
 const FIRST: Duration = Duration::from_millis(50);
@@ -16,11 +15,13 @@ const SPREAD: Duration = Duration::from_secs(2);
 const SNAPSHOT: Duration = Duration::from_secs(1);
 
 /// A pause before connecting again, after so many failures in a row.
-pub(super) fn before_connecting(pause: Pause, failures: u32) -> Duration {
-    match pause {
-        Pause::Short => part(FIRST.saturating_mul(1 << failures.min(10)).min(LONGEST), chance()),
-        Pause::Spread => part(SPREAD, chance()),
-    }
+pub(super) fn before_connecting(failures: u32) -> Duration {
+    part(FIRST.saturating_mul(1 << failures.min(10)).min(LONGEST), chance())
+}
+
+/// A pause before what all replicas have reason to do now, and what costs the store much.
+pub(super) fn spread() -> Duration {
+    part(SPREAD, chance())
 }
 
 /// A pause before reading the snapshot again.
@@ -46,7 +47,7 @@ mod tests {
     #[test]
     fn the_first_attempts_follow_quickly_and_later_ones_within_a_second() {
         let longest = |failures| {
-            (0..500).map(|_| before_connecting(Pause::Short, failures)).max().unwrap_or_default()
+            (0..500).map(|_| before_connecting(failures)).max().unwrap_or_default()
         };
         assert!(longest(0) <= FIRST);
         assert!((Duration::from_millis(100)..=LONGEST).contains(&longest(3)));
@@ -55,7 +56,7 @@ mod tests {
 
     #[test]
     fn what_is_expensive_is_spread() {
-        let mut pauses: Vec<_> = (0..500).map(|_| before_connecting(Pause::Spread, 0)).collect();
+        let mut pauses: Vec<_> = (0..500).map(|_| spread()).collect();
         pauses.sort();
         assert!(pauses[0] < SPREAD / 10 && pauses[499] > SPREAD / 10 * 9);
         assert!(pauses[499] <= SPREAD);

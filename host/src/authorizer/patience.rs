@@ -1,0 +1,30 @@
+//! Owns how long a request may wait for anything, given when its caller stops waiting.
+
+use std::time::{Duration, Instant};
+
+/// What is left of the caller's time for the answer to arrive, or a fifth of it if that is less.
+const ANSWER: Duration = Duration::from_millis(100);
+
+/// How long may be waited for anything, so that the answer arrives before `deadline`: after it, a
+/// proxy that fails open lets the request pass.
+pub(super) fn patience(deadline: Option<Instant>) -> Option<Duration> {
+    let left = deadline?.saturating_duration_since(Instant::now());
+    Some(left.saturating_sub((left / 5).min(ANSWER)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_of_the_time_is_kept_for_the_answer() {
+        assert_eq!(patience(None), None);
+        assert_eq!(patience(Some(Instant::now())), Some(Duration::ZERO));
+        for (left, most) in [(200, 160), (2000, 1900), (60_000, 59_900)] {
+            let most = Duration::from_millis(most);
+            let deadline = Instant::now() + Duration::from_millis(left);
+            let patience = patience(Some(deadline)).unwrap();
+            assert!(patience <= most && most - patience < most / 2, "{patience:?} of {left} ms");
+        }
+    }
+}
