@@ -120,7 +120,7 @@ impl Relay {
             if matches!(why, Interruption::Stopping) {
                 break;
             }
-            if !matches!(why, Interruption::LockLost) {
+            if why.is_about_a_connection() {
                 self.block_ready.get_or_insert_with(|| self.readiness.block(NOT_CONNECTED));
             }
             match &why {
@@ -269,6 +269,18 @@ impl Relay {
         self.metrics.count(batch.len() - dead, dead);
         if dead > 0 {
             tracing::error!(dead, "entries of the outbox are no events; they are dead letters now");
+        }
+    }
+}
+
+// === impl Interruption ===
+
+impl Interruption {
+    /// Whether store or broker is out of reach, as opposed to refusing what we want of it.
+    const fn is_about_a_connection(&self) -> bool {
+        match self {
+            Self::Store(_) | Self::Broker(_) | Self::Publish(PublishError::Broker(_)) => true,
+            Self::Publish(_) | Self::LockLost | Self::Stopping => false,
         }
     }
 }

@@ -42,6 +42,14 @@ struct Store {
     margin: Duration,
 }
 
+/// An event, where it stood, and its text with the names that the store needs.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    number: usize,
+    text: &'a [u8],
+    event: Event,
+}
+
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revoked {
@@ -149,10 +157,10 @@ impl Revoker {
         wait: Option<Duration>,
     ) -> Result<Revoked, RevokeError> {
         let mut parsed = Vec::with_capacity(events.len());
-        for (line, message) in events {
-            let event = Event::parse(message)
-                .map_err(|source| RevokeError::Parse { line: *line, source })?;
-            parsed.push((event, *message));
+        for &(number, text) in events {
+            let event =
+                Event::parse(text).map_err(|source| RevokeError::Parse { line: number, source })?;
+            parsed.push(Line { number, text, event });
         }
         match &self.way {
             Way::Table(table) => Err(RevokeError::Table(table.clone())),
@@ -160,7 +168,7 @@ impl Revoker {
             Way::Store(store) => {
                 let now = Timestamp::now();
                 let total = parsed.len();
-                parsed.retain(|(event, _)| !is_over(event, now, store.margin));
+                parsed.retain(|line| !is_over(&line.event, now, store.margin));
                 let over = total - parsed.len();
                 let revoked = self.store(store, &parsed, wait).await?;
                 Ok(Revoked { over, ..revoked })
@@ -183,12 +191,12 @@ impl Revoker {
 
     async fn apply_here(
         &self,
-        events: &[(Event, &[u8])],
+        events: &[Line<'_>],
         wait: Option<Duration>,
     ) -> Result<Revoked, RevokeError> {
         let begin = Instant::now();
-        for (event, _) in events {
-            self.apply(*event).await?;
+        for line in events {
+            self.apply(line.event).await?;
         }
         // What is applied is in force on the one replica that there is.
         let receipt = wait.map(|_| Receipt { replicas: 1, missing: 0, took: begin.elapsed() });
@@ -198,7 +206,7 @@ impl Revoker {
     async fn store(
         &self,
         store: &Store,
-        events: &[(Event, &[u8])],
+        events: &[Line<'_>],
         wait: Option<Duration>,
     ) -> Result<Revoked, RevokeError> {
         let name = wait.map(|_| nonce::random_name()).transpose()?;
@@ -207,12 +215,11 @@ impl Revoker {
         let mut stored_at = Instant::now();
         for batch in events.chunks(BATCH) {
             let receipt = name.as_deref().filter(|_| stored + batch.len() == total);
-            let parse = |(_, message): &(Event, &[u8])| Revocation::parse(message).ok();
-            let revocations: Vec<Revocation> = batch.iter().filter_map(parse).collect();
+            let revocations = batch.iter().map(Line::revocation).collect::<Result<Vec<_>, _>>()?;
             let written = store.producer.write(&revocations, receipt).await;
             written.map_err(|source| RevokeError::Write { stored, total, source })?;
             stored_at = Instant::now();
-            for (event, _) in batch {
+            for Line { event, .. } in batch {
                 // Without a broker nobody would tell this replica of the pardon, and the store is
                 // asked about every token that is not on the local set anyway.
                 if store.producer.has_relay() || !event.revokes() {
@@ -235,6 +242,15 @@ impl Revoker {
             Some(local) => local.apply(event).await.map(drop),
             None => Ok(()),
         }
+    }
+}
+
+// === impl Line ===
+
+impl Line<'_> {
+    fn revocation(&self) -> Result<Revocation, RevokeError> {
+        let line = self.number;
+        Revocation::parse(self.text).map_err(|source| RevokeError::Parse { line, source })
     }
 }
 

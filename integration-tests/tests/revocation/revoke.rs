@@ -1,7 +1,13 @@
 //! Owns `portcullis revoke`: what it leaves in the store, for how long, and what it says.
 
 use portcullis_integration_tests::{
-    portcullis::Config, publisher::OUTBOX, services::RedisClient, token,
+    portcullis::Config,
+    publisher::OUTBOX,
+    services::{
+        RedisClient, RedisSentinel,
+        sentinel::{self, Member},
+    },
+    token,
 };
 use serde_json::Value;
 
@@ -111,6 +117,38 @@ async fn a_token_from_a_file_is_revoked_until_it_expires_and_is_never_shown() {
         serde_json::from_str(&client.get("blacklist:of-the-file").await.unwrap()).unwrap();
     assert_eq!(value["user_id"], token::SUBJECT);
     assert!(pttl(&client, "blacklist:of-the-file").await > 500_000);
+}
+
+#[tokio::test]
+async fn what_is_said_to_be_stored_survives_the_loss_of_the_primary() {
+    let redis = RedisSentinel::start().await;
+    let sentinels: Vec<_> = redis.sentinels().iter().map(ToString::to_string).collect();
+    let config = Config::new([])
+        .with("blacklist.rabbitmq.url", "amqp://127.0.0.1:1")
+        .with("blacklist.redis.sentinels", sentinels)
+        .with("blacklist.redis.master_name", sentinel::MASTER_NAME);
+    let output = revoke(&config, &["--jti", "a"]).await;
+    assert!(output.status.success(), "{output:?}");
+    let replica = redis.client(Member::Second);
+    assert!(replica.get("blacklist:a").await.is_some(), "at once");
+
+    // A replica that does not answer cannot take over with what it has not got.
+    redis.pause(Member::Second).await;
+    let output = revoke(&config, &["--jti", "b"]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("no replica of the store has confirmed"), "{error}");
+    redis.unpause(Member::Second).await;
+    let output = revoke(&config, &["--jti", "b"]).await;
+    assert!(output.status.success(), "{output:?}");
+    redis.kill(Member::First).await;
+    redis.elected(Member::Second).await;
+    for key in ["blacklist:a", "blacklist:b"] {
+        assert!(replica.get(key).await.is_some(), "{key}");
+    }
+    // Nobody is left to wait for.
+    let output = revoke(&config, &["--jti", "c"]).await;
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[tokio::test]
