@@ -131,7 +131,7 @@ fn lateness(
 }
 
 /// How much time is in at least one of the spans.
-fn union(mut spans: Vec<Span>) -> Duration {
+pub(crate) fn union(mut spans: Vec<Span>) -> Duration {
     spans.sort_by_key(|span| span.began);
     let mut covered = Duration::ZERO;
     let mut reached = Moment::default();

@@ -280,6 +280,13 @@ impl History {
         self.stalls.extend(other.stalls);
     }
 
+    /// How long it lasted.
+    #[must_use]
+    pub fn lasted(&self) -> Duration {
+        let last = self.looks.iter().map(|look| look.span.ended).max();
+        last.map_or(Duration::ZERO, Moment::since_begin)
+    }
+
     /// What the nearest looks before and after a span, and all in between, say about a replica:
     /// `Some` if they agree, and if nothing is known of its death in the meantime.
     #[must_use]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    checker::{Findings, Violation},
+    checker::{Findings, Violation, union},
     fault::FaultKind,
     figures::Figures,
     history::{History, Span},
@@ -26,6 +26,10 @@ pub struct Report {
     unacknowledged: u64,
     failed: BTreeMap<Option<FaultKind>, u64>,
     excused: u64,
+    /// How long the runs lasted, and for how much of it the machine stood still: time that the
+    /// bound does not count.
+    lasted: Duration,
+    stalled: Duration,
     /// Promises that were broken.
     pub violations: Vec<Violation>,
     /// How long revocations took.
@@ -71,6 +75,8 @@ impl Report {
             *self.failed.entry(fault).or_default() += count;
         }
         self.excused += findings.excused;
+        self.lasted += history.lasted();
+        self.stalled += union(history.stalls.clone());
         self.violations.extend(findings.violations);
         self.propagation.add(history);
     }
@@ -114,6 +120,8 @@ impl Report {
             "staleness_ms": staleness,
             "checks_of_dead_replicas": self.excused,
             "unacknowledged_revocations": self.unacknowledged,
+            "lasted_ms": self.lasted.as_millis(),
+            "stalled_ms": self.stalled.as_millis(),
             "conditions": conditions,
         });
         for (name, value) in self.figures.json() {
@@ -141,6 +149,12 @@ impl fmt::Display for Report {
         writeln!(out, "{:<28}{:>10}", "Checks", self.checks)?;
         writeln!(out, "{:<28}{done:>10}  ({open} more were not acknowledged)", "revocations")?;
         writeln!(out, "{:<28}{:>10}", "violations", self.violations.len())?;
+        let [lasted, stalled] = [self.lasted, self.stalled].map(|time| time.as_secs_f64());
+        writeln!(
+            out,
+            "{:<28}{lasted:>8.1} s  (the machine stood still for {stalled:.1} s, which do not count)",
+            "lasted"
+        )?;
         writeln!(out)?;
         write_times(out, "published -> denied on all replicas, no fault", &self.propagation.quiet)?;
         write_times(out, "the same, under all faults", &self.propagation.all)?;
@@ -186,3 +200,6 @@ fn write_times(out: &mut fmt::Formatter<'_>, title: &str, times: &Times) -> fmt:
     }
     writeln!(out)
 }
+
+#[cfg(test)]
+mod tests;
