@@ -286,7 +286,7 @@ impl Authorizer {
             .verifier
             .verify(token, &route.issuers, check.now)
             .map_err(|error| invalid(error.code()))?;
-        match self.is_revoked(check, &identity::presented(&verified)).await {
+        match self.is_revoked(check, &verified).await {
             None => Ok(Some(verified)),
             Some((reason, detail)) => Err(Box::new(match detail {
                 Some(detail) => Decision::deny(reason).with_detail(detail),

@@ -1,11 +1,12 @@
 //! Owns what the pipeline asks about revocation: the local set, the store behind it, and the request
 //! to read everything again.
 
-use super::{Authorizer, Check, patience::patience};
+use super::{Authorizer, Check, identity, patience::patience};
 use crate::{
     attributes::HttpAttributes,
-    blacklist::{AskError, Blacklist, Event, Found, Lookups, Presented, Refresh, Refreshed},
+    blacklist::{AskError, Blacklist, Found, Lookups, Presented, Refresh, Refreshed},
     decision::{Decision, Reason},
+    token::VerifiedToken,
 };
 
 /// How the pipeline learns whether a token is revoked.
@@ -26,9 +27,10 @@ impl Authorizer {
     pub(super) async fn is_revoked(
         &self,
         check: &Check<'_>,
-        token: &Presented<'_>,
+        verified: &VerifiedToken,
     ) -> Option<(Reason, Option<String>)> {
         const REVOKED: Option<(Reason, Option<String>)> = Some((Reason::TokenRevoked, None));
+        let token = &identity::presented(verified);
         let found = self.revocation.blacklist.find(token, check.now);
         self.recorder.blacklist(found);
         match found {
@@ -40,10 +42,19 @@ impl Authorizer {
                     self.recorder.revoked_by_store();
                     REVOKED
                 }
-                Err(error) if or_deny => Some((Reason::StoreUnavailable, Some(error.to_string()))),
-                // Where nobody answers, the set was complete not long ago: no longer than
-                // `max_staleness` allows.
-                Ok(false) | Err(_) => None,
+                // Entries of the store may end with their tokens, so it cannot speak for one that
+                // lives by leeway alone.
+                Ok(false) if verified.expires_at().is_some_and(|exp| exp <= check.now) => {
+                    Some((Reason::InvalidToken, Some("expired".to_owned())))
+                }
+                Ok(false) => None,
+                // Whoever can send many requests could overload us at will.
+                Err(error) if or_deny || error == AskError::Overloaded => {
+                    Some((Reason::StoreUnavailable, Some(error.to_string())))
+                }
+                // Where the store does not answer, the set was complete not long ago: no longer
+                // than `max_staleness` allows.
+                Err(_) => None,
             },
         }
     }
@@ -52,15 +63,18 @@ impl Authorizer {
     async fn ask_store(&self, check: &Check<'_>, token: &Presented<'_>) -> Result<bool, AskError> {
         let lookups = self.revocation.lookups.as_ref().ok_or(AskError::NoAnswer)?;
         let asked = lookups.ask(token);
-        let events: Vec<Event> = match patience(check.deadline) {
+        let answer = match patience(check.deadline) {
             Some(patience) => {
-                tokio::time::timeout(patience, asked).await.map_err(|_| AskError::NoAnswer)??
+                tokio::time::timeout(patience, asked).await.unwrap_or(Err(AskError::NoAnswer))
             }
-            None => asked.await?,
+            None => asked.await,
         };
-        // What publishers have parked while the broker is away went onto the set meanwhile.
-        Ok(events.iter().any(|event| event.covers(token))
-            || self.revocation.blacklist.is_blacklisted(token, check.now))
+        // What publishers have parked while the broker is away went onto the set meanwhile, as far
+        // as it could be read.
+        if self.revocation.blacklist.is_blacklisted(token, check.now) {
+            return Ok(true);
+        }
+        Ok(answer?.iter().any(|event| event.covers(token)))
     }
 
     /// Whom to ask, if the request is one for the revocations to be read again.

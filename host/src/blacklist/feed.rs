@@ -258,7 +258,11 @@ impl Core {
         match (self.mode, self.while_stale) {
             (Mode::RedisOnMiss | Mode::RedisAlways, _) => Reliance::AskOrDeny,
             (Mode::Authoritative, WhileStale::AskRedis) if state != State::Live => {
-                Reliance::AskOrServe
+                if self.progress.may_pass_unasked(now) {
+                    Reliance::AskOrServe
+                } else {
+                    Reliance::AskOrDeny
+                }
             }
             (Mode::Authoritative, _) => Reliance::Final,
         }

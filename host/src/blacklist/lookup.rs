@@ -59,6 +59,9 @@ pub enum AskError {
     Overloaded,
 }
 
+/// What the store holds against a token.
+type Answer = Result<Vec<Event>, AskError>;
+
 /// One token to ask about.
 pub(super) struct Question {
     /// The token's id, with the text that the store has in its keys.
@@ -66,7 +69,7 @@ pub(super) struct Question {
     /// The cut-offs that would cover it.
     pub(super) cutoffs: Vec<Cutoff>,
     /// Where the answer goes: what the store holds of all these.
-    pub(super) answer: oneshot::Sender<Result<Vec<Event>, AskError>>,
+    pub(super) answer: oneshot::Sender<Answer>,
 }
 
 /// What a batch asks of the store; Redis, but for tests.
@@ -122,7 +125,7 @@ impl Lookups {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn ask(&self, token: &Presented<'_>) -> Result<Vec<Event>, AskError> {
+    pub async fn ask(&self, token: &Presented<'_>) -> Answer {
         let (answer, answered) = oneshot::channel();
         let token_id = token.token_id.zip(token.jti).map(|(id, jti)| (*id, jti.to_owned()));
         let question = Question { token_id, cutoffs: token.cutoffs().collect(), answer };
@@ -182,13 +185,13 @@ impl Desk {
         match self.look_up(batch, store).await {
             Ok(answers) => {
                 self.breaker.succeeded();
-                for (question, found) in batch.drain(..).zip(answers) {
-                    self.metrics.asked(if found.is_empty() {
-                        Lookup::Clear
-                    } else {
-                        Lookup::Found
+                for (question, answer) in batch.drain(..).zip(answers) {
+                    self.metrics.asked(match &answer {
+                        Ok(found) if found.is_empty() => Lookup::Clear,
+                        Ok(_) => Lookup::Found,
+                        Err(_) => Lookup::Error,
                     });
-                    let _ = question.answer.send(Ok(found));
+                    let _ = question.answer.send(answer);
                 }
             }
             Err(error) => {
@@ -212,22 +215,24 @@ impl Desk {
         &mut self,
         batch: &[Question],
         store: &impl Store,
-    ) -> Result<Vec<Vec<Event>>, StoreError> {
+    ) -> Result<Vec<Answer>, StoreError> {
         let asked = store.ask(batch, self.limit);
         if self.mode == Mode::RedisAlways {
-            return asked.await;
+            return Ok(asked.await?.into_iter().map(Ok).collect());
         }
         // Two questions, one round trip: they share the connection.
         let (found, all_read) = join(asked, store.parked(&mut self.parked, self.limit)).await;
         let parked = self.parked.take();
         self.apply(parked).await?;
-        all_read?;
         let found = found?;
         if self.mode == Mode::RedisOnMiss {
             // If nobody keeps it any more, it is found again, or nobody asks.
             let _ = self.apply(found.iter().flatten().copied().collect()).await;
         }
-        Ok(found)
+        // A list that is too long to be read in time takes nothing from what was found.
+        let is_known = |found: &Vec<Event>| all_read.is_ok() || !found.is_empty();
+        let answer = |found| if is_known(&found) { Ok(found) } else { Err(AskError::NoAnswer) };
+        Ok(found.into_iter().map(answer).collect())
     }
 
     /// Resolves when `events` have taken effect.

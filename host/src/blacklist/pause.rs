@@ -46,9 +46,8 @@ mod tests {
 
     #[test]
     fn the_first_attempts_follow_quickly_and_later_ones_within_a_second() {
-        let longest = |failures| {
-            (0..500).map(|_| before_connecting(failures)).max().unwrap_or_default()
-        };
+        let longest =
+            |failures| (0..500).map(|_| before_connecting(failures)).max().unwrap_or_default();
         assert!(longest(0) <= FIRST);
         assert!((Duration::from_millis(100)..=LONGEST).contains(&longest(3)));
         assert!((LONGEST / 2..=LONGEST).contains(&longest(u32::MAX)));

@@ -41,6 +41,8 @@ pub(super) struct Progress {
     max_staleness: Duration,
     phase: Phase,
     freshness: Freshness,
+    /// Since when the set by itself may be incomplete, whatever the store vouches for.
+    incomplete_since: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +65,12 @@ enum Freshness {
 
 impl Progress {
     pub(super) const fn new(max_staleness: Duration) -> Self {
-        Self { max_staleness, phase: Phase::Disconnected, freshness: Freshness::Never }
+        Self {
+            max_staleness,
+            phase: Phase::Disconnected,
+            freshness: Freshness::Never,
+            incomplete_since: None,
+        }
     }
 
     /// Takes notice of a signal that arrives at the time `now`.
@@ -78,12 +85,14 @@ impl Progress {
             (Signal::InitDone, Phase::Snapshot | Phase::Replay) => {
                 self.phase = Phase::Live;
                 self.freshness = Freshness::Now;
+                self.incomplete_since = None;
             }
             // The end of something that has no beginning, or that was lost since, proves nothing.
             (Signal::Replay | Signal::InitDone, _) => {}
             (Signal::Unbound, _) => {
                 self.phase = Phase::Disconnected;
                 self.freshness = Freshness::At(now);
+                self.incomplete_since = Some(now);
             }
             (Signal::Fresh, _) => {
                 if let Freshness::At(_) = self.freshness {
@@ -116,6 +125,13 @@ impl Progress {
         self.freshness == Freshness::Never || self.state(now) == State::Expired
     }
 
+    /// Whether a token that is not on the set may pass at the time `now` although the store, which
+    /// should have been asked, did not answer. That it answers others does not make the set younger.
+    pub(super) fn may_pass_unasked(&self, now: Instant) -> bool {
+        let until = self.incomplete_since.and_then(|since| since.checked_add(self.max_staleness));
+        until.is_none_or(|until| now < until)
+    }
+
     /// Whether a snapshot is under way.
     pub(super) const fn is_resyncing(&self) -> bool {
         matches!(self.phase, Phase::Snapshot | Phase::Replay)
@@ -138,6 +154,7 @@ impl Progress {
     fn age_from(&mut self, at: Instant) {
         if self.freshness == Freshness::Now {
             self.freshness = Freshness::At(at);
+            self.incomplete_since = Some(at);
         }
     }
 }
@@ -213,6 +230,24 @@ mod tests {
             }
         }
         (progress, now)
+    }
+
+    #[test]
+    fn a_store_that_vouches_for_the_set_does_not_make_it_younger() {
+        let passes = |steps: &[Step]| {
+            let (progress, now) = walk(Instant::now(), steps);
+            (progress.state(now), progress.may_pass_unasked(now))
+        };
+        let live = [Step::Init, Step::InitDone];
+        assert_eq!(passes(&live), (State::Live, true));
+        let lost = [&live[..], &[Step::Lost, Step::Seconds(20), Step::Fresh]].concat();
+        assert_eq!(passes(&lost), (State::Stale, true));
+        let lost = [&lost[..], &[Step::Seconds(20)]].concat();
+        assert_eq!(passes(&lost), (State::Stale, false));
+        let back = [&lost[..], &live].concat();
+        assert_eq!(passes(&back), (State::Live, true));
+        let unbound = [Step::Unbound, Step::Seconds(20), Step::Fresh, Step::Seconds(20)];
+        assert_eq!(passes(&unbound), (State::Stale, false));
     }
 
     fn state_after(steps: &[Step]) -> State {

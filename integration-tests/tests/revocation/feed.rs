@@ -60,8 +60,7 @@ impl World {
         let padding = "x".repeat(1 << 16);
         for sent in 1..=50_u64 {
             for index in 0..PADDING {
-                let event =
-                    json!({"jti": format!("padding-{sent}-{index}"), "padding": padding});
+                let event = json!({"jti": format!("padding-{sent}-{index}"), "padding": padding});
                 self.publisher.publish_raw(event.to_string().as_bytes()).await;
             }
             let queues = self.rabbitmq.queues().await;
@@ -265,6 +264,29 @@ async fn a_broker_that_was_killed_is_read_on_when_it_is_back_and_no_check_fails_
     is_denied_soon(&replica, &after).await;
     let parked = world.redis.client().list(OUTBOX).await;
     assert_eq!(parked.len(), 1, "what is parked is for the relay to take");
+}
+
+#[tokio::test]
+async fn a_steady_stream_of_events_does_not_keep_parked_ones_from_being_read() {
+    let world = World::start().await;
+    let replica = world.replica().await;
+    let parked = Claims::default();
+    let publish = async {
+        let mut turns = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            turns.tick().await;
+            world.publisher.publish(&event(&Claims::default())).await;
+        }
+    };
+    let look = async {
+        world.publisher.park(&event(&parked).wire()).await;
+        is_denied_soon(&replica, &parked).await;
+    };
+    tokio::select! {
+        () = look => {}
+        () = publish => {}
+    }
+    assert_eq!(status(&replica).await["state"], "live");
 }
 
 #[tokio::test]

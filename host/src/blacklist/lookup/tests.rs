@@ -11,6 +11,8 @@ struct Fake {
     tokens: Vec<&'static str>,
     parked: Mutex<Vec<&'static str>>,
     fails: bool,
+    /// Whether reading what is parked fails in the middle.
+    is_cut_short: bool,
     /// How many questions each batch had.
     batches: Mutex<Vec<usize>>,
 }
@@ -34,17 +36,15 @@ impl Store for Fake {
 
     async fn parked(&self, parked: &mut Parked, _: Duration) -> Result<(), StoreError> {
         parked.pretend(self.parked.lock().unwrap().drain(..).map(add));
-        if self.fails { Err(StoreError::Moved) } else { Ok(()) }
+        if self.fails || self.is_cut_short { Err(StoreError::Moved) } else { Ok(()) }
     }
 }
-
-type Answer = oneshot::Receiver<Result<Vec<Event>, AskError>>;
 
 fn add(jti: &str) -> Event {
     Event::Add { token_id: TokenId::new(jti).unwrap(), expires_at: Some(Timestamp::MAX) }
 }
 
-fn question(jti: &str) -> (Question, Answer) {
+fn question(jti: &str) -> (Question, oneshot::Receiver<Answer>) {
     let (answer, answered) = oneshot::channel();
     let token_id = Some((TokenId::new(jti).unwrap(), jti.to_owned()));
     (Question { token_id, cutoffs: Vec::new(), answer }, answered)
@@ -121,6 +121,21 @@ async fn what_could_be_read_of_the_parked_events_counts_although_the_store_faile
     let store = Fake { parked: Mutex::new(vec!["p"]), fails: true, ..Fake::default() };
     let (answers, applied) = answer(&mut desk, &mut events, &store, &["a"]).await;
     assert_eq!((answers, applied), (vec![Err(AskError::NoAnswer)], vec![add("p")]));
+}
+
+#[tokio::test]
+async fn parked_events_that_are_too_many_leave_only_those_in_doubt_of_whom_nothing_was_found() {
+    let (mut desk, mut events) = desk(Mode::Authoritative);
+    let store = Fake {
+        tokens: vec!["a"],
+        parked: Mutex::new(vec!["p"]),
+        is_cut_short: true,
+        ..Fake::default()
+    };
+    for _ in 0..3 {
+        let (answers, _) = answer(&mut desk, &mut events, &store, &["a", "b"]).await;
+        assert_eq!(answers, [Ok(vec![add("a")]), Err(AskError::NoAnswer)], "no breaker opens");
+    }
 }
 
 #[tokio::test]

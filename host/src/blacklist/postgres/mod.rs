@@ -33,9 +33,7 @@ use self::{
     reader::Reader,
     session::{Progress, Session},
 };
-use super::{
-    BuildError, config::PostgresConfig, feed::FeedEvent, pause, refresh::Resyncs,
-};
+use super::{BuildError, config::PostgresConfig, feed::FeedEvent, pause, refresh::Resyncs};
 use crate::{drain::Drain, telemetry::PostgresMetrics};
 
 /// The section of the configuration.

@@ -54,8 +54,8 @@ pub(crate) struct Session {
     consumer: Consumer,
     incoming: Channel,
     outgoing: Channel,
-    dead_letters: Option<ShortString>,
-    names: Names,
+    /// Where messages go that are no events, or why there is no such place.
+    dead_letters: Result<ShortString, BrokerError>,
     queue: ShortString,
     has_offsets: bool,
     /// The last message that was taken, and how many are to be acknowledged with it.
@@ -96,6 +96,7 @@ impl Broker {
     pub(crate) async fn bind(self, from: From) -> Result<Session, BrokerError> {
         let link = Link::open(&self.address, &format!("portcullis {}", self.replica)).await?;
         self.names.declare(&link).await?;
+        let dead_letters = self.dead_letters(&link).await;
         let incoming = link.channel().await?;
         let outgoing = link.channel().await?;
         let at = |error| BrokerError::at(Step::Consume, &error);
@@ -119,13 +120,19 @@ impl Broker {
             consumer,
             incoming,
             outgoing,
-            dead_letters: None,
-            names: self.names,
+            dead_letters,
             queue,
             has_offsets: self.topology == Topology::Stream,
             taken: None,
             link,
         })
+    }
+
+    /// Made before it is needed: where it is refused, messages must not wait for that again and again.
+    async fn dead_letters(&self, link: &Link) -> Result<ShortString, BrokerError> {
+        // On a channel of its own, because a refusal closes it.
+        self.names.declare_dead_letters(&link.channel().await?).await?;
+        Ok(self.names.dead_letters.clone())
     }
 
     fn position(&self, from: From) -> AMQPValue {
@@ -174,14 +181,8 @@ impl Session {
     ///
     /// # Errors
     /// When it cannot be sent.
-    pub(crate) async fn dead_letter(&mut self, message: &Message) -> Result<(), BrokerError> {
-        let queue = if let Some(queue) = &self.dead_letters {
-            queue.clone()
-        } else {
-            // On a channel of its own, because a refusal closes it.
-            self.names.declare_dead_letters(&self.link.channel().await?).await?;
-            self.dead_letters.insert(self.names.dead_letters.clone()).clone()
-        };
+    pub(crate) async fn dead_letter(&self, message: &Message) -> Result<(), BrokerError> {
+        let queue = self.dead_letters.clone()?;
         let mut properties = BasicProperties::default().with_delivery_mode(2);
         if let Some(offset) = message.offset {
             properties = properties.with_message_id(offset.to_string().into());

@@ -112,6 +112,8 @@ pub(super) struct Core {
     phase: Phase,
     /// The snapshot that is read while there is no broker.
     unbound: Unbound,
+    /// Whether the store did not answer when the stream was read on, and has yet to be read.
+    owes_reading: bool,
     /// Whether the feed has been told once that the set is complete.
     complete: bool,
     /// The message that was seen last.
@@ -158,6 +160,7 @@ impl Core {
             rules,
             phase: Phase::Idle,
             unbound: Unbound::No,
+            owes_reading: false,
             complete: false,
             last: None,
             probes: 0,
@@ -304,6 +307,7 @@ impl Core {
 
     fn lose(&mut self, next: Position, cause: Cause) -> Vec<Output> {
         self.phase = Phase::Pausing(next);
+        self.owes_reading = false;
         let spread = next == Position::Replay && self.complete;
         let pause = if spread { Pause::Spread } else { Pause::Short };
         let mut outputs = vec![Output::Say(Say::Lost(cause)), Output::Pause(pause)];
@@ -330,6 +334,7 @@ impl Core {
             self.complete = true;
             return vec![Output::Say(Say::Unbound)];
         }
+        self.owes_reading = false;
         self.store_was_read()
     }
 
@@ -340,8 +345,12 @@ impl Core {
         if self.wants_snapshot() {
             return vec![Output::PauseSnapshot];
         }
-        // A store that is away must not hold up a stream that lacks nothing.
-        self.store_was_read()
+        // A store that is away must not hold up a stream that most probably lacks nothing, but it is
+        // read as soon as it is back.
+        self.owes_reading = true;
+        let mut outputs = self.store_was_read();
+        outputs.push(Output::PauseSnapshot);
+        outputs
     }
 
     fn snapshot_due(&mut self) -> Vec<Output> {
@@ -395,6 +404,7 @@ impl Core {
     fn stop_snapshot(&self) -> Vec<Output> {
         match self.phase {
             Phase::Snapshot | Phase::CatchingUp { read: false, .. } => vec![Output::StopSnapshot],
+            _ if self.owes_reading => vec![Output::StopSnapshot],
             _ => vec![],
         }
     }
@@ -412,7 +422,9 @@ impl Core {
     }
 
     const fn wants_snapshot(&self) -> bool {
-        matches!(self.phase, Phase::Snapshot) || matches!(self.unbound, Unbound::Reading)
+        matches!(self.phase, Phase::Snapshot)
+            || matches!(self.unbound, Unbound::Reading)
+            || self.owes_reading
     }
 
     const fn is_bound(&self) -> bool {

@@ -49,6 +49,10 @@ pub(super) struct Driver {
     connect_at: Option<Instant>,
     snapshot_at: Option<Instant>,
     poll_at: Instant,
+    /// When it is looked again whether something is due, however many messages arrive.
+    tick_at: Instant,
+    /// When the store answered last.
+    store_seen: Instant,
     /// Where the connection that is being made begins to read.
     position: Position,
     /// How often connecting failed in a row, or did not lead to anything.
@@ -91,6 +95,8 @@ impl Driver {
             connect_at: None,
             snapshot_at: None,
             poll_at: now,
+            tick_at: now,
+            store_seen: now,
             position: Position::Replay,
             failures: 0,
             was_connected: false,
@@ -114,7 +120,7 @@ impl Driver {
         }
         self.on(Input::Start).await?;
         loop {
-            let tick = tokio::time::sleep(TICK);
+            let tick = tokio::time::sleep_until(self.tick_at.into());
             let next = tokio::select! {
                 biased;
                 () = drain.stopping() => Next::Stop,
@@ -134,7 +140,12 @@ impl Driver {
                     self.tasks.reread.start(tasks::reread(reading, feed, resync));
                 }
                 Next::Message(message) => self.messages(message).await?,
-                Next::Tick => self.tick().await?,
+                Next::Tick => {}
+            }
+            // Under a steady stream of messages the tick would never have its turn.
+            if self.tick_at <= Instant::now() {
+                self.tick_at = Instant::now() + TICK;
+                self.tick().await?;
             }
         }
     }
@@ -163,6 +174,7 @@ impl Driver {
             Done::Connecting(Err(error)) => self.lost(&error).await,
             Done::Snapshot(Ok(_)) => {
                 failpoint::reached("feed::snapshot");
+                self.store_seen = Instant::now();
                 self.notes.read();
                 self.on(Input::SnapshotDone).await
             }
@@ -177,7 +189,10 @@ impl Driver {
                     self.tell(FeedEvent::InitApply(found)).await?;
                 }
                 match read {
-                    Ok(()) => self.on(Input::StoreAnswered).await,
+                    Ok(()) => {
+                        self.store_seen = Instant::now();
+                        self.on(Input::StoreAnswered).await
+                    }
                     Err(error) => {
                         self.notes.store(&error);
                         self.on(Input::StoreSilent).await
@@ -224,7 +239,7 @@ impl Driver {
             Parsed::Malformed(error) => {
                 self.source.ends.metrics.received(Received::Malformed);
                 self.notes.malformed(&message, error);
-                if let Some(session) = &mut self.session
+                if let Some(session) = &self.session
                     && let Err(error) = session.dead_letter(&message).await
                 {
                     self.notes.not_put_aside(&error);
@@ -398,12 +413,15 @@ impl Driver {
             Say::Lost(cause) => {
                 // The store can be asked at once: publishers may be parking events already.
                 self.poll_at = Instant::now();
-                let why = match cause {
-                    Cause::Broker => self.why,
-                    Cause::Gap => "the stream no longer holds what was to be read next",
-                    Cause::Store => "the store does not answer",
+                let (why, since) = match cause {
+                    Cause::Broker => (self.why, self.pulse.last_seen()),
+                    Cause::Gap => (
+                        "the stream no longer holds what was to be read next",
+                        self.pulse.last_seen(),
+                    ),
+                    Cause::Store => ("the store does not answer", self.store_seen),
                 };
-                FeedEvent::Lost { why, since: self.pulse.last_seen() }
+                FeedEvent::Lost { why, since }
             }
         };
         self.tell(event).await

@@ -48,6 +48,8 @@ struct World {
     generation: u64,
     /// Everything that was revoked.
     stored: Set,
+    /// What the broker confirmed and kept nowhere.
+    forgotten: Set,
     published: u8,
     /// Everything that had been revoked when each probe was sent.
     stored_at_probe: Vec<Set>,
@@ -110,6 +112,7 @@ impl World {
             stream: None,
             generation: 0,
             stored: 0,
+            forgotten: 0,
             published: 0,
             stored_at_probe: vec![],
             connecting: None,
@@ -140,6 +143,7 @@ impl World {
                 if next.cursor.is_some() {
                     return None;
                 }
+                next.forgotten |= 1 << next.published;
                 next.stored |= 1 << next.published;
                 next.published += 1;
                 None
@@ -180,8 +184,6 @@ impl World {
             }
             Step::SnapshotFailed => {
                 spend(&mut next.budget.fail)?;
-                // Where broker and store fail together, something may be missed.
-                spend(&mut next.budget.forget)?;
                 next.snapshot.take()?;
                 Some(Input::SnapshotFailed)
             }
@@ -302,7 +304,11 @@ impl World {
                         stream.push(Some(Entry::Probe(number)));
                     }
                 }
-                Output::Say(Say::InitDone) => self.violated |= proven & !self.known != 0,
+                Output::Say(Say::InitDone) => {
+                    // Where broker and store fail together, what only the store knows comes late.
+                    let late = if self.core.owes_reading { self.forgotten } else { 0 };
+                    self.violated |= proven & !self.known & !late != 0;
+                }
                 Output::Say(_) => {}
             }
         }
@@ -318,12 +324,14 @@ fn explore(rules: Rules, budget: Budget, sabotage: Sabotage) -> (usize, usize, O
     let mut live = 0;
     while let Some((world, way)) = pending.pop_front() {
         live += usize::from(world.core.is_live());
-        // Once live and with all delivered, the set is whole, or the loss has yet to be noticed.
+        // Once live, with all delivered and no reading owed, the set is whole, or the loss has yet to
+        // be noticed.
         let drained = world
             .cursor
             .zip(world.stream.as_ref())
             .is_some_and(|(cursor, stream)| cursor == stream.len());
-        let missed = world.core.is_live() && drained && world.stored & !world.known != 0;
+        let settled = world.core.is_live() && drained && !world.core.owes_reading;
+        let missed = settled && world.stored & !world.known != 0;
         if world.violated || missed {
             return (seen.len(), live, Some(way));
         }

@@ -126,8 +126,17 @@ fn a_store_that_does_not_answer_holds_up_no_resumed_stream() {
     let mut core = reconnecting();
     core.on(Input::Bound);
     core.on(delivered(10));
-    assert_eq!(core.on(Input::SnapshotFailed), []);
+    assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
     assert_eq!(core.on(own_probe(11, 2)), [Output::Say(Say::InitDone)]);
+    // It is read all the same, once it is back.
+    for _ in 0..2 {
+        assert_eq!(core.on(Input::SnapshotDue), [Output::StartSnapshot]);
+        assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
+    }
+    core.on(Input::SnapshotDue);
+    assert_eq!(core.on(Input::SnapshotDone), []);
+    assert_eq!(core.on(Input::SnapshotDue), [], "once");
+    assert!(core.is_live());
 }
 
 #[test]
