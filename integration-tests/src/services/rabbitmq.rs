@@ -2,7 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use lapin::{Channel, Connection, ConnectionProperties, options::QueueDeleteOptions};
+use futures_util::StreamExt;
+use lapin::{
+    Channel, Connection, ConnectionProperties,
+    options::{BasicConsumeOptions, BasicQosOptions, QueueDeleteOptions},
+    types::{AMQPValue, FieldTable},
+};
 use serde::Deserialize;
 
 use super::{
@@ -130,6 +135,27 @@ impl RabbitMq {
             .queue_delete(name.into(), QueueDeleteOptions::default())
             .await
             .expect("RabbitMQ deletes queues");
+    }
+
+    /// The offset of the oldest message that a stream still has. It must have some.
+    pub async fn first_offset(&self, stream: &str) -> u64 {
+        let (_connection, channel) = self.channel().await;
+        // A stream is not read without a bound.
+        channel.basic_qos(1, BasicQosOptions::default()).await.expect("RabbitMQ takes bounds");
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
+        let options = BasicConsumeOptions::default();
+        let consumer = channel.basic_consume(stream.into(), "".into(), options, arguments).await;
+        let mut consumer = consumer.expect("the stream can be read");
+        let delivery = tokio::time::timeout(TIMEOUT, consumer.next()).await;
+        let delivery = delivery.expect("there is a message").expect("the stream stays");
+        let properties = delivery.expect("it is delivered").properties;
+        match properties.headers().as_ref().and_then(|all| all.inner().get("x-stream-offset")) {
+            Some(AMQPValue::LongLongInt(offset)) => {
+                u64::try_from(*offset).expect("no offset is less")
+            }
+            other => unreachable!("messages of a stream have an offset, not {other:?}"),
+        }
     }
 
     /// Deletes a queue that belongs to a connection, as an administrator can.

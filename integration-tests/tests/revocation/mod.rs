@@ -1,5 +1,6 @@
 //! Owns the tests of revocation with real services: what is revoked there is refused by a real Envoy.
 
+mod expiry;
 mod feed;
 mod modes;
 mod postgres;

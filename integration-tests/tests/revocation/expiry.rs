@@ -1,0 +1,83 @@
+//! Owns the end of a revoked token: it is refused, second by second, until no leeway and no clock
+//! can let it pass any more.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use portcullis_integration_tests::{
+    eventually,
+    portcullis::Portcullis,
+    publisher::{Event, Publisher},
+    services::{RabbitMq, Redis},
+    token::Claims,
+};
+use serde_json::json;
+
+use super::{check, config};
+
+/// How long the tokens live, and for how long they are accepted after that: the leeway of the tests'
+/// issuer.
+const LIFETIME: i64 = 4;
+const LEEWAY: i64 = 5;
+const SKEW: i64 = 2;
+
+/// In which mode, and whether a token that nobody revoked is accepted in its leeway: not where the
+/// store decides, whose entries end with their tokens.
+const MODES: [(&str, bool); 3] =
+    [("authoritative", true), ("redis-on-miss", false), ("redis-always", false)];
+
+/// Waits for the middle of a second, in which it is clear which second it is, and returns it.
+async fn middle_of_a_second() -> i64 {
+    let now = Timestamp::now();
+    let middle =
+        Timestamp::from_second(now.as_second()).unwrap() + SignedDuration::from_millis(1500);
+    tokio::time::sleep(now.duration_until(middle).unsigned_abs()).await;
+    middle.as_second()
+}
+
+/// Today's publishers give a key the life of its token, and not a second more.
+fn event(claims: &Claims, expires_at: i64) -> Event {
+    Event::add(claims.jti(), Timestamp::from_second(expires_at).unwrap())
+}
+
+#[tokio::test]
+async fn a_revoked_token_stays_refused_through_its_expiry_and_its_leeway() {
+    let (rabbitmq, redis) = tokio::join!(RabbitMq::start(), Redis::start());
+    let mut replicas = Vec::new();
+    for (mode, _) in MODES {
+        let mut config =
+            config(mode, json!({"url": redis.url()})).with("blacklist.skew", format!("{SKEW}s"));
+        if mode == "authoritative" {
+            config = config.with("blacklist.rabbitmq.url", rabbitmq.url());
+        }
+        replicas.push(Portcullis::start(&config).await);
+    }
+    let publisher = Publisher::new(&rabbitmq.url(), redis.client());
+    let expires_at = middle_of_a_second().await + LIFETIME;
+    let [revoked, good] = std::array::from_fn(|_| Claims::default().with("exp", expires_at));
+    publisher.revoke(&event(&revoked, expires_at)).await;
+    eventually::holds("it is refused", || async { check(&replicas[0], &revoked).await == 403 })
+        .await;
+
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    for second in -LIFETIME..=LEEWAY + SKEW + 1 {
+        seconds.tick().await;
+        let mut answers = Vec::new();
+        for (replica, (mode, has_leeway)) in replicas.iter().zip(MODES) {
+            let [refused, other] = [check(replica, &revoked).await, check(replica, &good).await];
+            let lives = second < if has_leeway { LEEWAY } else { 0 };
+            assert_eq!(other == 200, lives, "{mode}, {second} s after its expiry: {other}");
+            // Revoked for as long as it would be accepted; then it has expired, and is nothing else.
+            let expected = if second < LEEWAY && (has_leeway || second < 0) { 403 } else { 401 };
+            answers.push(format!("{mode} {refused} (another token {other})"));
+            if mode == "authoritative" || second >= LEEWAY {
+                assert_eq!(refused, expected, "{mode}, {second} s after its expiry");
+            }
+            assert!(
+                [401, 403].contains(&refused),
+                "{mode}, {second} s after its expiry: {refused}"
+            );
+        }
+        eprintln!("{second:>3} s after its expiry: {}", answers.join(", "));
+    }
+}
