@@ -6,12 +6,12 @@ mod endpoint;
 use std::{path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 pub use endpoint::{Endpoint, EndpointError};
 
 use super::postgres::{Name, NameError, Names};
-use crate::duration::HumanDuration;
+use crate::duration::{HumanDuration, longer_than_zero};
 
 /// Revocation.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -436,14 +436,6 @@ fn default_channel() -> String {
 
 fn default_cache_ttl() -> HumanDuration {
     HumanDuration::from_millis(30_000)
-}
-
-fn longer_than_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HumanDuration, D::Error> {
-    let duration = HumanDuration::deserialize(deserializer)?;
-    if duration.get().is_zero() {
-        return Err(serde::de::Error::custom("must be longer than zero, for example 60s"));
-    }
-    Ok(duration)
 }
 
 #[cfg(test)]
