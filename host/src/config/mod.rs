@@ -21,7 +21,7 @@ use crate::{
     admin,
     authorizer::{CorsConfig, DenialConfig, PathConfig, RouteConfig},
     blacklist,
-    duration::HumanDuration,
+    duration::{HumanDuration, longer_than_zero},
     grpc, http,
     policy::{HostConfig, PolicyConfig},
     telemetry,
@@ -70,6 +70,7 @@ pub struct TokensConfig {
     /// check. Expiry and revocation are checked each time all the same. 0 remembers none.
     pub cache_capacity: usize,
     /// How often key files are looked at for changes.
+    #[serde(deserialize_with = "longer_than_zero")]
     pub key_reload_interval: HumanDuration,
 }
 
@@ -261,6 +262,26 @@ mod tests {
         assert!(error.contains("shutdown.grace"), "{error}");
         let error = parse("shutdown: {grace: 5x}", &[]).unwrap_err();
         assert!(error.contains("such as 250ms"), "{error}");
+    }
+
+    #[test]
+    fn a_duration_of_zero_is_refused_where_it_would_lame_or_end_the_process() {
+        for (section, key) in [
+            ("grpc", "read_timeout"),
+            ("grpc", "keepalive_interval"),
+            ("grpc", "keepalive_timeout"),
+            ("http", "timeout"),
+            ("http", "idle_timeout"),
+            ("tokens", "key_reload_interval"),
+            ("policy_host", "reload_interval"),
+            ("policy_host", "configure_deadline"),
+            ("blacklist", "sweep_interval"),
+        ] {
+            let error = parse(&format!("{section}: {{{key}: 0s}}"), &[]).unwrap_err();
+            assert!(error.contains(&format!("`{section}.{key}`: must be longer")), "{error}");
+        }
+        let zero = "shutdown: {grace: 0s, timeout: 0s}\nblacklist: {skew: 0s, max_staleness: 0s}";
+        parse(zero, &[]).unwrap();
     }
 
     #[test]
