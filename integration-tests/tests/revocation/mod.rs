@@ -5,7 +5,7 @@ mod modes;
 mod postgres;
 mod receipt;
 mod relay;
-mod relay_process;
+pub(crate) mod relay_process;
 mod revoke;
 
 use std::str::FromStr;
