@@ -68,9 +68,8 @@ pub(super) fn allow(
     mut allow: Allow,
     identity: impl Iterator<Item = (String, Option<String>)>,
 ) -> Result<Allow, UnsafeDecision> {
-    let identity: Vec<_> = identity
-        .map(|(name, value)| (name, value.filter(|value| !value.trim().is_empty())))
-        .collect();
+    let identity: Vec<_> =
+        identity.map(|(name, value)| (name, value.filter(|value| !is_blank(value)))).collect();
     let is_identity = |name: &str| identity.iter().any(|(identity, _)| identity == name);
 
     let mut set: Vec<Header> = Vec::with_capacity(allow.set_request_headers.len() + identity.len());
@@ -123,6 +122,11 @@ pub(super) fn deny(mut deny: Deny) -> Result<Deny, UnsafeDecision> {
 /// Whether `name` may be set by configuration as an identity header.
 pub(super) fn is_permitted_name(name: &str) -> bool {
     checked_name(name.to_owned()).is_ok_and(|checked| checked == name)
+}
+
+/// Whether nothing is left of a header value when proxies have trimmed it: RFC 9110 section 5.5.
+pub(super) fn is_blank(value: &str) -> bool {
+    value.bytes().all(|byte| matches!(byte, b' ' | b'\t'))
 }
 
 fn response_headers(headers: Vec<Header>) -> Result<Vec<Header>, UnsafeDecision> {

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::route::Route;
+use super::{guard::is_blank, route::Route};
 use crate::{blacklist::Presented, policy::Identity, timestamp::Timestamp, token::VerifiedToken};
 
 /// The caller, as policies see it.
@@ -52,12 +52,12 @@ fn lookup<'a>(claims: &'a Map<String, Value>, source: &str) -> Option<&'a Value>
 /// empty header would be left.
 fn text(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) => Some(text.clone()).filter(|text| !text.trim().is_empty()),
+        Value::String(text) => Some(text.clone()).filter(|text| !is_blank(text)),
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(value) => Some(value.to_string()),
         Value::Array(items) => {
             let texts: Option<Vec<_>> = items.iter().map(Value::as_str).collect();
-            Some(texts?.join(",")).filter(|text| !text.trim().is_empty())
+            Some(texts?.join(",")).filter(|text| !is_blank(text))
         }
         Value::Null | Value::Object(_) => None,
     }
