@@ -343,7 +343,7 @@ mod tests {
         let variable = "PORTCULLIS__BLACKLIST__WHILE_STALE";
         let error = parse("", &[(variable, "serve")]).unwrap_err();
         assert!(error.starts_with(&format!("environment variable {variable}: ")), "{error}");
-        for body in ["token_revokd: no", "policy_denied: no", "allowed: yes"] {
+        for body in ["token_revokd: a", "policy_denied: a", "allowed: a"] {
             let error = parse(&format!("denials: {{bodies: {{{body}}}}}"), &[]).unwrap_err();
             assert!(error.contains("`denials.bodies`: "), "{error}");
             assert!(error.contains("token_revoked"), "{error}");
