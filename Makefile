@@ -34,7 +34,7 @@ run: native-tools components ## start Portcullis on loopback, and print what to 
 
 # The binaries first: the integration tests start them, and cargo builds them only for their own
 # package's tests.
-test: native-tools components envoy images ## run all tests, against a real Envoy, Redis and RabbitMQ too
+test: native-tools components envoy images ## run all tests, against a real Envoy, RabbitMQ, Redis and PostgreSQL too
 	scripts/failpoints debug
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace

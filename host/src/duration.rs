@@ -74,8 +74,26 @@ impl JsonSchema for HumanDuration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" })
+        json_schema!({
+            "type": "string",
+            "pattern": "^[0-9]+(ms|s|m|h|d)$",
+            "description": "A whole number and a unit: `250ms`, `5s`, `1m`, `2h`, `7d`.",
+        })
     }
+}
+
+/// Reads a duration where none at all makes no sense, for `deserialize_with`.
+///
+/// # Errors
+/// When it is not a duration, or zero.
+pub fn longer_than_zero<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<HumanDuration, D::Error> {
+    let duration = HumanDuration::deserialize(deserializer)?;
+    if duration.get().is_zero() {
+        return Err(serde::de::Error::custom("must be longer than zero, such as 1s"));
+    }
+    Ok(duration)
 }
 
 #[cfg(test)]
@@ -90,6 +108,21 @@ mod tests {
             assert!(text.parse::<HumanDuration>().is_err(), "{text}");
         }
         assert_eq!("5s".parse::<HumanDuration>().unwrap().get(), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_duration_of_zero_is_refused_where_it_makes_no_sense() {
+        #[derive(Debug, Deserialize)]
+        struct Section {
+            #[serde(deserialize_with = "longer_than_zero")]
+            interval: HumanDuration,
+        }
+        let read = |text: &str| serde_json::from_str::<Section>(text);
+        assert_eq!(read(r#"{"interval": "1ms"}"#).unwrap().interval.get().as_millis(), 1);
+        for zero in ["0ms", "0s", "0d"] {
+            let error = read(&format!(r#"{{"interval": "{zero}"}}"#)).unwrap_err().to_string();
+            assert!(error.contains("longer than zero, such as 1s"), "{zero}: {error}");
+        }
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::pattern::Pattern;
@@ -106,6 +106,7 @@ pub struct DenialConfig {
     /// The set of bodies to start from.
     pub preset: DenialPreset,
     /// Bodies by reason code, for example `token_revoked`.
+    #[serde(deserialize_with = "bodies")]
     pub bodies: BTreeMap<String, String>,
 }
 
@@ -139,8 +140,35 @@ impl DenialConfig {
     }
 }
 
+/// How long a policy may take where its route does not say.
+pub const DEFAULT_DEADLINE: HumanDuration = HumanDuration::from_millis(50);
+
 fn default_deadline() -> HumanDuration {
-    HumanDuration::from_millis(50)
+    DEFAULT_DEADLINE
+}
+
+/// Bodies of denials that there are, and whose words are not a policy's.
+fn bodies<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let bodies = BTreeMap::deserialize(deserializer)?;
+    let known: Vec<_> = Reason::ALL.into_iter().filter(|reason| has_body(*reason)).collect();
+    let unknown = |code: &&String| !known.iter().any(|reason| reason.code() == code.as_str());
+    if let Some(code) = bodies.keys().find(unknown) {
+        let codes: Vec<_> = known.iter().map(|reason| reason.code()).collect();
+        return Err(serde::de::Error::custom(format!(
+            "`{code}` is no reason for which Portcullis writes a body; those are {}",
+            codes.join(", ")
+        )));
+    }
+    Ok(bodies)
+}
+
+const fn has_body(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::Allowed | Reason::CorsPreflight | Reason::PolicyDenied | Reason::CacheRefreshed
+    )
 }
 
 fn yes() -> bool {

@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 
 use crate::decision::{Allow, Deny, Header};
 
-/// All headers of one decision together. Envoy refuses responses with more than 60 KiB of headers.
+/// The headers that a decision sets on a message, be it the request or the response; those that it
+/// removes; and the same of the query. Envoy refuses messages with more than 60 KiB of headers.
 const MAX_HEADER_BYTES: usize = 60_000;
-/// All headers of one decision together.
+/// How many of each.
 const MAX_HEADERS: usize = 100;
 /// A body that a policy writes.
 const MAX_BODY_BYTES: usize = 64 << 10;
@@ -40,9 +41,12 @@ pub(super) enum UnsafeDecision {
     #[error("header value with a control character: {0}")]
     Value(String),
     /// Too much.
-    #[error("more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of headers")]
+    #[error(
+        "more than {MAX_HEADERS} headers or query parameters, or {MAX_HEADER_BYTES} bytes of them"
+    )]
     TooLarge,
-    /// A query parameter without a key, or with a control character.
+    /// A query parameter without a key, or with a control character. Only the key is told: the
+    /// value may be anything.
     #[error("query parameter not permitted: {0:?}")]
     Query(String),
     /// A status that is no HTTP status, or that asks for another protocol.
@@ -65,7 +69,7 @@ pub(super) fn allow(
     identity: impl Iterator<Item = (String, Option<String>)>,
 ) -> Result<Allow, UnsafeDecision> {
     let identity: Vec<_> =
-        identity.map(|(name, value)| (name, value.filter(|value| !value.is_empty()))).collect();
+        identity.map(|(name, value)| (name, value.filter(|value| !is_blank(value)))).collect();
     let is_identity = |name: &str| identity.iter().any(|(identity, _)| identity == name);
 
     let mut set: Vec<Header> = Vec::with_capacity(allow.set_request_headers.len() + identity.len());
@@ -78,6 +82,7 @@ pub(super) fn allow(
         set.retain(|earlier| earlier.name != header.name);
         set.push(header);
     }
+    check_size(allow.remove_request_headers.iter().map(String::len))?;
     for name in allow.remove_request_headers {
         remove.insert(checked_name(name)?);
     }
@@ -119,6 +124,11 @@ pub(super) fn is_permitted_name(name: &str) -> bool {
     checked_name(name.to_owned()).is_ok_and(|checked| checked == name)
 }
 
+/// Whether nothing is left of a header value when proxies have trimmed it: RFC 9110 section 5.5.
+pub(super) fn is_blank(value: &str) -> bool {
+    value.bytes().all(|byte| matches!(byte, b' ' | b'\t'))
+}
+
 fn response_headers(headers: Vec<Header>) -> Result<Vec<Header>, UnsafeDecision> {
     let headers = headers
         .into_iter()
@@ -140,10 +150,7 @@ fn checked_name(mut name: String) -> Result<String, UnsafeDecision> {
 }
 
 fn check_values(headers: &[Header]) -> Result<(), UnsafeDecision> {
-    let bytes: usize = headers.iter().map(|header| header.name.len() + header.value.len()).sum();
-    if headers.len() > MAX_HEADERS || bytes > MAX_HEADER_BYTES {
-        return Err(UnsafeDecision::TooLarge);
-    }
+    check_size(headers.iter().map(|header| header.name.len() + header.value.len()))?;
     match headers.iter().find(|header| header.value.chars().any(is_control)) {
         Some(header) => Err(UnsafeDecision::Value(header.name.clone())),
         None => Ok(()),
@@ -155,18 +162,22 @@ fn is_control(c: char) -> bool {
 }
 
 fn check_query(allow: &Allow) -> Result<(), UnsafeDecision> {
-    let set = allow.set_query_parameters.iter();
-    let bytes: usize = set.clone().map(|(key, value)| key.len() + value.len()).sum();
-    if bytes > MAX_HEADER_BYTES || set.len() > MAX_HEADERS {
+    let (set, remove) = (&allow.set_query_parameters, &allow.remove_query_parameters);
+    check_size(set.iter().map(|(key, value)| key.len() + value.len()))?;
+    check_size(remove.iter().map(String::len))?;
+    let is_bad = |text: &str| text.chars().any(char::is_control);
+    let set = set.iter().map(|(key, value)| (key, is_bad(value)));
+    let mut all = set.chain(remove.iter().map(|key| (key, false)));
+    let bad = all.find(|(key, is_bad_value)| key.is_empty() || is_bad(key) || *is_bad_value);
+    bad.map_or(Ok(()), |(key, _)| Err(UnsafeDecision::Query(key.clone())))
+}
+
+/// Checks how many there are of something, and how long they are together.
+fn check_size(lengths: impl ExactSizeIterator<Item = usize>) -> Result<(), UnsafeDecision> {
+    if lengths.len() > MAX_HEADERS || lengths.sum::<usize>() > MAX_HEADER_BYTES {
         return Err(UnsafeDecision::TooLarge);
     }
-    let texts = set.clone().flat_map(|(key, value)| [key, value]);
-    let keys = set.map(|(key, _)| key).chain(&allow.remove_query_parameters);
-    let bad = texts
-        .chain(&allow.remove_query_parameters)
-        .find(|text| text.chars().any(char::is_control))
-        .or_else(|| keys.into_iter().find(|key| key.is_empty()));
-    bad.map_or(Ok(()), |text| Err(UnsafeDecision::Query(text.clone())))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -196,7 +207,7 @@ mod tests {
 
     #[test]
     fn an_identity_header_without_value_is_removed() {
-        for value in [None, Some("")] {
+        for value in [None, Some(""), Some(" \t")] {
             let allow = allow(Allow::default(), identity(&[("x-auth-provider", value)])).unwrap();
             assert_eq!(allow.set_request_headers, []);
             assert_eq!(allow.remove_request_headers, ["x-auth-provider"]);
@@ -264,6 +275,40 @@ mod tests {
     fn the_size_of_what_is_added_is_capped() {
         let wanted = setting(&[("x-a", &"a".repeat(MAX_HEADER_BYTES))]);
         assert_eq!(allow(wanted, identity(&[])), Err(UnsafeDecision::TooLarge));
+    }
+
+    #[test]
+    fn so_is_the_size_of_what_is_removed_and_of_the_query() {
+        let texts = |count: usize| (0..count).map(|n| format!("x-{n}")).collect::<Vec<_>>();
+        let pairs = |count| texts(count).into_iter().map(|key| (key, String::new())).collect();
+        let of = |count| {
+            [
+                Allow { remove_request_headers: texts(count), ..Allow::default() },
+                Allow { remove_query_parameters: texts(count), ..Allow::default() },
+                Allow { set_query_parameters: pairs(count), ..Allow::default() },
+            ]
+        };
+        for wanted in of(MAX_HEADERS) {
+            allow(wanted, identity(&[])).unwrap();
+        }
+        for wanted in of(MAX_HEADERS + 1) {
+            assert_eq!(allow(wanted, identity(&[])), Err(UnsafeDecision::TooLarge));
+        }
+        let long = vec!["a".repeat(MAX_HEADER_BYTES + 1)];
+        let wanted = Allow { remove_query_parameters: long, ..Allow::default() };
+        assert_eq!(allow(wanted, identity(&[])), Err(UnsafeDecision::TooLarge));
+    }
+
+    #[test]
+    fn a_refused_query_parameter_is_told_by_its_key_alone() {
+        for (key, value, told) in [("k", "hush\n", "k"), ("a\n", "", "a\n"), ("", "hush", "")] {
+            let pair = (key.to_owned(), value.to_owned());
+            let wanted = Allow { set_query_parameters: vec![pair], ..Allow::default() };
+            let refused = allow(wanted, identity(&[]));
+            assert_eq!(refused, Err(UnsafeDecision::Query(told.to_owned())));
+        }
+        let wanted = Allow { remove_query_parameters: vec![String::new()], ..Allow::default() };
+        assert_eq!(allow(wanted, identity(&[])), Err(UnsafeDecision::Query(String::new())));
     }
 
     #[test]

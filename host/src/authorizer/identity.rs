@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::route::Route;
+use super::{guard::is_blank, route::Route};
 use crate::{blacklist::Presented, policy::Identity, timestamp::Timestamp, token::VerifiedToken};
 
 /// The caller, as policies see it.
@@ -48,15 +48,16 @@ fn lookup<'a>(claims: &'a Map<String, Value>, source: &str) -> Option<&'a Value>
     keys.try_fold(first, |value, key| value.get(key))
 }
 
-/// A claim as a header value. Objects have none.
+/// A claim as a header value. Objects have none, and neither have blanks: proxies trim them, and an
+/// empty header would be left.
 fn text(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        Value::String(text) => Some(text.clone()).filter(|text| !is_blank(text)),
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(value) => Some(value.to_string()),
         Value::Array(items) => {
             let texts: Option<Vec<_>> = items.iter().map(Value::as_str).collect();
-            Some(texts?.join(",")).filter(|text| !text.is_empty())
+            Some(texts?.join(",")).filter(|text| !is_blank(text))
         }
         Value::Null | Value::Object(_) => None,
     }
@@ -73,6 +74,10 @@ mod tests {
         for (claim, header) in [
             (json!("u1"), Some("u1")),
             (json!(""), None),
+            (json!(" "), None),
+            (json!(" \t "), None),
+            (json!("a b"), Some("a b")),
+            (json!([" "]), None),
             (json!(7), Some("7")),
             (json!(true), Some("true")),
             (json!(["a", "b"]), Some("a,b")),

@@ -23,7 +23,8 @@ use std::{
 
 pub use authorize::{Authorize, ask, refuse};
 pub use config::{
-    CorsConfig, DenialConfig, DenialPreset, MatchConfig, Preflight, RouteConfig, TokenMode,
+    CorsConfig, DEFAULT_DEADLINE, DenialConfig, DenialPreset, MatchConfig, Preflight, RouteConfig,
+    TokenMode,
 };
 pub use path::{AmbiguousPath, CanonicalPath, PathConfig, Tolerance, canonical_host, canonicalize};
 pub use pattern::{ParsePatternError, Pattern};

@@ -98,7 +98,11 @@ impl JsonSchema for Pattern {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "minLength": 1 })
+        json_schema!({
+            "type": "string",
+            "minLength": 1,
+            "description": "The whole text, `prefix*`, `*suffix`, or `*` for whatever is not empty.",
+        })
     }
 }
 

@@ -112,6 +112,7 @@ pub fn build(
     metrics: &Metrics,
 ) -> Result<Parts, BuildError> {
     config.check()?;
+    let config = &config.resolved();
     let (blacklist, feed, sender, status) = build_feed(config, leeway, readiness, &metrics.feed());
     let local = if config.is_in_process() {
         InProcess::start(sender.clone())

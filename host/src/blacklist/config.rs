@@ -1,17 +1,18 @@
 //! Owns the `blacklist` section of the configuration: where revocations come from, and how far the
 //! local set is trusted while they do not.
 
+mod check;
 mod endpoint;
 
 use std::{path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Serialize};
 
 pub use endpoint::{Endpoint, EndpointError};
 
 use super::postgres::{Name, NameError, Names};
-use crate::duration::HumanDuration;
+use crate::duration::{HumanDuration, longer_than_zero};
 
 /// Revocation.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -20,7 +21,8 @@ use crate::duration::HumanDuration;
 pub struct Config {
     /// What the local set is worth.
     pub mode: Mode,
-    /// What happens to a token that is not on the local set while the broker is out of reach.
+    /// What happens to a token that is not on the local set while the broker, or the table, is out of
+    /// reach. Only with `mode: authoritative`.
     pub while_stale: WhileStale,
     /// How far the clocks of this machine and of those who revoke tokens may differ. An entry
     /// outlives its token by this and the largest leeway of any issuer.
@@ -42,7 +44,7 @@ pub struct Config {
 }
 
 /// What the local set is worth.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// It is complete: a token that is not on it is not revoked. No request waits for the store.
@@ -55,11 +57,11 @@ pub enum Mode {
 }
 
 /// What happens to a token that is not on the local set while the broker is out of reach.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhileStale {
     /// It is looked up in Redis. Without an answer from there it passes, for `max_staleness` at the
-    /// most.
+    /// most. Where there is no Redis, the default is `serve`.
     #[default]
     AskRedis,
     /// It passes, for `max_staleness` at the most.
@@ -69,7 +71,7 @@ pub enum WhileStale {
 }
 
 /// How RabbitMQ hands over events.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Topology {
     /// Through one durable stream that all replicas read (RabbitMQ 3.9 or newer): after an
@@ -112,7 +114,7 @@ pub struct RabbitMqConfig {
     #[serde(default = "default_stream_max_age", deserialize_with = "longer_than_zero")]
     pub stream_max_age: HumanDuration,
     /// How far back a replica reads the stream when it starts, besides the store. It covers events
-    /// that reach the store later than the broker.
+    /// that reach the store later than the broker. Only with `topology: stream`, as `stream_max_age`.
     #[serde(default = "default_replay")]
     pub replay: HumanDuration,
     /// After this long without any message, one is sent to see whether the broker still delivers.
@@ -170,11 +172,11 @@ pub struct RedisConfig {
 }
 
 /// When to stop asking a store that does not answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Breaker")]
 pub struct BreakerConfig {
-    /// After this many failures in a row nothing is asked.
+    /// After this many failures in a row, one at the least, nothing is asked.
     pub failures: u32,
     /// For this long; then one question decides whether the store is back.
     #[serde(deserialize_with = "longer_than_zero")]
@@ -220,7 +222,7 @@ pub struct PostgresConfig {
 }
 
 /// The request that has revocations read again: one with `x-refresh-cache: true`, answered with 204.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Refresh")]
 pub struct RefreshConfig {
@@ -230,7 +232,7 @@ pub struct RefreshConfig {
     /// is told that it failed (503) if there is not enough time: a proxy should wait for longer
     /// than this, and the time of a reading.
     pub min_interval: HumanDuration,
-    /// A file that holds what `x-refresh-cache-secret` must say.
+    /// A file that holds what `x-refresh-cache-secret` must say. Only where this is enabled.
     pub secret_file: Option<PathBuf>,
 }
 
@@ -260,49 +262,6 @@ impl Config {
             _ => self.max_staleness.get(),
         }
     }
-
-    /// Checks what no single key can show.
-    ///
-    /// # Errors
-    /// When sections contradict each other, or one is missing.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let error = |key, message: &str| Err(ConfigError { key, message: message.to_owned() });
-        let (rabbitmq, redis) = (self.rabbitmq.is_some(), self.redis.is_some());
-        if self.postgres.is_some() && (rabbitmq || redis) {
-            return error(
-                "blacklist.postgres",
-                "a table takes the place of broker and store; remove `blacklist.rabbitmq` and \
-                 `blacklist.redis`, or this",
-            );
-        }
-        if self.mode != Mode::Authoritative && !redis {
-            return error("blacklist.mode", "needs Redis; add `blacklist.redis`, or leave it out");
-        }
-        if rabbitmq && !redis {
-            return error(
-                "blacklist.rabbitmq",
-                "a replica that starts needs the store too; add `blacklist.redis`",
-            );
-        }
-        if self.mode == Mode::Authoritative && redis && !rabbitmq {
-            return error(
-                "blacklist.redis",
-                "does not tell of new revocations; add `blacklist.rabbitmq`, or set \
-                 `blacklist.mode` to redis-on-miss",
-            );
-        }
-        if self.refresh.enabled && self.is_in_process() {
-            return error(
-                "blacklist.refresh.enabled",
-                "there is nothing to read again; add `blacklist.postgres`, or `blacklist.redis`",
-            );
-        }
-        if let Some(postgres) = &self.postgres {
-            postgres.names()?;
-        }
-        self.rabbitmq.as_ref().map_or(Ok(()), RabbitMqConfig::check)?;
-        self.redis.as_ref().map_or(Ok(()), RedisConfig::check)
-    }
 }
 
 impl Default for Config {
@@ -327,35 +286,17 @@ impl ConfigError {
     pub(super) fn new(key: &'static str, message: &str) -> Self {
         Self { key, message: message.to_owned() }
     }
-}
 
-// === impl RabbitMqConfig ===
-
-impl RabbitMqConfig {
-    fn check(&self) -> Result<(), ConfigError> {
-        if self.probe_timeout.get() < self.probe_interval.get().saturating_mul(2) {
-            return Err(ConfigError {
-                key: "blacklist.rabbitmq.probe_timeout",
-                message: format!(
-                    "must be at least twice `probe_interval`, which is {}",
-                    self.probe_interval
-                ),
-            });
-        }
-        Ok(())
+    /// The key that it is about.
+    #[must_use]
+    pub const fn key(&self) -> &'static str {
+        self.key
     }
-}
 
-// === impl RedisConfig ===
-
-impl RedisConfig {
-    fn check(&self) -> Result<(), ConfigError> {
-        let message = match (self.sentinels.is_empty(), &self.master_name) {
-            (false, None) => "give the name under which the sentinels know the primary",
-            (true, Some(_)) => "needs `blacklist.redis.sentinels`; add them, or remove this",
-            _ => return Ok(()),
-        };
-        Err(ConfigError { key: "blacklist.redis.master_name", message: message.to_owned() })
+    /// What is wrong, and the fix.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
     }
 }
 
@@ -436,14 +377,6 @@ fn default_channel() -> String {
 
 fn default_cache_ttl() -> HumanDuration {
     HumanDuration::from_millis(30_000)
-}
-
-fn longer_than_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HumanDuration, D::Error> {
-    let duration = HumanDuration::deserialize(deserializer)?;
-    if duration.get().is_zero() {
-        return Err(serde::de::Error::custom("must be longer than zero, for example 60s"));
-    }
-    Ok(duration)
 }
 
 #[cfg(test)]

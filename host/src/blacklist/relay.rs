@@ -154,6 +154,11 @@ impl Relay {
     async fn connect(&self) -> Result<Publisher, Interruption> {
         let (store, broker) = tokio::join!(self.outbox.connect(), Publisher::connect(&self.broker));
         store?;
+        if broker.is_err() {
+            // Nobody is at work without a broker, and what is to be published only grows.
+            let (_, backlog) = self.outbox.read(1).await?;
+            self.metrics.set_backlog(backlog);
+        }
         Ok(broker?)
     }
 
@@ -181,6 +186,8 @@ impl Relay {
             if self.outbox.lock().await? {
                 return Ok(before);
             }
+            // What is left is told by the one at work.
+            self.metrics.set_backlog(0);
             if !publisher.is_connected() {
                 return Err(BrokerError::Lost("while standing by".to_owned()).into());
             }

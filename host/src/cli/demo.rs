@@ -85,7 +85,11 @@ fn text(folder: &Path, addresses: &Announcement) -> String {
             swap("maintenance.wasm"),
             "200",
         ),
-        ("It closes everything for maintenance:", format!("{ask} {bob}"), "503"),
+        (
+            "It closes everything, and says why:",
+            format!("curl -s http://{http}/reports/2026 {bob}"),
+            "Down for maintenance, back in a minute.",
+        ),
         ("And back again:", swap("rules.wasm"), "200"),
         ("Bob reads on:", format!("{ask} {bob}"), "200"),
     ];

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use clap::Args;
@@ -13,7 +12,9 @@ use serde_json::{Map, Value, json};
 use super::{CliError, print};
 use crate::{
     attributes::{Body, Headers, Peer},
+    authorizer::DEFAULT_DEADLINE,
     decision::{Allow, Deny, Header, Verdict},
+    duration::HumanDuration,
     policy::{self, HostConfig, Identity, Input, PolicyConfig, PolicyUse},
     telemetry::Metrics,
 };
@@ -30,9 +31,9 @@ pub(super) struct Eval {
     /// The request, a YAML or JSON file with the fields of the contract's `request`.
     #[arg(long, value_name = "FILE")]
     request: PathBuf,
-    /// How long the policy may take, in milliseconds.
-    #[arg(long, default_value_t = 20, value_name = "MS")]
-    deadline: u64,
+    /// How long the policy may take.
+    #[arg(long, value_name = "DURATION", default_value_t = DEFAULT_DEADLINE)]
+    deadline: HumanDuration,
 }
 
 /// A component cannot be asked.
@@ -134,9 +135,7 @@ impl Eval {
         let uses = BTreeMap::from([(NAME.to_owned(), vec![route_use])]);
         let (policies, ..) = policy::build(&host, &policies, &uses, &Metrics::new(&[]))?;
         let evaluation = request.with_input(|input| {
-            policies
-                .handle(NAME, 0)
-                .map(|policy| policy.evaluate(input, Duration::from_millis(self.deadline)))
+            policies.handle(NAME, 0).map(|policy| policy.evaluate(input, self.deadline.get()))
         });
         // The policy was built under this very name.
         let Some(evaluation) = evaluation else { return Ok(Value::Null) };

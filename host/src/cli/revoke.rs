@@ -26,7 +26,7 @@ use crate::{
 #[command(
     group = ArgGroup::new("target").required(true).multiple(true),
     after_help = "Exit codes: 0 it is stored (with --wait: and in force on every ready replica), \
-                  1 it is not stored, 2 the options or the configuration are wrong, 3 it is stored \
+                  1 it is not stored, or nobody knows whether it is, 2 the options or the configuration are wrong, 3 it is stored \
                   but not all replicas have confirmed in time."
 )]
 pub(super) struct Revoke {

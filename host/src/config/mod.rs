@@ -21,7 +21,7 @@ use crate::{
     admin,
     authorizer::{CorsConfig, DenialConfig, PathConfig, RouteConfig},
     blacklist,
-    duration::HumanDuration,
+    duration::{HumanDuration, longer_than_zero},
     grpc, http,
     policy::{HostConfig, PolicyConfig},
     telemetry,
@@ -70,6 +70,7 @@ pub struct TokensConfig {
     /// check. Expiry and revocation are checked each time all the same. 0 remembers none.
     pub cache_capacity: usize,
     /// How often key files are looked at for changes.
+    #[serde(deserialize_with = "longer_than_zero")]
     pub key_reload_interval: HumanDuration,
 }
 
@@ -180,13 +181,16 @@ pub fn parse(text: &str, path: &Path, env: &Env) -> Result<Config, ConfigError> 
     if document.is_null() {
         document = Value::Object(Map::new());
     }
+    if let Some(variable) = env.unreadable() {
+        let message = "its value is not UTF-8; write it anew, or unset it".to_owned();
+        return Err(ConfigError::Variable { variable: variable.to_owned(), message });
+    }
     let mut variables = BTreeMap::new();
     for (variable, value) in env.sorted() {
         let keys = overlay(&mut document, variable, value)?;
         variables.insert(keys, variable);
     }
-    serde_path_to_error::deserialize(document).map_err(|error| {
-        let key = error.path().to_string();
+    let error = |key: String, message| {
         // A variable may name a key whose parent is already unknown.
         let related = |keys: &str| key.starts_with(keys) || keys.starts_with(&key);
         let variable = variables.iter().find(|(keys, _)| related(keys));
@@ -194,8 +198,14 @@ pub fn parse(text: &str, path: &Path, env: &Env) -> Result<Config, ConfigError> 
             Some((_, variable)) => format!("environment variable {variable}"),
             None => path.display().to_string(),
         };
-        ConfigError::Key { place, key, message: error.into_inner().to_string() }
-    })
+        ConfigError::Key { place, key, message }
+    };
+    let written = document["blacklist"].clone();
+    let config: Config = serde_path_to_error::deserialize(document)
+        .map_err(|cause| error(cause.path().to_string(), cause.into_inner().to_string()))?;
+    let ignored = config.blacklist.check_written(&written);
+    ignored.map_err(|cause| error(cause.key().to_owned(), cause.message().to_owned()))?;
+    Ok(config)
 }
 
 /// Sets one key from a variable and returns the key.
@@ -234,6 +244,8 @@ pub fn schema() -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     fn parse(text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
@@ -264,6 +276,26 @@ mod tests {
     }
 
     #[test]
+    fn a_duration_of_zero_is_refused_where_it_would_lame_or_end_the_process() {
+        for (section, key) in [
+            ("grpc", "read_timeout"),
+            ("grpc", "keepalive_interval"),
+            ("grpc", "keepalive_timeout"),
+            ("http", "timeout"),
+            ("http", "idle_timeout"),
+            ("tokens", "key_reload_interval"),
+            ("policy_host", "reload_interval"),
+            ("policy_host", "configure_deadline"),
+            ("blacklist", "sweep_interval"),
+        ] {
+            let error = parse(&format!("{section}: {{{key}: 0s}}"), &[]).unwrap_err();
+            assert!(error.contains(&format!("`{section}.{key}`: must be longer")), "{error}");
+        }
+        let zero = "shutdown: {grace: 0s, timeout: 0s}\nblacklist: {skew: 0s, max_staleness: 0s}";
+        parse(zero, &[]).unwrap();
+    }
+
+    #[test]
     fn broken_yaml_is_refused_with_the_line() {
         let error = parse("grpc:\n  listen: [", &[]).unwrap_err();
         assert!(error.contains("portcullis.yaml: not valid YAML"), "{error}");
@@ -285,6 +317,38 @@ mod tests {
         assert!(error.contains("environment variable PORTCULLIS__SHUTDOWN__GRACE"), "{error}");
         let error = parse("", &[("PORTCULLIS__SHUTDWN__GRACE", "1s")]).unwrap_err();
         assert!(error.contains("PORTCULLIS__SHUTDWN__GRACE"), "{error}");
+    }
+
+    #[test]
+    fn a_variable_that_is_not_text_is_refused() {
+        let wrong = std::ffi::OsString::from_vec(b"b\xffd".to_vec());
+        for (name, value) in [
+            ("PORTCULLIS__LOG__FILTER".into(), wrong.clone()),
+            (std::ffi::OsString::from_vec(b"PORTCULLIS__\xff".to_vec()), "a".into()),
+        ] {
+            let env = Env::from_os([(name, value)]);
+            let error = super::parse("", Path::new("portcullis.yaml"), &env).unwrap_err();
+            let error = error.to_string();
+            assert!(error.starts_with("environment variable PORTCULLIS__"), "{error}");
+            assert!(error.contains("UTF-8"), "{error}");
+        }
+        let others = Env::from_os([("OTHER".into(), wrong)]);
+        assert!(super::parse("", Path::new("portcullis.yaml"), &others).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_would_be_ignored_is_refused_with_its_place() {
+        let error = parse("blacklist: {while_stale: serve}", &[]).unwrap_err();
+        assert!(error.starts_with("portcullis.yaml: `blacklist.while_stale`: "), "{error}");
+        let variable = "PORTCULLIS__BLACKLIST__WHILE_STALE";
+        let error = parse("", &[(variable, "serve")]).unwrap_err();
+        assert!(error.starts_with(&format!("environment variable {variable}: ")), "{error}");
+        for body in ["token_revokd: a", "policy_denied: a", "allowed: a"] {
+            let error = parse(&format!("denials: {{bodies: {{{body}}}}}"), &[]).unwrap_err();
+            assert!(error.contains("`denials.bodies`: "), "{error}");
+            assert!(error.contains("token_revoked"), "{error}");
+        }
+        parse("denials: {bodies: {token_revoked: no more}}", &[]).unwrap();
     }
 
     #[test]

@@ -15,8 +15,6 @@ Schema for editors, `portcullis config reference` prints this page.
 Every key can be set from the environment: `PORTCULLIS__` and the key, with `__` for each level and numbers
 for the elements of lists. `PORTCULLIS__SHUTDOWN__GRACE=10s` sets `shutdown.grace`,
 `PORTCULLIS__ROUTES__0__DEADLINE=5ms` the deadline of the first route. Values are YAML.
-
-Durations are a whole number and a unit: `250ms`, `5s`, `1m`, `2h`, `7d`.
 ";
 
 /// The reference as Markdown.
@@ -31,10 +29,7 @@ pub fn reference() -> String {
         if done.contains(&name) {
             continue;
         }
-        // Durations and patterns are explained where they are used.
-        if section["type"] != "string" || section["enum"].is_array() {
-            write_section(&mut page, &name, &section);
-        }
+        write_section(&mut page, &name, &section);
         for reference in references(&section) {
             if let Some(definition) = schema.pointer(&format!("/$defs/{reference}")) {
                 pending.push((reference, definition.clone()));
@@ -159,6 +154,42 @@ mod tests {
             page == reference(),
             "docs/configuration.md is out of date; run `make reference` and commit the result"
         );
+    }
+
+    #[test]
+    fn every_link_leads_to_a_section() {
+        let page = reference();
+        let anchors: Vec<_> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("## "))
+            .map(|name| name.to_lowercase().replace(' ', "-"))
+            .collect();
+        let links: Vec<_> =
+            page.split("](#").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+        assert!(links.len() > 50, "{} links", links.len());
+        for link in links {
+            assert!(anchors.iter().any(|anchor| anchor == link), "#{link} leads nowhere");
+        }
+    }
+
+    #[test]
+    fn every_choice_of_the_blacklist_has_a_default() {
+        let page = reference();
+        let section = page.split("\n## ").filter(|section| {
+            ["Blacklist\n", "RabbitMq\n", "Redis\n"].iter().any(|name| section.starts_with(name))
+        });
+        let section: String = section.collect();
+        for (key, default) in [
+            ("mode", "`authoritative`"),
+            ("while_stale", "`ask-redis`"),
+            ("topology", "`stream`"),
+            ("breaker", "see there"),
+            ("refresh", "see there"),
+        ] {
+            let line = section.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
+            let line = line.unwrap_or_else(|| panic!("no key {key}"));
+            assert!(line.contains(&format!(" | {default} | ")), "{line}");
+        }
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Owns where the calls of one connection run: on the connection's own task, one after the other.
 //!
-//! A check takes microseconds and waits for nothing, so a task for each would cost more than the
+//! A check takes microseconds and hardly ever waits, so a task for each would cost more than the
 //! check: to be scheduled, to be woken, and to wake the connection for every single answer. Here the
 //! checks that arrive together are answered together. Where checks turn out to be slow, they get
-//! tasks of their own after all, so that they do not stand in each other's way.
+//! tasks of their own after all, so that they do not stand in each other's way; those that have
+//! arrived already as well.
 
 use std::{
     collections::VecDeque,
     convert::Infallible,
     future::{Future, poll_fn},
+    mem::take,
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,6 +26,9 @@ use hyper_util::rt::TokioExecutor;
 const AT_ONCE: u32 = 32;
 /// Calls that take longer than this on average are slow.
 const SLOW: Duration = Duration::from_micros(250);
+/// After this long, the calls that are left get tasks of their own: so much of a proxy's patience may
+/// be spent on the slow ones before them.
+const HOLD_UP: Duration = Duration::from_millis(2);
 /// How long calls have tasks of their own once some were slow.
 const SLOW_FOR: Duration = Duration::from_secs(1);
 
@@ -65,7 +70,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Calls {
     fn execute(&self, call: F) {
         let mut queue = self.queue();
         if queue.slow_until.is_some_and(|until| Instant::now() < until) {
-            TokioExecutor::new().execute(call);
+            elsewhere(call);
         } else {
             // A panic is to end its own stream, and not all streams of the connection.
             let call = AssertUnwindSafe(call).catch_unwind();
@@ -85,23 +90,109 @@ impl Caller {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Infallible> {
         let started = Instant::now();
         let mut made = 0;
-        while made < AT_ONCE {
-            let Some(mut call) = self.calls.queue().begun.pop_front() else { break };
-            if call.as_mut().poll(cx).is_pending() {
-                self.waiting.push(call);
-            }
+        while started.elapsed() <= HOLD_UP && self.make_one(made < AT_ONCE, cx) {
             made += 1;
         }
-        while let Poll::Ready(Some(())) = self.waiting.poll_next_unpin(cx) {
-            made += 1;
-        }
+        let took = started.elapsed();
         let mut queue = self.calls.queue();
-        if started.elapsed() > SLOW * made.max(1) {
+        if took > SLOW * made.max(1) {
             queue.slow_until = Some(Instant::now() + SLOW_FOR);
+        }
+        if took > HOLD_UP {
+            queue.begun.drain(..).chain(take(&mut self.waiting)).for_each(elsewhere);
         }
         if !queue.begun.is_empty() {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Makes a new call, if that may be, or goes on with one that has waited. Says whether there was
+    /// one.
+    fn make_one(&mut self, may_begin: bool, cx: &mut Context<'_>) -> bool {
+        let begun = if may_begin { self.calls.queue().begun.pop_front() } else { None };
+        let Some(mut call) = begun else {
+            return matches!(self.waiting.poll_next_unpin(cx), Poll::Ready(Some(())));
+        };
+        if call.as_mut().poll(cx).is_pending() {
+            self.waiting.push(call);
+        }
+        true
+    }
+}
+
+/// Has a task of its own make the call.
+fn elsewhere(call: impl Future<Output = ()> + Send + 'static) {
+    TokioExecutor::new().execute(call);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use tokio::{sync::Semaphore, task::yield_now};
+
+    use super::*;
+
+    const CALLS: usize = 8;
+
+    /// A connection with calls that each need a permit, and then keep their thread busy.
+    struct Scene {
+        caller: Caller,
+        permits: Arc<Semaphore>,
+        made: Arc<AtomicUsize>,
+    }
+
+    impl Scene {
+        fn new(permits: usize) -> Self {
+            let (calls, made) = (Calls::default(), Arc::<AtomicUsize>::default());
+            let permits = Arc::new(Semaphore::new(permits));
+            for _ in 0..CALLS {
+                let (permits, made) = (Arc::clone(&permits), Arc::clone(&made));
+                calls.execute(async move {
+                    let _permit = permits.acquire().await.expect("nobody closes it");
+                    let begin = Instant::now();
+                    while begin.elapsed() <= HOLD_UP {
+                        std::hint::spin_loop();
+                    }
+                    made.fetch_add(1, SeqCst);
+                });
+            }
+            Self { caller: calls.caller(), permits, made }
+        }
+
+        /// Lets the connection's task make calls once, and says how many it made.
+        async fn poll(&mut self) -> usize {
+            let before = self.made.load(SeqCst);
+            poll_fn(|cx| {
+                assert!(self.caller.poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            self.made.load(SeqCst) - before
+        }
+
+        /// The others are made, although nobody polls the connection any more.
+        async fn all_are_made(&self) {
+            while self.made.load(SeqCst) < CALLS {
+                yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn those_that_came_with_a_slow_call_get_tasks_of_their_own() {
+        let mut scene = Scene::new(CALLS);
+        assert!(scene.poll().await <= 1);
+        scene.all_are_made().await;
+    }
+
+    #[tokio::test]
+    async fn so_do_those_that_waited_with_a_slow_call() {
+        let mut scene = Scene::new(0);
+        assert_eq!(scene.poll().await, 0);
+        scene.permits.add_permits(CALLS);
+        assert!(scene.poll().await <= 1);
+        scene.all_are_made().await;
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     authorizer::Authorize,
     decision::Reason,
     drain::Drain,
-    duration::HumanDuration,
+    duration::{HumanDuration, longer_than_zero},
     listen::{self, BindError, Incoming},
     readiness::Readiness,
 };
@@ -48,10 +48,13 @@ pub struct Config {
     /// are part of the message and do not count.
     pub max_header_list_bytes: u32,
     /// Time for a message to arrive once its call has begun.
+    #[serde(deserialize_with = "longer_than_zero")]
     pub read_timeout: HumanDuration,
     /// How often a silent connection is asked for a sign of life.
+    #[serde(deserialize_with = "longer_than_zero")]
     pub keepalive_interval: HumanDuration,
     /// Time for that sign of life, after which the connection is closed.
+    #[serde(deserialize_with = "longer_than_zero")]
     pub keepalive_timeout: HumanDuration,
     /// Whether to describe the service to tools such as `grpcurl`.
     pub reflection: bool,

@@ -3,8 +3,10 @@
 //! Envoy's `http_service`, nginx' `auth_request`, Traefik's `ForwardAuth`, Caddy's `forward_auth`
 //! and a person with `curl` all ask this way, and all take 200 for an allow. So nothing but an allow
 //! may ever be answered with 200: tonic's server, which answers a `grpc-timeout` that has run out
-//! with 200 and an error in a header, must never serve this edge.
+//! with 200 and an error in a header, must never serve this edge. And an Envoy that fails open lets
+//! pass what is answered with 5xx or too late, so it gets neither.
 
+mod deadline;
 mod request;
 mod response;
 
@@ -15,7 +17,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -39,7 +41,7 @@ use crate::{
     authorizer::{Authorize, ask, refuse},
     decision::Decision,
     drain::Drain,
-    duration::HumanDuration,
+    duration::{HumanDuration, longer_than_zero},
     listen::{self, BindError, Incoming},
 };
 
@@ -56,11 +58,16 @@ pub struct Config {
     /// `path_prefix`.
     #[schemars(with = "String")]
     pub path_prefix: PathPrefix,
+    /// How long the proxy waits for an answer at the least. What a request waits for, such as a store,
+    /// ends in time for it. Envoy says how long it waits; here, that counts if it is shorter.
+    #[serde(deserialize_with = "longer_than_zero")]
+    pub timeout: HumanDuration,
     /// With `request_from: envoy`, the largest body, in bytes. A larger one is denied with
     /// `request_too_large`.
     pub max_body_bytes: u32,
     /// How long a connection may take until its next request has begun. Longer than the proxy keeps
     /// idle connections, or it may send a request on one that is just being closed.
+    #[serde(deserialize_with = "longer_than_zero")]
     pub idle_timeout: HumanDuration,
 }
 
@@ -111,6 +118,7 @@ impl Default for Config {
             listen: None,
             request_from: RequestFrom::default(),
             path_prefix: PathPrefix::default(),
+            timeout: HumanDuration::from_millis(10_000),
             max_body_bytes: 64 * 1024,
             idle_timeout: HumanDuration::from_millis(75_000),
         }
@@ -216,7 +224,7 @@ impl<A: Authorize> Asker<A> {
         response::response(decision, self.config.request_from).unwrap_or_else(|(reason, detail)| {
             let refused = refuse(&*self.authorizer, reason, detail);
             response::response(refused, self.config.request_from)
-                .unwrap_or_else(|_| response::last_resort())
+                .unwrap_or_else(|_| response::last_resort(self.config.request_from))
         })
     }
 
@@ -224,15 +232,22 @@ impl<A: Authorize> Asker<A> {
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        let started = Instant::now();
         let (parts, body) = request.into_parts();
-        let read = tokio::time::timeout(BODY_TIMEOUT, request::body(&parts, body, &self.config));
+        let deadline = deadline::deadline(&parts.headers, &self.config);
+        // The proxy stops waiting when its time is up, so a body that is late must be refused before.
+        let patience = BODY_TIMEOUT.min(deadline / 2);
+        let read = tokio::time::timeout(patience, request::body(&parts, body, &self.config));
         let attributes = match read.await {
             Ok(Ok(body)) => request::attributes(&parts, body, &self.config, self.peer),
             Ok(Err(refusal)) => Err(refusal),
             Err(_) => Err(request::LATE),
         };
         match attributes {
-            Ok(attributes) => ask(&*self.authorizer, &attributes, None).await,
+            Ok(attributes) => {
+                let left = deadline.saturating_sub(started.elapsed());
+                ask(&*self.authorizer, &attributes, Some(left)).await
+            }
             Err((reason, detail)) => refuse(&*self.authorizer, reason, detail),
         }
     }

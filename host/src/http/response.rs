@@ -1,8 +1,9 @@
 //! Owns writing a [`Decision`] as an HTTP response.
 //!
-//! What the proxies make of it: Envoy takes 200 for an allow, the others take everything from 200 to
-//! 299; nginx passes 401 and 403 on and makes 500 of the rest. A header of an allow reaches the
-//! upstream if the proxy is configured to copy it.
+//! What the proxies make of it: Envoy takes 200 for an allow, and everything from 500 on for a failure
+//! to answer, which lets the request pass where the filter fails open. The others take everything from
+//! 200 to 299 for an allow; nginx passes 401 and 403 on and makes 500 of the rest. A header of an allow
+//! reaches the upstream if the proxy is configured to copy it.
 
 use bytes::Bytes;
 use http::{
@@ -31,9 +32,9 @@ pub(super) fn response(
 }
 
 /// What is left if even a refusal cannot be written.
-pub(super) fn last_resort() -> Response<Full<Bytes>> {
+pub(super) fn last_resort(proxy: RequestFrom) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    *response.status_mut() = denied_status(Reason::InternalError.status(), proxy);
     response
 }
 
@@ -75,14 +76,14 @@ fn denied(deny: Deny, proxy: RequestFrom) -> Result<Response<Full<Bytes>>, Refus
     Ok(response)
 }
 
-/// A status that this proxy does not take for an allow.
+/// A status that this proxy takes for a deny, whatever else it is set to: this one, or 403.
 fn denied_status(status: u16, proxy: RequestFrom) -> StatusCode {
-    let is_allow = match proxy {
-        RequestFrom::Envoy => status == 200,
-        RequestFrom::XForwarded | RequestFrom::XOriginal => (200..300).contains(&status),
+    let is_deny = match proxy {
+        RequestFrom::Envoy => (201..500).contains(&status),
+        RequestFrom::XForwarded | RequestFrom::XOriginal => (300..600).contains(&status),
     };
     match StatusCode::from_u16(status) {
-        Ok(code) if (200..600).contains(&status) && !is_allow => code,
+        Ok(code) if is_deny => code,
         _ => StatusCode::FORBIDDEN,
     }
 }

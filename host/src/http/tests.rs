@@ -182,6 +182,20 @@ async fn answered(decision: Decision) -> String {
     edge.await.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await
 }
 
+/// How long the authorizer is told that it has, when asked with these headers, each on its line.
+async fn given(config: Config, headers: &str) -> Duration {
+    let seen = Arc::new(Mutex::new(None));
+    let seeing = Arc::clone(&seen);
+    let edge = edge(config, move |_: &Attributes, deadline: Option<Duration>| {
+        *seeing.lock().unwrap() = deadline;
+        allow()
+    })
+    .await;
+    edge.send(&format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}Connection: close\r\n\r\n")).await;
+    let given = seen.lock().unwrap().take();
+    given.expect("every request has a deadline")
+}
+
 fn header(name: &str, value: &str) -> Header {
     Header { name: name.to_owned(), value: value.to_owned() }
 }
@@ -228,8 +242,42 @@ async fn what_cannot_be_said_over_http_is_denied() {
     let broken = Allow { set_request_headers: vec![header("x", "a\r\nb: c")], ..Allow::default() };
     for allow in [query, broken] {
         let response = answered(Decision::new(Verdict::Allow(allow), Reason::Allowed)).await;
-        assert!(response.starts_with("HTTP/1.1 500 "), "{response}");
+        assert!(response.starts_with("HTTP/1.1 403 "), "{response}");
     }
+}
+
+#[tokio::test]
+async fn a_fault_is_403_for_envoy_and_5xx_for_the_others() {
+    for reason in [Reason::NotReady, Reason::PolicyTimeout, Reason::InternalError] {
+        let response = answered(Decision::deny(reason)).await;
+        assert!(response.starts_with("HTTP/1.1 403 "), "{response}");
+        assert!(response.ends_with(reason.message()), "{response}");
+        for proxy in [RequestFrom::XForwarded, RequestFrom::XOriginal] {
+            let response = response::response(Decision::deny(reason), proxy).unwrap();
+            assert_eq!(response.status(), reason.status(), "{proxy:?}");
+        }
+    }
+    assert_eq!(response::last_resort(RequestFrom::Envoy).status(), 403);
+    assert_eq!(response::last_resort(RequestFrom::XOriginal).status(), 500);
+}
+
+#[tokio::test]
+async fn the_pipeline_learns_how_long_the_proxy_waits() {
+    let timeout = HumanDuration::from_millis(5_000);
+    let config = Config { timeout, ..Config::default() };
+    let configured = given(config.clone(), "").await;
+    assert!((Duration::from_secs(4)..=timeout.get()).contains(&configured), "{configured:?}");
+    let told = given(config, "X-Envoy-Expected-Rq-Timeout-Ms: 3000\r\n").await;
+    assert!((Duration::from_secs(2)..=Duration::from_secs(3)).contains(&told), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_late_is_refused_while_envoy_waits() {
+    let edge = edge(Config::default(), |_: &Attributes, _: Option<Duration>| allow()).await;
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\
+                X-Envoy-Expected-Rq-Timeout-Ms: 2000\r\n\r\n";
+    let response = tokio::time::timeout(Duration::from_secs(2), edge.send(head)).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
 }
 
 #[tokio::test]
@@ -237,7 +285,7 @@ async fn a_grpc_timeout_and_a_panic_do_not_turn_into_200() {
     let panics = |_: &Attributes, _: Option<Duration>| panic!("boom");
     let edge = edge(Config::default(), panics).await;
     let request = "GET / HTTP/1.1\r\nHost: a\r\nGrpc-Timeout: 1n\r\nConnection: close\r\n\r\n";
-    assert!(edge.send(request).await.starts_with("HTTP/1.1 500 "));
+    assert!(edge.send(request).await.starts_with("HTTP/1.1 403 "));
     assert!(edge.send("garbage\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
 }
 
@@ -271,8 +319,14 @@ async fn without_an_address_there_is_no_edge() {
 }
 
 #[test]
-fn a_prefix_without_a_slash_and_an_unknown_mode_are_refused() {
-    for bad in [r#"{"path_prefix": "check"}"#, r#"{"request_from": "nginx"}"#, r#"{"a": 1}"#] {
+fn what_makes_no_sense_is_refused() {
+    for bad in [
+        r#"{"path_prefix": "check"}"#,
+        r#"{"request_from": "nginx"}"#,
+        r#"{"a": 1}"#,
+        r#"{"timeout": "0s"}"#,
+        r#"{"idle_timeout": "0s"}"#,
+    ] {
         assert!(serde_json::from_str::<Config>(bad).is_err(), "{bad}");
     }
     let config: Config = serde_json::from_str(r#"{"request_from": "x-original"}"#).unwrap();
@@ -287,7 +341,10 @@ proptest! {
             let decision = Decision::new(Verdict::Deny(deny), Reason::PolicyDenied);
             let status = response::response(decision, proxy).unwrap().status();
             prop_assert_ne!(status, 200);
-            prop_assert!(proxy == RequestFrom::Envoy || !status.is_success());
+            let is_envoy = proxy == RequestFrom::Envoy;
+            prop_assert!(is_envoy || !status.is_success());
+            // An Envoy that fails open lets pass what is answered so.
+            prop_assert!(!is_envoy || !status.is_server_error());
             prop_assert!(!status.is_informational());
         }
     }

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::duration::HumanDuration;
+use crate::duration::{HumanDuration, longer_than_zero};
 
 /// Limits that hold for every policy.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HostConfig {
     /// How often policy files are looked at for changes.
+    #[serde(deserialize_with = "longer_than_zero")]
     pub reload_interval: HumanDuration,
     /// How many requests one policy instance serves before it is replaced by a new one; 1 gives
     /// every request an instance of its own.
@@ -25,6 +26,7 @@ pub struct HostConfig {
     /// How large a policy file may be, in bytes.
     pub max_component_bytes: u64,
     /// How long a policy may take to read its settings.
+    #[serde(deserialize_with = "longer_than_zero")]
     pub configure_deadline: HumanDuration,
 }
 

@@ -5,7 +5,7 @@ use std::{
     io,
     sync::mpsc::{self, RecvTimeoutError},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use wasmtime::{
@@ -14,7 +14,8 @@ use wasmtime::{
 
 use super::HostConfig;
 
-/// How often running policies are looked at; a call ends at most this long after its deadline.
+/// How often running policies are looked at; a call ends this long after its deadline, and what the
+/// operating system makes the clock's thread wait.
 pub const TICK: Duration = Duration::from_millis(1);
 
 /// A standard library links small shim modules around the policy's own.
@@ -103,11 +104,33 @@ impl EpochTicker {
 }
 
 fn tick(engine: &EngineWeak, stopped: &mpsc::Receiver<()>) {
-    while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-        match engine.upgrade() {
-            Some(engine) => engine.increment_epoch(),
-            None => break,
+    let (started, mut ticks) = (Instant::now(), Ticks::default());
+    while stopped.recv_timeout(Ticks::pause(started.elapsed())) == Err(RecvTimeoutError::Timeout) {
+        let Some(engine) = engine.upgrade() else { break };
+        for _ in 0..ticks.due(started.elapsed()) {
+            engine.increment_epoch();
         }
+    }
+}
+
+/// Counts ticks by the time that has passed: a thread wakes up later than it asked to, and a thousand
+/// pauses of a millisecond are more than a second.
+#[derive(Debug, Default)]
+struct Ticks {
+    made: u128,
+}
+
+impl Ticks {
+    /// Until the next one, if `now` has passed since the start.
+    fn pause(now: Duration) -> Duration {
+        let since = now.as_nanos() % TICK.as_nanos();
+        TICK.saturating_sub(Duration::from_nanos(u64::try_from(since).unwrap_or(u64::MAX)))
+    }
+
+    /// How many are to be made now.
+    fn due(&mut self, now: Duration) -> u128 {
+        let all = now.as_nanos() / TICK.as_nanos();
+        all - std::mem::replace(&mut self.made, all)
     }
 }
 
@@ -127,4 +150,20 @@ pub(super) fn ticks(deadline: Duration) -> u64 {
     // The current tick is already partly over, hence one more.
     let ticks = deadline.as_millis().div_ceil(TICK.as_millis()) + 1;
     u64::try_from(ticks).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_made_up_for_where_the_thread_woke_up_late() {
+        let (mut ticks, mut made) = (Ticks::default(), 0);
+        let mut now = Duration::ZERO;
+        for late in [150, 0, 990, 3_000, 20_000, 170, 170, 170] {
+            now += Ticks::pause(now) + Duration::from_micros(late);
+            made += ticks.due(now);
+            assert_eq!(made, now.as_millis(), "{now:?}");
+        }
+    }
 }

@@ -39,7 +39,7 @@ impl RelayMetrics {
             )?,
             backlog: IntGauge::new(
                 "portcullis_relay_backlog",
-                "Entries in the outbox when this relay last looked, as the one at work.",
+                "Entries in the outbox when this relay last looked; none while another is at work.",
             )?,
             leader: IntGauge::new(
                 "portcullis_relay_leader",
@@ -65,12 +65,10 @@ impl RelayMetrics {
         self.backlog.set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
 
-    /// Shows whether this is the relay at work. One that is not knows of no backlog.
+    /// Shows whether this is the relay at work. What it knew of the backlog stays: nobody may know
+    /// better for as long as the broker or the store is away.
     pub fn set_leader(&self, is_leader: bool) {
         self.leader.set(i64::from(is_leader));
-        if !is_leader {
-            self.backlog.set(0);
-        }
     }
 
     /// Everything as Prometheus text, version 0.0.4.
@@ -79,5 +77,21 @@ impl RelayMetrics {
     /// When a metric cannot be written.
     pub fn encode(&self) -> Result<String, EncodeError> {
         TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(EncodeError::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_that_stops_work_goes_on_telling_what_is_left() {
+        let metrics = RelayMetrics::new().unwrap();
+        metrics.set_leader(true);
+        metrics.set_backlog(7);
+        metrics.set_leader(false);
+        let text = metrics.encode().unwrap();
+        assert!(text.contains("\nportcullis_relay_leader 0\n"), "{text}");
+        assert!(text.contains("\nportcullis_relay_backlog 7\n"), "{text}");
     }
 }

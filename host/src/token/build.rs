@@ -41,7 +41,7 @@ pub enum BuildError {
         source: DuplicateKidError,
     },
     /// The key files cannot be looked at without a pause.
-    #[error("reload_interval: must be longer than zero, such as 1s")]
+    #[error("tokens.key_reload_interval: must be longer than zero, such as 1s")]
     NoReloadInterval,
 }
 

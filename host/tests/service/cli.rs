@@ -31,12 +31,19 @@ fn eval(folder: &Folder, component: &Path, settings: &Value, request: &Value) ->
         request.as_os_str(),
         // A busy machine is not what is tested.
         "--deadline".as_ref(),
-        "5000".as_ref(),
+        "5s".as_ref(),
     ])
 }
 
 fn is_one_line(refused: &Finished) {
     assert_eq!(refused.stderr.trim_end().lines().count(), 1, "{}", refused.stderr);
+}
+
+#[test]
+fn a_deadline_is_a_duration_here_too() {
+    let refused = run(&["policy", "eval", "p.wasm", "--request", "r", "--deadline", "20"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("such as 250ms"), "{refused:?}");
 }
 
 #[test]

@@ -89,6 +89,13 @@ impl Config {
         self
     }
 
+    /// Sets how long Envoy waits for an answer over HTTP.
+    #[must_use]
+    pub fn with_http_timeout(mut self, timeout: &str) -> Self {
+        self.ext_authz["http_service"]["server_uri"]["timeout"] = json!(timeout);
+        self
+    }
+
     /// Sets how long Envoy waits for an answer over gRPC.
     #[must_use]
     pub fn with_timeout(mut self, timeout: &str) -> Self {

@@ -138,6 +138,9 @@ impl Document {
             ("monitoring.coreos.com/v1", "ServiceMonitor") => {
                 drop(self.typed::<monitoring::ServiceMonitor>());
             }
+            ("monitoring.coreos.com/v1", "PodMonitor") => {
+                drop(self.typed::<monitoring::PodMonitor>());
+            }
             ("monitoring.coreos.com/v1", "PrometheusRule") => {
                 drop(self.typed::<monitoring::PrometheusRule>());
             }

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::{
     binary,
     documents::{deploy, manifests, yaml},
-    types::monitoring::ServiceMonitor,
+    types::monitoring::{PodMonitor, ServiceMonitor},
 };
 
 /// The manifest of the base with this kind and name.
@@ -131,6 +131,25 @@ fn the_service_monitor_finds_the_port_of_the_service() {
     for endpoint in monitor.spec.endpoints {
         assert!(ports.iter().any(|port| port.name.as_ref() == Some(&endpoint.port)));
         assert_eq!(endpoint.path, "/metrics");
+    }
+}
+
+#[test]
+fn the_pod_monitor_finds_the_port_of_the_relays_and_may_reach_it() {
+    let monitor: PodMonitor = manifest("PodMonitor", "portcullis-relay");
+    let relays: Deployment = manifest("Deployment", "portcullis-relay");
+    let policy: NetworkPolicy = manifest("NetworkPolicy", "portcullis-relay");
+    assert!(selects(match_labels(&monitor.spec.selector), &labels(&relays)));
+    let ports = container(&relays).ports.as_ref().expect("a port");
+    let ingress = policy.spec.unwrap().ingress.expect("somebody may ask");
+    let admin = i32::from(binary::port(&configuration(), "admin"));
+    for endpoint in monitor.spec.pod_metrics_endpoints {
+        let port = ports.iter().find(|port| port.name.as_ref() == Some(&endpoint.port));
+        assert_eq!(port.expect("the port").container_port, admin);
+        assert_eq!(endpoint.path, "/metrics");
+        let name = IntOrString::String(endpoint.port);
+        let mut open = ingress.iter().flat_map(|rule| rule.ports.iter().flatten());
+        assert!(open.any(|port| port.port.as_ref() == Some(&name)), "{name:?}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_integration_tests::{
-    places,
+    eventually, places,
     portcullis::{Config, Portcullis},
 };
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use super::{
     promql::{Selector, selectors},
     types::monitoring::PrometheusRule,
 };
+use crate::revocation::relay_process::Relay;
 
 /// What is shown only after an event.
 const AFTER_AN_EVENT: [&str; 2] =
@@ -23,8 +24,8 @@ const TARGET_LABELS: [&str; 4] = ["namespace", "pod", "service", "container"];
 /// The values of each label of each metric.
 type Known = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// What a Portcullis with a policy tells. Its broker and its store are not there, which its metrics
-/// do not depend on.
+/// What a Portcullis with a policy tells, and a relay. Their broker and their store are not there,
+/// which their metrics do not depend on.
 async fn known() -> Known {
     let route = json!({
         "name": "all",
@@ -38,7 +39,9 @@ async fn known() -> Known {
         .with("blacklist.rabbitmq.url", "amqp://127.0.0.1:1")
         .with("blacklist.redis.url", "redis://127.0.0.1:1");
     let portcullis = Portcullis::launch(&config).await;
-    let text = portcullis.admin().metrics().await;
+    let relay = Relay::launch(&config);
+    let of_relay = eventually::some("the relay listens", || relay.metrics()).await;
+    let text = portcullis.admin().metrics().await + &of_relay;
     let mut known = Known::new();
     for line in text.lines() {
         let name = line.strip_prefix("# TYPE ").and_then(|rest| rest.split(' ').next());
@@ -93,6 +96,9 @@ async fn alerts_ask_for_metrics_that_there_are() {
         "HighDenyRate",
         "MalformedEvents",
         "PolicyReloadRefused",
+        "RedisEvicts",
+        "RelayBehind",
+        "RelayNotAtWork",
     ] {
         assert!(names.contains(format!("Portcullis{name}").as_str()), "{name} wakes nobody");
     }

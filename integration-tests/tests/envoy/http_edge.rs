@@ -3,6 +3,7 @@
 use portcullis_integration_tests::{
     client::Request,
     envoy::{self, Envoy},
+    places,
     portcullis::{Config, Portcullis, public_route, token_route},
     token::{Claims, PROVIDER, SUBJECT},
     upstream::{Received, Upstream},
@@ -10,7 +11,7 @@ use portcullis_integration_tests::{
 use serde_json::{Value, json};
 
 /// Header names as Envoy's configuration lists them.
-fn names(names: &[&str]) -> Value {
+pub(super) fn names(names: &[&str]) -> Value {
     let patterns: Vec<_> = names.iter().map(|name| json!({"exact": name})).collect();
     json!({"patterns": patterns})
 }
@@ -108,4 +109,37 @@ async fn envoy_refuses_while_portcullis_is_dead() {
     portcullis.kill();
     assert_eq!(Request::get("/public").send(envoy.http()).await.status, 403);
     assert_eq!(upstream.requests(), 0);
+}
+
+/// A policy that makes this attack on every path below `/attack`, and may take long.
+fn attacked_by(attack: &str) -> Config {
+    let route = json!({
+        "name": "attacked", "token": "ignored", "policy": "hostile", "deadline": "10s",
+        "settings": {"attack": attack},
+    });
+    let policy = places::component("hostile_guest");
+    Config::new([route]).with("policies.hostile.file", policy.to_str().unwrap())
+}
+
+/// Sends a request through an Envoy that fails open, and must be refused all the same.
+async fn is_refused_where_envoy_fails_open(config: &Config) {
+    let (portcullis, upstream) = (Portcullis::start(config).await, Upstream::start().await);
+    let envoy = envoy::Config::http(portcullis.addresses().http(), upstream.address())
+        .with_http_timeout("1s")
+        .with("failure_mode_allow", json!(true));
+    let envoy = Envoy::start(&envoy).await;
+    let refused = Request::get("/attack").send(envoy.http()).await;
+    assert_eq!((refused.status, upstream.requests()), (403, 0), "{}", refused.text());
+    let passed = Request::get("/harmless").send(envoy.http()).await;
+    assert_eq!(Received::from_response(&passed).target, "/harmless");
+}
+
+#[tokio::test]
+async fn a_fault_of_a_policy_is_a_deny_where_envoy_fails_open() {
+    is_refused_where_envoy_fails_open(&attacked_by("panic")).await;
+}
+
+#[tokio::test]
+async fn a_policy_that_takes_longer_than_envoy_waits_is_a_deny_where_envoy_fails_open() {
+    is_refused_where_envoy_fails_open(&attacked_by("spin")).await;
 }

@@ -6,7 +6,7 @@ mod modes;
 mod postgres;
 mod receipt;
 mod relay;
-mod relay_process;
+pub(crate) mod relay_process;
 mod revoke;
 
 use std::str::FromStr;
@@ -18,17 +18,22 @@ use portcullis_integration_tests::{
 };
 use serde_json::Value;
 
-/// A configuration whose only route needs a token.
+/// A configuration whose only route needs a token. Its HTTP edge is not Envoy's, which is never
+/// told of a fault: see [`check`].
 fn config(mode: &str, redis: Value) -> Config {
     Config::new([token_route("all", &["/*"])])
+        .with("http.request_from", "x-forwarded")
         .with("blacklist.mode", mode)
         .with("blacklist.redis", redis)
 }
 
-/// The status with which a request with this token is answered.
+/// The status with which a request with this token is answered by a replica of [`config`].
 async fn check(portcullis: &Portcullis, claims: &Claims) -> u16 {
-    let http = portcullis.addresses().http();
-    Request::get("/a").bearer(&claims.hs256()).send(http).await.status
+    let request = Request::get("/auth")
+        .header("X-Forwarded-Method", "GET")
+        .header("X-Forwarded-Host", "api.test")
+        .header("X-Forwarded-Uri", "/a");
+    request.bearer(&claims.hs256()).send(portcullis.addresses().http()).await.status
 }
 
 /// What the metrics say, labels being part of the name.

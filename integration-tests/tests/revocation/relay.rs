@@ -84,9 +84,12 @@ async fn a_relay_waits_for_a_broker_that_is_away_and_loses_nothing() {
     }
     eventually::holds("the relay knows", async || !relay.is_ready().await).await;
     assert_eq!(services.backlog().await, 50);
+    let told = async || relay.metric("portcullis_relay_backlog").await;
+    eventually::holds("it tells how many wait", async || told().await == Some(50.0)).await;
     services.rabbitmq.restart().await;
-    relay.ready().await;
     eventually::holds("the outbox is empty", async || services.backlog().await == 0).await;
+    eventually::holds("it tells so", async || told().await == Some(0.0)).await;
+    relay.ready().await;
     let mut tap = Tap::of_stream(&services.rabbitmq, "portcullis.blacklist").await;
     let mut missing: HashSet<_> = wires.into_iter().collect();
     while !missing.is_empty() {

@@ -140,10 +140,15 @@ impl Relay {
         &mut self.process
     }
 
+    /// All its metrics, once it listens.
+    pub(crate) async fn metrics(&self) -> Option<String> {
+        let response = Request::get("/metrics").try_send(self.admin()).await;
+        response.ok().map(|response| response.text())
+    }
+
     /// One of its metrics.
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
-        let response = Request::get("/metrics").try_send(self.admin()).await.ok()?;
-        let text = response.text();
+        let text = self.metrics().await?;
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
         line?.parse().ok()
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::secret::{ReadSecretError, Secret};
 
-/// A URL. `Debug` and `Display` show it without its password.
+/// The address of another service, a URL. It is shown without its password.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Endpoint(String);

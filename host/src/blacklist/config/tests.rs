@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 use super::*;
 
 fn parse(section: Value) -> Result<Config, String> {
-    let config: Config = serde_json::from_value(section).map_err(|error| error.to_string())?;
+    let config: Config =
+        serde_json::from_value(section.clone()).map_err(|error| error.to_string())?;
     config.check().map_err(|error| error.to_string())?;
+    config.check_written(&section).map_err(|error| error.to_string())?;
     Ok(config)
 }
 
@@ -48,6 +50,11 @@ fn sections_that_do_not_go_together_are_refused_with_the_fix() {
         (json!({"postgres": {"column": "t.c"}}), "`blacklist.postgres.column`"),
         (json!({"postgres": {"channel": ""}}), "`blacklist.postgres.channel`"),
         (json!({"refresh": {"enabled": true}}), "`blacklist.refresh.enabled`"),
+        (json!({"refresh": {"secret_file": "s"}}), "`blacklist.refresh.secret_file`"),
+        (
+            json!({"mode": "redis-always", "redis": {"breaker": {"failures": 0}}}),
+            "`blacklist.redis.breaker.failures`",
+        ),
         (json!({"redis": redis, "rabbitmq": slow}), "`blacklist.rabbitmq.probe_timeout`"),
         (
             json!({"mode": "redis-always", "redis": {"sentinels": ["s:26379"]}}),
@@ -62,6 +69,43 @@ fn sections_that_do_not_go_together_are_refused_with_the_fix() {
         let error = parse(section.clone()).unwrap_err();
         assert!(error.starts_with(key), "{section}: {error}");
     }
+}
+
+#[test]
+fn a_key_that_would_be_ignored_is_refused_if_somebody_wrote_it() {
+    let redis = json!({"url": "redis://store"});
+    let broker = |more: Value| {
+        let mut rabbitmq = json!({"url": "amqp://broker", "topology": "exclusive-queue"});
+        rabbitmq.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"redis": redis, "rabbitmq": rabbitmq})
+    };
+    let postgres = |while_stale| json!({"postgres": {}, "while_stale": while_stale});
+    let while_stale = "`blacklist.while_stale`: ";
+    for (section, key) in [
+        (json!({"while_stale": "deny"}), while_stale),
+        (json!({"while_stale": "ask-redis"}), while_stale),
+        (json!({"mode": "redis-always", "redis": redis, "while_stale": "serve"}), while_stale),
+        (postgres("ask-redis"), while_stale),
+        (broker(json!({"replay": "10m"})), "`blacklist.rabbitmq.replay`: "),
+        (broker(json!({"stream_max_age": "8d"})), "`blacklist.rabbitmq.stream_max_age`: "),
+    ] {
+        let error = parse(section.clone()).unwrap_err();
+        assert!(error.starts_with(key), "{section}: {error}");
+        assert!(error.contains("remove it") || error.contains("write serve"), "{error}");
+    }
+    for section in [postgres("serve"), postgres("deny"), broker(json!({}))] {
+        parse(section.clone()).unwrap_or_else(|error| panic!("{section}: {error}"));
+    }
+}
+
+#[test]
+fn without_redis_nobody_asks_it() {
+    let config = parse(json!({"postgres": {}})).unwrap();
+    assert_eq!(config.resolved().while_stale, WhileStale::Serve);
+    let deny = parse(json!({"postgres": {}, "while_stale": "deny"})).unwrap();
+    assert_eq!(deny.resolved().while_stale, WhileStale::Deny);
+    let both = json!({"redis": {}, "rabbitmq": {}});
+    assert_eq!(parse(both).unwrap().resolved().while_stale, WhileStale::AskRedis);
 }
 
 #[test]

@@ -139,12 +139,17 @@ impl Step {
                 "stream",
                 "the queue for messages that are no events exists with other settings; delete it",
             ),
-            Self::DeadLetters => {
-                ("stream", "let the user configure and write the queue of this name with `.dead`")
-            }
-            Self::OwnQueue => {
-                ("exchange", "let the user configure and read queues, and read the exchange")
-            }
+            // The default exchange leads to every queue, so the queue itself is not written to.
+            Self::DeadLetters => (
+                "stream",
+                "let the user configure the queue of this name with `.dead`, and write to \
+                 `amq.default`",
+            ),
+            // To bind a queue is to write to it.
+            Self::OwnQueue => (
+                "exchange",
+                "let the user configure, write and read the queues `amq.gen-*`, and read the exchange",
+            ),
         }
     }
 }
@@ -170,6 +175,13 @@ mod tests {
             (Step::Stream, "invalid arg 'x-queue-type'", "topology`: ", "exclusive-queue"),
             (Step::Stream, "feature flag is disabled", "topology`: ", "exclusive-queue"),
             (Step::Stream, "access to queue refused", "stream`: ", "let the user"),
+            (Step::DeadLetters, "access refused", "stream`: ", "write to `amq.default`"),
+            (
+                Step::OwnQueue,
+                "access refused",
+                "exchange`: ",
+                "write and read the queues `amq.gen-",
+            ),
         ];
         for (step, reply, key, fix) in cases {
             let shown = complaint(step, reply);

@@ -63,6 +63,11 @@ impl StoreError {
     }
 }
 
+/// For people who want it to work. `docs/operations.md` has the least for each role.
+const NO_RIGHTS: &str = "the user may not do this; allow it `+@connection +@read +@write +@scripting +info +role +time \
+     +wait` on the keys that begin with `key_prefix` (without the colon at its end), with `outbox` \
+     and with `portcullis:`";
+
 /// Whether the connection on which `error` came is of no more use.
 pub(super) fn is_fatal(error: &RedisError) -> bool {
     use ServerErrorKind::{BusyLoading, MasterDown, ReadOnly};
@@ -88,10 +93,8 @@ pub(super) fn describe(error: &RedisError) -> String {
             "the answer is not in its protocol; check host and port, and whether \
                              it needs TLS (`rediss://`)"
         }
-        ErrorKind::Server(NoPerm) => {
-            "the user may not do this; allow it `+@connection +@read +@write +@scripting +role +info` \
-             on the keys of `key_prefix` and `outbox`, and on `portcullis:*`"
-        }
+        ErrorKind::Server(NoPerm) => NO_RIGHTS,
+        ErrorKind::Server(_) if is_about_rights_of_a_script(error) => NO_RIGHTS,
         ErrorKind::Server(BusyLoading) => "it is still loading its data",
         ErrorKind::Server(MasterDown) => "it is a replica that has lost its primary",
         ErrorKind::Server(ReadOnly) => "it is a replica; give the address of the primary",
@@ -103,6 +106,14 @@ pub(super) fn describe(error: &RedisError) -> String {
         (None, "") => error.category().to_owned(),
         (None, words) => words.to_owned(),
     }
+}
+
+/// What the command of a script may not do is an error of the script, in older servers one of no
+/// particular kind.
+fn is_about_rights_of_a_script(error: &RedisError) -> bool {
+    error.detail().is_some_and(|words| {
+        words.contains("The user executing the script") || words.contains("ACL failure in script")
+    })
 }
 
 #[cfg(test)]
@@ -127,6 +138,24 @@ mod tests {
             assert!(!shown.contains("hush"), "{shown}");
             assert!(shown.starts_with("Redis refused: "), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_lack_of_rights_is_told_with_the_fix_in_a_script_too() {
+        for line in [
+            "NOPERM User hush has no permissions to run the 'time' command",
+            "NOPERM ACL failure in script: User hush has no permissions to run the 'time' command",
+            "ERR ACL failure in script: User hush has no permissions to run the 'time' command",
+            "ERR The user executing the script can't run this command or subcommand script: hush",
+            "ERR Error running script (call to f_hush): @user_script:1: @user_script: 1: The user \
+             executing the script can't access at least one of the keys",
+        ] {
+            let shown = StoreError::of(&server_error(line)).to_string();
+            assert!(shown.contains("allow it") && shown.contains("+time"), "{line}: {shown}");
+            assert!(!shown.contains("hush"), "{shown}");
+        }
+        let other = StoreError::of(&server_error("ERR syntax error")).to_string();
+        assert!(!other.contains("allow it"), "{other}");
     }
 
     #[test]

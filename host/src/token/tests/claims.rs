@@ -216,5 +216,7 @@ fn settings_that_make_no_sense_name_their_place() {
         let error = build_error(json!({ "issuers": { "main": issuer } }));
         assert!(error.contains(message), "{error}");
     }
-    assert!(build_error(json!({ "reload_interval": "0s" })).starts_with("reload_interval: "));
+    assert!(
+        build_error(json!({ "reload_interval": "0s" })).starts_with("tokens.key_reload_interval: ")
+    );
 }

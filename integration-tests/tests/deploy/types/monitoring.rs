@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Resource;
 
 pub(crate) type ServiceMonitor = Resource<ServiceMonitorSpec>;
+pub(crate) type PodMonitor = Resource<PodMonitorSpec>;
 pub(crate) type PrometheusRule = Resource<PrometheusRuleSpec>;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -15,6 +16,13 @@ pub(crate) type PrometheusRule = Resource<PrometheusRuleSpec>;
 pub(crate) struct ServiceMonitorSpec {
     pub(crate) selector: LabelSelector,
     pub(crate) endpoints: Vec<Endpoint>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct PodMonitorSpec {
+    pub(crate) selector: LabelSelector,
+    pub(crate) pod_metrics_endpoints: Vec<Endpoint>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

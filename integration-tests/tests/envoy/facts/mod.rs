@@ -4,6 +4,7 @@
 mod answers;
 mod bodies;
 mod failures;
+mod over_http;
 mod questions;
 mod raw_connections;
 
@@ -20,6 +21,8 @@ use portcullis_integration_tests::{
     stub::{Answer, Stub},
     upstream::{Received, Upstream},
 };
+
+use super::http_edge::names;
 
 /// gRPC code OK.
 const OK: i32 = 0;
