@@ -3,6 +3,7 @@
 mod feed;
 mod modes;
 mod postgres;
+mod primary;
 mod receipt;
 mod relay;
 mod relay_process;
