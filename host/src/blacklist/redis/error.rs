@@ -89,8 +89,8 @@ pub(super) fn describe(error: &RedisError) -> String {
                              it needs TLS (`rediss://`)"
         }
         ErrorKind::Server(NoPerm) => {
-            "the user may not do this; allow it `+@connection +@read +@write +@scripting +role +info` \
-             on the keys of `key_prefix` and `outbox`, and on `portcullis:*`"
+            "the user may not do this; allow it `+@connection +@read +@write +@scripting +role +wait \
+             +info` on the keys of `key_prefix` and `outbox`, and on `portcullis:*`"
         }
         ErrorKind::Server(BusyLoading) => "it is still loading its data",
         ErrorKind::Server(MasterDown) => "it is a replica that has lost its primary",

@@ -172,6 +172,17 @@ impl Redis {
         0
     }
 
+    /// Resolves when most sentinels, if there are any, say that the connection leads to the primary.
+    async fn confirm_primary(&self) -> Result<(), StoreError> {
+        let lease = self.lease().await?;
+        let Connection { to, address } = lease.connection.clone();
+        if self.shared.connector.leads_to_primary(to, &address).await? {
+            return Ok(());
+        }
+        self.shared.slot.discard(&lease, StoreError::Moved);
+        Err(StoreError::Moved)
+    }
+
     /// What the store answers to commands that change nothing. If the connection breaks, they are
     /// sent once more on a new one.
     async fn read<T: FromRedisValue>(
