@@ -119,6 +119,9 @@ fn revoked_answer(success: StatusCode, revoked: Revoked) -> Response {
     let Some(receipt) = revoked.receipt else { return (success, Json(answer)).into_response() };
     answer["replicas"] = receipt.replicas.into();
     answer["missing"] = receipt.missing.into();
+    if receipt.may_lack_some {
+        answer["may_lack_some"] = true.into();
+    }
     let millis = u64::try_from(receipt.took.as_millis()).unwrap_or(u64::MAX);
     answer["milliseconds"] = millis.into();
     let code = if receipt.is_complete() { success } else { StatusCode::GATEWAY_TIMEOUT };

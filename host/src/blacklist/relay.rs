@@ -5,11 +5,14 @@
 //! between is published twice, which changes nothing. That holds for a token's pardon only if
 //! nothing about it follows; so a pardon is published and removed by itself.
 //!
-//! Of several relays one is at work, by a lock that expires. Relays of other systems take no lock;
-//! see [`Outbox`].
+//! Of several relays one is at work, by a lock that expires; see [`Lease`]. Relays of other systems
+//! take no lock; see [`Outbox`].
+
+mod lease;
 
 use std::time::{Duration, Instant};
 
+use self::lease::Lease;
 use super::{
     config::{ConfigError, RabbitMqConfig},
     event::Event,
@@ -59,8 +62,8 @@ enum Interruption {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error(transparent)]
-    Publish(#[from] PublishError),
-    #[error("another relay has taken over")]
+    Publish(PublishError),
+    #[error("another relay has taken over, or may have")]
     LockLost,
     #[error("stopping")]
     Stopping,
@@ -68,6 +71,8 @@ enum Interruption {
 
 /// How long a relay that does not say that it is alive keeps others from taking over.
 const LOCK_TIME: Duration = Duration::from_secs(2);
+/// How long something may be on its way to the broker before another relay may be at work.
+const LEEWAY: Duration = Duration::from_secs(1);
 /// How often it says so.
 const RENEWAL: Duration = Duration::from_millis(500);
 /// How often a relay that stands by looks whether it is its turn.
@@ -144,10 +149,14 @@ impl Relay {
         };
         self.block_ready = None;
         let ended = self.work(&mut publisher, drain).await;
+        // What is on its way to the broker is there before another relay is at work, or never.
+        match &ended {
+            Err(Interruption::LockLost) => publisher.abort(),
+            _ => publisher.close().await,
+        }
         // Another relay need not wait until the lock expires, whatever went wrong here. If the store
         // does not answer, it has to.
         let _ = self.outbox.release().await;
-        publisher.close().await;
         ended
     }
 
@@ -163,15 +172,15 @@ impl Relay {
     }
 
     async fn work(&self, publisher: &mut Publisher, drain: &Drain) -> Result<Never, Interruption> {
-        let locked_at = self.stand_by(publisher, drain).await?;
+        let lease = Lease::new(self.stand_by(publisher, drain).await?);
         failpoint::reached("relay::locked");
         tracing::info!("the relay is at work");
         self.metrics.set_leader(true);
         // Whichever comes first drops the other where it is: without the lock nothing more is sent.
         tokio::select! {
             biased;
-            lost = self.keep_lock(locked_at) => lost,
-            ended = self.pump(publisher, drain) => ended,
+            lost = self.keep_lock(&lease) => lost,
+            ended = self.pump(publisher, drain, &lease) => ended,
         }
     }
 
@@ -199,19 +208,16 @@ impl Relay {
     }
 
     /// Renews the lock, until it is lost or may be.
-    async fn keep_lock(&self, locked_at: Instant) -> Result<Never, Interruption> {
-        let mut held_until = locked_at + LOCK_TIME;
+    async fn keep_lock(&self, lease: &Lease) -> Result<Never, Interruption> {
         loop {
-            let now = Instant::now();
-            let left = held_until.saturating_duration_since(now);
+            let left = lease.left();
             if left.is_zero() {
                 return Err(Interruption::LockLost);
             }
             tokio::time::sleep(RENEWAL.min(left)).await;
             let asked_at = Instant::now();
-            let left = held_until.saturating_duration_since(asked_at);
-            match tokio::time::timeout(left, self.outbox.renew()).await {
-                Ok(Ok(true)) => held_until = asked_at + LOCK_TIME,
+            match tokio::time::timeout(lease.left(), self.outbox.renew()).await {
+                Ok(Ok(true)) => lease.renew(asked_at),
                 Ok(Ok(false)) | Err(_) => return Err(Interruption::LockLost),
                 // The lock is still ours for a while, and the store may be back by then.
                 Ok(Err(_)) => {}
@@ -220,7 +226,12 @@ impl Relay {
     }
 
     /// Publishes and removes, batch after batch.
-    async fn pump(&self, publisher: &mut Publisher, drain: &Drain) -> Result<Never, Interruption> {
+    async fn pump(
+        &self,
+        publisher: &mut Publisher,
+        drain: &Drain,
+        lease: &Lease,
+    ) -> Result<Never, Interruption> {
         loop {
             if drain.is_stopping() {
                 return Err(Interruption::Stopping);
@@ -238,7 +249,7 @@ impl Relay {
                 }
                 continue;
             }
-            self.relay(publisher, batch(entries)).await?;
+            self.relay(publisher, batch(entries), lease).await?;
         }
     }
 
@@ -247,10 +258,12 @@ impl Relay {
         &self,
         publisher: &mut Publisher,
         mut batch: Vec<Entry>,
+        lease: &Lease,
     ) -> Result<(), Interruption> {
         let events: Vec<_> = batch.iter().filter(|entry| !entry.is_dead).collect();
         let bodies: Vec<&[u8]> = events.iter().map(|entry| entry.body.as_slice()).collect();
-        let outcomes = publisher.publish_all(&bodies).await;
+        failpoint::reached("relay::publish");
+        let outcomes = publisher.publish_all(&bodies, || lease.covers_publishing()).await;
         failpoint::reached("relay::published");
         let confirmed = outcomes.iter().take_while(|outcome| outcome.is_ok()).count();
         let failure = outcomes.into_iter().find_map(Result::err);
@@ -281,6 +294,15 @@ impl Relay {
 }
 
 // === impl Interruption ===
+
+impl From<PublishError> for Interruption {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Withheld => Self::LockLost,
+            error => Self::Publish(error),
+        }
+    }
+}
 
 impl Interruption {
     /// Whether store or broker is out of reach, as opposed to refusing what we want of it.

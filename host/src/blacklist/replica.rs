@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::{
+    sync::mpsc,
+    time::{Interval, MissedTickBehavior},
+};
 
 use super::{
     config::RedisConfig,
@@ -17,6 +20,15 @@ pub struct Replica {
     roll: Roll,
     receipts: mpsc::Receiver<String>,
     readiness: Readiness,
+}
+
+/// What there is to tell.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// That this replica is still ready.
+    Beat,
+    /// What has taken effect.
+    Receipts,
 }
 
 /// How often a replica says that it is ready. Who has been silent three times is not.
@@ -46,7 +58,6 @@ impl Replica {
         let mut beats = tokio::time::interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::new();
-        let mut open = true;
         loop {
             let told = tokio::select! {
                 biased;
@@ -56,14 +67,13 @@ impl Replica {
                     let is_ready = *ready.borrow_and_update();
                     self.announce(is_ready).await
                 }
-                count = self.receipts.recv_many(&mut batch, BATCH), if open && batch.is_empty() => {
-                    open = count > 0;
-                    self.confirm(&mut batch).await
-                }
-                _ = beats.tick() => {
-                    let confirmed = self.confirm(&mut batch).await;
-                    let ready = *ready.borrow();
-                    if ready { confirmed.and(self.announce(true).await) } else { confirmed }
+                next = next(&mut beats, &mut self.receipts, &mut batch) => {
+                    let is_ready = *ready.borrow();
+                    let announced = match next {
+                        Next::Beat if is_ready => self.announce(true).await,
+                        Next::Beat | Next::Receipts => Ok(()),
+                    };
+                    announced.and(self.confirm(&mut batch).await)
                 }
             };
             if let Err(error) = told {
@@ -86,5 +96,64 @@ impl Replica {
             batch.clear();
         }
         Ok(())
+    }
+}
+
+/// Waits for what to tell next. A beat that is due comes first: a replica that is not heard of counts
+/// as gone, however many receipts it has sent. What is in the batch already goes with the beat.
+async fn next(
+    beats: &mut Interval,
+    receipts: &mut mpsc::Receiver<String>,
+    batch: &mut Vec<String>,
+) -> Next {
+    let can_receive = batch.is_empty() && !(receipts.is_closed() && receipts.is_empty());
+    tokio::select! {
+        biased;
+        _ = beats.tick() => Next::Beat,
+        count = receipts.recv_many(batch, BATCH), if can_receive => {
+            if count == 0 {
+                // Nobody sends any more.
+                beats.tick().await;
+                return Next::Beat;
+            }
+            Next::Receipts
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_beat_that_is_due_is_told_before_any_receipts() {
+        let (sender, mut receipts) = mpsc::channel(BATCH);
+        let mut beats = tokio::time::interval(BEAT);
+        let mut batch = Vec::new();
+        for _ in 0..10 {
+            sender.try_send("receipt".to_owned()).unwrap();
+            assert_eq!(next(&mut beats, &mut receipts, &mut batch).await, Next::Beat);
+            assert_eq!(next(&mut beats, &mut receipts, &mut batch).await, Next::Receipts);
+            assert_eq!(batch, ["receipt"]);
+            batch.clear();
+            tokio::time::advance(BEAT).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_told_waits_for_the_next_beat_and_the_end_of_receipts_ends_nothing() {
+        let (sender, mut receipts) = mpsc::channel(BATCH);
+        let mut beats = tokio::time::interval(BEAT);
+        let mut batch = vec!["old".to_owned()];
+        sender.try_send("new".to_owned()).unwrap();
+        for _ in 0..3 {
+            assert_eq!(next(&mut beats, &mut receipts, &mut batch).await, Next::Beat);
+        }
+        assert_eq!(batch, ["old"]);
+        batch.clear();
+        assert_eq!(next(&mut beats, &mut receipts, &mut batch).await, Next::Receipts);
+        batch.clear();
+        drop(sender);
+        assert_eq!(next(&mut beats, &mut receipts, &mut batch).await, Next::Beat);
     }
 }

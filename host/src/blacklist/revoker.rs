@@ -68,6 +68,8 @@ pub struct Receipt {
     pub replicas: usize,
     /// How many of them have not confirmed in time.
     pub missing: usize,
+    /// Whether others may be ready of whom the store does not know yet, because it was flushed.
+    pub may_lack_some: bool,
     /// How long it took from the moment in which it was stored.
     pub took: Duration,
 }
@@ -119,8 +121,9 @@ const BATCH: usize = 512;
 /// A receipt is not kept for longer.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
-/// Between two looks at who has confirmed.
-const LOOK_PAUSE: Duration = Duration::from_millis(2);
+/// Between two looks at who has confirmed, at least and at the most: an eighth of the time that it has
+/// taken so far, so that it is seen soon where it is soon, and costs little where it is not.
+const LOOK_PAUSE: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(50)];
 
 // === impl Revoker ===
 
@@ -199,7 +202,12 @@ impl Revoker {
             self.apply(line.event).await?;
         }
         // What is applied is in force on the one replica that there is.
-        let receipt = wait.map(|_| Receipt { replicas: 1, missing: 0, took: begin.elapsed() });
+        let receipt = wait.map(|_| Receipt {
+            replicas: 1,
+            missing: 0,
+            may_lack_some: false,
+            took: begin.elapsed(),
+        });
         Ok(Revoked { applied: events.len(), over: 0, receipt })
     }
 
@@ -270,13 +278,15 @@ impl Store {
         loop {
             let reach = self.roll.reach(receipt).await.map_err(RevokeError::Unconfirmed)?;
             let took = stored_at.elapsed();
-            let Reach { ready: replicas, missing } = reach;
+            let Reach { ready: replicas, missing, is_whole } = reach;
             // Without a broker the store is asked about every token, so there is nothing to apply.
             let missing = if self.producer.has_relay() { missing } else { 0 };
-            if (missing == 0 && replicas > 0) || took >= limit.min(LONGEST_WAIT) {
-                return Ok(Receipt { replicas, missing, took });
+            let receipt = Receipt { replicas, missing, may_lack_some: !is_whole, took };
+            if receipt.is_complete() || took >= limit.min(LONGEST_WAIT) {
+                return Ok(receipt);
             }
-            tokio::time::sleep(LOOK_PAUSE).await;
+            let [shortest, longest] = LOOK_PAUSE;
+            tokio::time::sleep((took / 8).clamp(shortest, longest)).await;
         }
     }
 }
@@ -287,7 +297,7 @@ impl Receipt {
     /// Whether there are replicas, and all of them have confirmed.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        self.replicas > 0 && self.missing == 0
+        self.replicas > 0 && self.missing == 0 && !self.may_lack_some
     }
 }
 

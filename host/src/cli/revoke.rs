@@ -127,6 +127,15 @@ pub enum RevokeCommandError {
         /// How long they had.
         took: Duration,
     },
+    /// There may be more replicas than the store knows of.
+    #[error(
+        "stored, and in force on {replicas} replicas, but the store knows its replicas for less than two \
+         seconds, and others may be ready; was it flushed? Do it again"
+    )]
+    MayLackSome {
+        /// How many have confirmed.
+        replicas: usize,
+    },
 }
 
 // === impl Revoke ===
@@ -196,6 +205,9 @@ impl Revoke {
         if receipt.replicas == 0 {
             return Err(RevokeCommandError::NoReplica(took));
         }
+        if receipt.missing == 0 && receipt.may_lack_some {
+            return Err(RevokeCommandError::MayLackSome { replicas: receipt.replicas });
+        }
         if !receipt.is_complete() {
             let (missing, replicas) = (receipt.missing, receipt.replicas);
             return Err(RevokeCommandError::NotConfirmed { missing, replicas, took });
@@ -221,6 +233,7 @@ impl RevokeCommandError {
         match self {
             Self::Revoke(RevokeError::Unconfirmed(_))
             | Self::NoReplica(_)
+            | Self::MayLackSome { .. }
             | Self::NotConfirmed { .. } => 3,
             Self::Revoke(_) => 1,
             _ => 2,

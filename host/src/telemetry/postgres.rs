@@ -22,10 +22,16 @@ pub enum Notified {
     Empty,
     /// Neither: the table is read again.
     Malformed,
+    /// A removal that the table does not confirm.
+    Unconfirmed,
 }
 
-const NOTIFIED: [(Notified, &str); 3] =
-    [(Notified::Event, "event"), (Notified::Empty, "empty"), (Notified::Malformed, "malformed")];
+const NOTIFIED: [(Notified, &str); 4] = [
+    (Notified::Event, "event"),
+    (Notified::Empty, "empty"),
+    (Notified::Malformed, "malformed"),
+    (Notified::Unconfirmed, "unconfirmed"),
+];
 
 #[derive(Debug, Default)]
 struct Counters {

@@ -159,6 +159,28 @@ impl RedisSentinel {
         before.other()
     }
 
+    /// Has the sentinels call the other one the primary, as after a failover of which the one before
+    /// and whoever is connected to it did not hear, being cut off. Both are primaries from then on.
+    /// Returns the one that the sentinels name.
+    pub async fn fail_over_unheard(&self) -> Member {
+        let before = eventually::some("there is a primary", || self.primary()).await;
+        let after = before.other();
+        // While nobody watches, nobody makes the one follow the other.
+        for address in self.sentinels() {
+            let sentinel = RedisClient::new(address, None);
+            let _: String = sentinel.command(&["SENTINEL", "REMOVE", MASTER_NAME]).await;
+        }
+        let _: String = self.client(after).command(&["REPLICAOF", "NO", "ONE"]).await;
+        let (port, quorum) = (self.node(after).port.number().to_string(), QUORUM.to_string());
+        for address in self.sentinels() {
+            let watch = ["SENTINEL", "MONITOR", MASTER_NAME, "127.0.0.1", &port, &quorum];
+            let _: String = RedisClient::new(address, None).command(&watch).await;
+        }
+        self.elected(after).await;
+        assert!(self.has_role(before, "master").await, "it has not heard of it");
+        after
+    }
+
     /// Waits until most sentinels call `member` the primary, and it agrees.
     pub async fn elected(&self, member: Member) {
         eventually::holds("the sentinels have chosen another primary", || async {

@@ -4,6 +4,7 @@ mod expiry;
 mod feed;
 mod modes;
 mod postgres;
+mod primary;
 mod receipt;
 mod relay;
 pub(crate) mod relay_process;

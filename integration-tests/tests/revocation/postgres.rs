@@ -7,10 +7,11 @@ use portcullis_integration_tests::{
     eventually,
     portcullis::{Config, Portcullis, token_route},
     services::postgres::{Postgres, PostgresClient},
-    token::Claims,
+    token::{self, Claims},
 };
 use serde_json::{Value, json};
 
+use super::metric;
 use crate::envoy::Gate;
 
 /// The table as the writers know it.
@@ -21,6 +22,8 @@ const INSERT: &str = "INSERT INTO revoked_tokens VALUES ($1)";
 const DELETE: &str = "DELETE FROM revoked_tokens WHERE token_id = $1";
 /// What is shipped to be installed beside the table.
 const TRIGGER: &str = include_str!("../../../deploy/postgres/revocations.sql");
+/// What tests send that the trigger does not.
+const NOTIFY: &str = "SELECT pg_notify('portcullis_revocations', $1)";
 /// For tests in which the table must not be read unless somebody asks.
 const NEVER: &str = "12h";
 
@@ -35,6 +38,17 @@ async fn database(table: &str) -> (Postgres, PostgresClient) {
 /// Installs the trigger.
 async fn install_trigger(client: &PostgresClient, settings: &str) {
     client.run(&format!("{settings} {TRIGGER}")).await;
+}
+
+/// A client that may do nothing in the database but log in.
+async fn stranger(postgres: &Postgres) -> PostgresClient {
+    let client = postgres.client().await;
+    client.run("CREATE ROLE stranger; SET ROLE stranger").await;
+    client
+}
+
+async fn notify(client: &PostgresClient, event: &Value) {
+    client.execute(NOTIFY, &[&event.to_string()]).await;
 }
 
 fn config(postgres: &Postgres, ttl: &str) -> Config {
@@ -127,7 +141,8 @@ async fn the_trigger_revokes_and_restores_without_a_refresh() {
         let took = answered(&gate, &claims, 403).await;
         assert!(took < Duration::from_secs(1), "{took:?}");
         client.execute(DELETE, &[&claims.jti()]).await;
-        answered(&gate, &claims, 200).await;
+        let took = answered(&gate, &claims, 200).await;
+        assert!(took < Duration::from_secs(1), "{took:?}");
     }
     // Reading the table again does not undo what a notification said.
     let claims = Claims::default();
@@ -138,6 +153,73 @@ async fn the_trigger_revokes_and_restores_without_a_refresh() {
     answered(&gate, &claims, 200).await;
     gate.refuse(refresh(), 204).await;
     gate.pass(ask(&claims)).await;
+}
+
+#[tokio::test]
+async fn whoever_may_only_log_in_cannot_take_a_revocation_back() {
+    let (postgres, client) = database(TABLE).await;
+    install_trigger(&client, "").await;
+    let gate = Gate::new(&config(&postgres, NEVER)).await;
+    let (revoked, later) = (Claims::default(), Claims::default());
+    client.execute(INSERT, &[&revoked.jti()]).await;
+    answered(&gate, &revoked, 403).await;
+    let stranger = stranger(&postgres).await;
+    for _ in 0..3 {
+        notify(&stranger, &json!({"type": "remove", "jti": revoked.jti()})).await;
+    }
+    // Heard after those.
+    client.execute(INSERT, &[&later.jti()]).await;
+    answered(&gate, &later, 403).await;
+    gate.refuse(ask(&revoked), 403).await;
+    eventually::holds("the table has been asked", || async {
+        let name = "portcullis_postgres_notifications_total{type=\"unconfirmed\"}";
+        metric::<u64>(&gate.portcullis, name).await > 0
+    })
+    .await;
+    gate.refuse(ask(&revoked), 403).await;
+    // What the table says counts all the same.
+    client.execute(DELETE, &[&revoked.jti()]).await;
+    answered(&gate, &revoked, 200).await;
+}
+
+#[tokio::test]
+async fn what_no_row_can_say_is_not_heeded() {
+    let (postgres, client) = database(TABLE).await;
+    install_trigger(&client, "").await;
+    let gate = Gate::new(&config(&postgres, NEVER)).await;
+    let stranger = stranger(&postgres).await;
+    let (claims, later) = (Claims::default(), Claims::default());
+    for kind in ["cutoff", "lift"] {
+        let event =
+            json!({"type": kind, "sub": token::SUBJECT, "issued_before": 4_000_000_000_u64});
+        notify(&stranger, &event).await;
+        client.execute(INSERT, &[&later.jti()]).await;
+        answered(&gate, &later, 403).await;
+        gate.pass(ask(&claims)).await;
+        client.execute(DELETE, &[&later.jti()]).await;
+        answered(&gate, &later, 200).await;
+    }
+}
+
+#[tokio::test]
+async fn a_removal_that_waits_for_the_table_holds_up_no_revocation() {
+    let (postgres, client) = database(TABLE).await;
+    install_trigger(&client, "").await;
+    let gate = Gate::new(&config(&postgres, NEVER)).await;
+    let stranger = stranger(&postgres).await;
+    let (gone, late) = (Claims::default(), Claims::default());
+    client.execute(INSERT, &[&gone.jti()]).await;
+    answered(&gate, &gone, 403).await;
+    client.run("BEGIN; LOCK TABLE revoked_tokens IN ACCESS EXCLUSIVE MODE").await;
+    notify(&stranger, &json!({"type": "remove", "jti": gone.jti()})).await;
+    notify(&stranger, &json!({"type": "add", "jti": late.jti()})).await;
+    let took = answered(&gate, &late, 403).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    gate.refuse(ask(&gone), 403).await;
+    client.execute(DELETE, &[&gone.jti()]).await;
+    client.run("COMMIT").await;
+    answered(&gate, &gone, 200).await;
+    gate.refuse(ask(&late), 403).await;
 }
 
 #[tokio::test]
@@ -162,6 +244,10 @@ async fn names_of_any_case_in_any_schema_can_be_configured() {
     gate.pass(ask(&claims)).await;
     client.run(&insert(&id(2))).await;
     answered(&gate, &claims, 403).await;
+    client
+        .run(&format!("DELETE FROM \"Auth\".\"Revoked.Tokens\" WHERE \"J\"\"ti\" = '{}'", id(2)))
+        .await;
+    answered(&gate, &claims, 200).await;
 }
 
 #[tokio::test]

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::relay_process::{Relay, Services};
 
 async fn announced(services: &Services) -> u64 {
-    services.redis.client().command(&["ZCARD", "portcullis:replicas"]).await
+    // What lies below zero is no replica.
+    services.redis.client().command(&["ZCOUNT", "portcullis:replicas", "0", "+inf"]).await
 }
 
 async fn all_announced(services: &Services, count: u64) {
@@ -50,6 +51,34 @@ async fn whoever_waits_is_told_when_it_is_in_force_on_every_ready_replica() {
     replicas.get_mut(1).process().signal(Signal::CONT);
     eventually::holds("it has caught up", async || replicas.get(1).admin().is_revoked("c").await)
         .await;
+}
+
+#[tokio::test]
+async fn a_roll_that_was_lost_is_not_taken_for_complete() {
+    let services = Services::start().await;
+    let _relay = Relay::start(&services.config()).await;
+    let _replicas = Replicas::start(3, &services.config()).await;
+    all_announced(&services, 3).await;
+    for round in 0..3 {
+        services.redis.client().flush().await;
+        let jti = round.to_string();
+        let said = services.revoked(&["--jti", &jti, "--wait", "--timeout", "20s"]).await;
+        assert!(said.starts_with("revoked: in force on 3 replicas after "), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_for_long_does_not_keep_the_store_busy() {
+    let services = Services::start().await;
+    let replica = Portcullis::start(&services.config()).await;
+    all_announced(&services, 1).await;
+    let client = services.redis.client();
+    client.forget_calls().await;
+    // Nobody relays it.
+    let (status, text) = post(&replica, "/v1/revocations?wait=3s", r#"{"jti": "a"}"#).await;
+    assert_eq!(status, 504, "{text}");
+    let looks = client.calls().await.get("eval").copied().unwrap_or_default();
+    assert!(looks < 150, "{looks} looks in three seconds");
 }
 
 #[tokio::test]

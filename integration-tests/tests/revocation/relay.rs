@@ -216,6 +216,43 @@ async fn a_relay_that_has_lost_its_lock_removes_nothing() {
 }
 
 #[tokio::test]
+async fn a_relay_that_was_stopped_for_longer_than_its_lock_lasts_publishes_nothing_more() {
+    let services = Services::start().await;
+    let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
+    let mut tap = Tap::open(&services.rabbitmq).await;
+    // Between reading an entry and publishing it there is time for the test.
+    let mut first = Relay::launch_with(&services.config(), "relay::publish=1*sleep(1800)");
+    first.ready().await;
+    eventually::holds("the first is at work", async || first.is_at_work().await).await;
+    let pardon = Event::remove("a").wire();
+    publisher.park(&pardon).await;
+    let client = services.redis.client();
+    eventually::holds("the first holds the pardon in its hands", async || {
+        // While it works, it renews the lock every half a second.
+        client.command::<i64>(&["PTTL", LOCK]).await < 1_200
+    })
+    .await;
+    first.process().signal(Signal::STOP);
+
+    let second = Relay::start(&services.config()).await;
+    assert_eq!(tap.next().await, pardon);
+    let revocation = Event::add_for_an_hour("a").wire();
+    publisher.park(&revocation).await;
+    assert_eq!(tap.next().await, revocation);
+    assert!(second.is_at_work().await);
+
+    first.process().signal(Signal::CONT);
+    eventually::holds("the first knows", || {
+        let said = first.process().output().contains("another relay has taken over");
+        std::future::ready(said)
+    })
+    .await;
+    let last = Event::add_for_an_hour("last").wire();
+    publisher.park(&last).await;
+    assert_eq!(tap.next().await, last, "the pardon is not published after the revocation");
+}
+
+#[tokio::test]
 async fn relays_of_other_systems_may_work_on_the_outbox_too() {
     let services = Services::start().await;
     let mut tap = Tap::open(&services.rabbitmq).await;

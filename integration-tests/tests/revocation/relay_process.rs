@@ -16,7 +16,7 @@ use lapin::{
 use portcullis_integration_tests::{
     client::Request,
     eventually,
-    portcullis::{Config, command},
+    portcullis::{Config, command, failing_command},
     ports::Port,
     process::Process,
     publisher::{EXCHANGE, declare_exchange},
@@ -35,6 +35,7 @@ pub(crate) struct Relay {
     // Before the folder, so that the process is gone when its files are removed.
     process: Process,
     config: PathBuf,
+    failpoints: String,
     admin: Port,
     folder: TempDir,
 }
@@ -106,12 +107,18 @@ impl Relay {
 
     /// Starts it.
     pub(crate) fn launch(config: &Config) -> Self {
+        Self::launch_with(config, "")
+    }
+
+    /// Starts it, with something that it is to do wrong.
+    pub(crate) fn launch_with(config: &Config, failpoints: &str) -> Self {
+        let failpoints = failpoints.to_owned();
         let folder = tempfile::tempdir().unwrap();
         let admin = Port::reserve();
         let config = config.clone().with("admin.listen", admin.address().to_string());
         let config = config.write(folder.path());
-        let process = Process::start("relay", relay_command(&config), folder.path());
-        Self { process, config, admin, folder }
+        let process = Process::start("relay", relay_command(&config, &failpoints), folder.path());
+        Self { process, config, failpoints, admin, folder }
     }
 
     pub(crate) async fn ready(&mut self) {
@@ -129,7 +136,8 @@ impl Relay {
     /// Kills it, as a crash would, and starts it again.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        self.process = Process::start("relay", relay_command(&self.config), self.folder.path());
+        let command = relay_command(&self.config, &self.failpoints);
+        self.process = Process::start("relay", command, self.folder.path());
     }
 
     pub(crate) fn kill(&mut self) {
@@ -167,8 +175,8 @@ async fn is_ready(admin: SocketAddr) -> bool {
     response.is_ok_and(|response| response.status == 200)
 }
 
-fn relay_command(config: &Path) -> Command {
-    let mut relay = command();
+fn relay_command(config: &Path, failpoints: &str) -> Command {
+    let mut relay = if failpoints.is_empty() { command() } else { failing_command(failpoints) };
     relay.arg("relay").arg("--config").arg(config);
     relay
 }

@@ -154,6 +154,23 @@ async fn what_is_said_to_be_stored_survives_the_loss_of_the_primary() {
 }
 
 #[tokio::test]
+async fn a_replica_of_the_store_has_it_also_where_no_sentinels_are_known() {
+    let redis = RedisSentinel::start().await;
+    let config = Config::new([])
+        .with("blacklist.rabbitmq.url", "amqp://127.0.0.1:1")
+        .with("blacklist.redis.url", format!("redis://{}/0", redis.address(Member::First)));
+    let output = revoke(&config, &["--jti", "a"]).await;
+    assert!(output.status.success(), "{output:?}");
+    assert!(redis.client(Member::Second).get("blacklist:a").await.is_some(), "at once");
+    redis.pause(Member::Second).await;
+    let output = revoke(&config, &["--jti", "b"]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("no replica of the store has confirmed"), "{error}");
+    redis.unpause(Member::Second).await;
+}
+
+#[tokio::test]
 async fn a_store_that_is_away_is_named_and_the_exit_code_says_that_nothing_is_certain() {
     let config = Config::new([])
         .with("blacklist.rabbitmq.url", "amqp://127.0.0.1:1")

@@ -3,16 +3,20 @@
 //!
 //! The only place that knows PostgreSQL. It never writes. Every row is a token that is revoked for
 //! ever. Where the trigger of `deploy/postgres/revocations.sql` tells of changes, they are in force
-//! within milliseconds; without it, when the table is read the next time. Reading only adds: that a
-//! row is gone counts only if a notification says so.
+//! within milliseconds; without it, when the table is read the next time. Reading only adds. That a
+//! row is gone counts if a notification says so and the table, asked about this one row, says the
+//! same: anybody who may log in can send notifications, and PostgreSQL cannot forbid it.
 //!
-//! Two connections: were the table read on the one that listens, notifications would wait meanwhile.
+//! Three connections: were the table read, or asked, on the one that listens, notifications would
+//! wait meanwhile; and removals would wait while it is read.
 
 mod fault;
+mod inspector;
 mod link;
 mod listener;
 mod name;
 mod reader;
+mod removals;
 mod session;
 
 use std::{
@@ -28,9 +32,11 @@ pub(super) use name::{Name, NameError};
 
 use self::{
     fault::Fault,
+    inspector::Inspector,
     link::{Connector, Link},
     listener::Listener,
     reader::Reader,
+    removals::Removals,
     session::{Progress, Session},
 };
 use super::{BuildError, config::PostgresConfig, feed::FeedEvent, pause, refresh::Resyncs};
@@ -54,6 +60,13 @@ pub(super) struct Source {
     resyncs: Resyncs,
     metrics: PostgresMetrics,
     said: Said,
+}
+
+/// The connections: one listens, one reads the table, one asks about single rows.
+struct Connected {
+    listener: Listener,
+    reader: Link,
+    inspector: Link,
 }
 
 /// What the server is asked for.
@@ -103,7 +116,7 @@ impl Source {
         let mut failures = 0;
         loop {
             let (fault, since) = match self.connect().await {
-                Ok((listener, reader)) => self.follow(listener, reader, &mut failures).await,
+                Ok(connected) => self.follow(connected, &mut failures).await,
                 Err(fault) => (fault, Instant::now()),
             };
             self.metrics.disconnected();
@@ -121,7 +134,7 @@ impl Source {
         }
     }
 
-    async fn connect(&mut self) -> Result<(Listener, Link), Fault> {
+    async fn connect(&mut self) -> Result<Connected, Fault> {
         let Self { connector, names, said, resyncs, .. } = self;
         let connect = async {
             let listener = Listener::start(connector.connect().await?, names.channel.as_sql());
@@ -133,7 +146,8 @@ impl Source {
             if let Some(has_trigger) = reader.wire.during(asked).await?.try_get(0)? {
                 said.trigger(has_trigger, names);
             }
-            Ok((listener, reader))
+            let inspector = connector.connect().await?;
+            Ok(Connected { listener, reader, inspector })
         };
         tokio::select! {
             connected = connect => connected,
@@ -143,13 +157,10 @@ impl Source {
 
     /// Follows the table over these connections. Says what went wrong, and since when the set may
     /// miss something.
-    async fn follow(
-        &mut self,
-        listener: Listener,
-        reader: Link,
-        failures: &mut u32,
-    ) -> (Fault, Instant) {
+    async fn follow(&mut self, connected: Connected, failures: &mut u32) -> (Fault, Instant) {
+        let Connected { listener, reader, inspector } = connected;
         let (reader, order, rows) = Reader::new(reader, &self.names);
+        let (inspector, ask, answers) = Inspector::new(inspector, &self.names);
         self.metrics.connected();
         let mut session = Session {
             feed: &self.feed,
@@ -159,10 +170,14 @@ impl Source {
             listener,
             order,
             rows,
+            ask,
+            answers,
             progress: Progress::new(Instant::now()),
+            removals: Removals::default(),
         };
         let fault = tokio::select! {
             fault = reader.run() => fault,
+            fault = inspector.run() => fault,
             fault = session.run() => fault,
         };
         if session.is_live() {

@@ -108,6 +108,6 @@ async fn fill(
     Ok(false)
 }
 
-async fn patiently<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+pub(super) async fn patiently<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     tokio::time::timeout(PATIENCE, work).await.map_err(|_| Fault::Stuck)?
 }

@@ -1,22 +1,30 @@
 //! Owns what is done with a connection: listening, then reading the table, then both.
 //!
-//! Notifications are passed on as they come, also while the table is read. What was read may be older
-//! than what was heard, so rows whose removal was heard since the reading began do not count.
+//! What adds is passed on as it is heard, also while the table is read. A removal has to be confirmed
+//! by the table; see [`Removals`]. What was read may be older than that, so rows that the table has
+//! called gone since the reading began do not count, and are asked about once more.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     convert::Infallible,
     time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{fault::Fault, listener::Listener, reader::Read};
+use super::{
+    fault::Fault,
+    inspector::{Answer, Question, Row},
+    listener::Listener,
+    reader::Read,
+    removals::Removals,
+};
 use crate::{
     blacklist::{
         event::Event,
         feed::FeedEvent,
         refresh::{Resync, Resyncs},
+        revocation::Revocation,
     },
     telemetry::{Notified, PostgresMetrics},
     token_id::TokenId,
@@ -38,8 +46,14 @@ pub(super) struct Session<'a> {
     pub(super) order: mpsc::Sender<()>,
     /// What was read.
     pub(super) rows: mpsc::Receiver<Read>,
+    /// Has the table asked about single ids.
+    pub(super) ask: mpsc::Sender<Vec<Question>>,
+    /// What it says of them.
+    pub(super) answers: mpsc::Receiver<Vec<Answer>>,
     /// What was heard and read so far.
     pub(super) progress: Progress,
+    /// What was heard and is not confirmed.
+    pub(super) removals: Removals,
 }
 
 /// How far a session has come.
@@ -64,7 +78,8 @@ pub(super) struct Progress {
 struct Reading {
     begun: Instant,
     asked: Option<Resync>,
-    removed: HashSet<TokenId>,
+    /// What the table has called gone since.
+    removed: HashMap<TokenId, Question>,
     rows: usize,
 }
 
@@ -91,10 +106,15 @@ impl Session<'_> {
                 // The reader is idle, so there is room, unless it is gone: then that is the fault.
                 let _ = self.order.try_send(());
             }
+            if let Some(questions) = self.removals.next() {
+                // As above.
+                let _ = self.ask.try_send(questions);
+            }
             let due = self.progress.next_reading();
             tokio::select! {
                 heard = self.listener.next() => self.heard(&heard?).await?,
                 Some(read) = self.rows.recv() => self.read(read).await?,
+                Some(answers) = self.answers.recv() => self.answered(answers).await?,
                 resync = self.resyncs.next(), if self.progress.asked.is_none() => {
                     self.progress.asked = Some(resync);
                 }
@@ -110,24 +130,71 @@ impl Session<'_> {
             return Ok(());
         }
         match Event::parse(message.as_bytes()) {
-            Ok(event) => {
+            Ok(event @ Event::Add { token_id, .. }) => {
                 self.metrics.notified(Notified::Event);
-                self.progress.note(&event);
-                self.tell(FeedEvent::Apply(event, None)).await
+                self.progress.added(&token_id);
+                self.removals.added(&token_id);
+                self.tell(FeedEvent::Apply(event, None)).await?;
+            }
+            Ok(Event::Remove { token_id }) => self.heard_removal(token_id, message),
+            Ok(event @ (Event::CutOff { .. } | Event::Lift { .. })) => {
+                self.metrics.notified(Notified::Malformed);
+                let kind = event.kind();
+                tracing::warn!(kind, "no row can say what a notification says; the table is read");
+                self.progress.is_in_doubt = true;
             }
             Err(error) => {
                 self.metrics.notified(Notified::Malformed);
                 tracing::warn!(%error, "a notification is no event; the table is read instead");
                 self.progress.is_in_doubt = true;
-                Ok(())
             }
         }
+        Ok(())
+    }
+
+    fn heard_removal(&mut self, token_id: TokenId, message: &str) {
+        let Ok(removal) = Revocation::parse(message.as_bytes()) else { return };
+        let Some(jti) = removal.target().jti() else { return };
+        if !self.removals.heard(Question { token_id, text: jti.into() }) {
+            self.metrics.notified(Notified::Unconfirmed);
+            tracing::warn!("more removals at once than can be looked at; one does not count");
+        }
+    }
+
+    async fn answered(&mut self, answers: Vec<Answer>) -> Result<(), Fault> {
+        let mut unconfirmed = 0_u64;
+        for Answer { of, row } in self.removals.answered(answers) {
+            let token_id = of.token_id;
+            if row == Row::Gone {
+                self.metrics.notified(Notified::Event);
+                self.progress.removed(of);
+                self.tell(FeedEvent::Apply(Event::Remove { token_id }, None)).await?;
+                continue;
+            }
+            self.metrics.notified(Notified::Unconfirmed);
+            unconfirmed += 1;
+            if row == Row::There {
+                // Known already, unless it came back without a word.
+                let event = Event::Add { token_id, expires_at: None };
+                self.tell(FeedEvent::Apply(event, None)).await?;
+            }
+        }
+        if unconfirmed > 0 {
+            tracing::warn!(unconfirmed, "removals were heard that the table does not confirm");
+        }
+        Ok(())
     }
 
     async fn read(&mut self, read: Read) -> Result<(), Fault> {
         match read {
             Read::Some(token_ids) => {
-                let events = self.progress.events(token_ids);
+                for token_id in &token_ids {
+                    self.removals.read(*token_id);
+                }
+                let (events, contradicted) = self.progress.events(token_ids);
+                for question in contradicted {
+                    self.removals.heard(question);
+                }
                 self.tell(FeedEvent::InitApply(events)).await
             }
             Read::All { unusable } => self.read_all(unusable).await,
@@ -191,7 +258,7 @@ impl Progress {
         self.reading = Some(Reading {
             begun: now,
             asked: self.asked.take(),
-            removed: HashSet::new(),
+            removed: HashMap::new(),
             rows: 0,
         });
         true
@@ -205,23 +272,34 @@ impl Progress {
         Some(reading)
     }
 
-    /// Takes notice of what was heard.
-    fn note(&mut self, event: &Event) {
-        let Some(reading) = &mut self.reading else { return };
-        match event {
-            Event::Remove { token_id } => drop(reading.removed.insert(*token_id)),
-            Event::Add { token_id, .. } => drop(reading.removed.remove(token_id)),
-            Event::CutOff { .. } | Event::Lift { .. } => {}
+    /// A row was heard of.
+    fn added(&mut self, token_id: &TokenId) {
+        if let Some(reading) = &mut self.reading {
+            reading.removed.remove(token_id);
         }
     }
 
-    /// What rows mean.
-    fn events(&mut self, token_ids: Vec<TokenId>) -> Vec<Event> {
-        let Some(reading) = &mut self.reading else { return Vec::new() };
+    /// The table has called a row gone.
+    fn removed(&mut self, question: Question) {
+        if let Some(reading) = &mut self.reading {
+            reading.removed.insert(question.token_id, question);
+        }
+    }
+
+    /// What rows mean, and about which of them the table has to be asked: it has called them gone
+    /// since the reading began, so they are older than that, or back.
+    fn events(&mut self, token_ids: Vec<TokenId>) -> (Vec<Event>, Vec<Question>) {
+        let Some(reading) = &mut self.reading else { return (Vec::new(), Vec::new()) };
         reading.rows += token_ids.len();
-        let count = |token_id: &TokenId| !reading.removed.contains(token_id);
-        let add = |token_id| Event::Add { token_id, expires_at: None };
-        token_ids.into_iter().filter(count).map(add).collect()
+        let mut contradicted = Vec::new();
+        let mut events = Vec::with_capacity(token_ids.len());
+        for token_id in token_ids {
+            match reading.removed.get(&token_id) {
+                Some(question) => contradicted.push(question.clone()),
+                None => events.push(Event::Add { token_id, expires_at: None }),
+            }
+        }
+        (events, contradicted)
     }
 }
 
@@ -273,15 +351,18 @@ mod tests {
     }
 
     #[test]
-    fn a_row_whose_removal_was_heard_meanwhile_does_not_count() {
+    fn a_row_that_the_table_has_called_gone_meanwhile_does_not_count_and_is_asked_about() {
         let mut progress = Progress::new(Instant::now());
         let add = |name| Event::Add { token_id: id(name), expires_at: None };
-        progress.note(&Event::Remove { token_id: id("before") });
+        let question = |name: &str| Question { token_id: id(name), text: name.into() };
+        progress.removed(question("before"));
         progress.begins_reading(Instant::now());
-        progress.note(&Event::Remove { token_id: id("gone") });
-        progress.note(&Event::Remove { token_id: id("back") });
-        progress.note(&add("back"));
-        let rows = ["before", "gone", "back"].map(id).to_vec();
-        assert_eq!(progress.events(rows), [add("before"), add("back")]);
+        progress.removed(question("gone"));
+        progress.removed(question("back"));
+        progress.added(&id("back"));
+        let (events, contradicted) = progress.events(["before", "gone", "back"].map(id).to_vec());
+        assert_eq!(events, [add("before"), add("back")]);
+        let contradicted: Vec<_> = contradicted.iter().map(|question| &*question.text).collect();
+        assert_eq!(contradicted, ["gone"]);
     }
 }

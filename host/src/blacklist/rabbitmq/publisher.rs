@@ -37,6 +37,9 @@ pub(crate) enum PublishError {
          start a replica, or set `blacklist.rabbitmq.topology` to stream"
     )]
     Returned,
+    /// It was not sent, because it was too late for that.
+    #[error("the event was not sent: it would have come too late")]
+    Withheld,
     /// The broker cannot store it.
     #[error("the broker could not store the event; see its log")]
     Refused,
@@ -64,15 +67,17 @@ impl Publisher {
     }
 
     /// Publishes messages in their order, without waiting for one before the next is sent, and says
-    /// of each what became of it.
+    /// of each what became of it. Before each, `may_send` is asked; when it says no, that was all.
     pub(crate) async fn publish_all(
         &mut self,
         bodies: &[impl AsRef<[u8]>],
+        may_send: impl Fn() -> bool + Send + Sync,
     ) -> Vec<Result<(), PublishError>> {
         let mut outcomes = Vec::with_capacity(bodies.len());
         for bodies in bodies.chunks(IN_FLIGHT) {
             let bodies: Vec<&[u8]> = bodies.iter().map(AsRef::as_ref).collect();
-            let published = tokio::time::timeout(limit(bodies.len()), self.send(&bodies)).await;
+            let published =
+                tokio::time::timeout(limit(bodies.len()), self.send(&bodies, &may_send)).await;
             match published.unwrap_or(Err(BrokerError::Silent(limit(bodies.len())))) {
                 Ok(published) => outcomes.extend(published),
                 Err(error) => {
@@ -93,10 +98,22 @@ impl Publisher {
         self.link.close().await;
     }
 
-    async fn send(&self, bodies: &[&[u8]]) -> Result<Vec<Result<(), PublishError>>, BrokerError> {
+    /// Ends at once: what is still on its way to the broker is not sent.
+    pub(crate) fn abort(self) {
+        self.link.abort();
+    }
+
+    async fn send(
+        &self,
+        bodies: &[&[u8]],
+        may_send: &(impl Fn() -> bool + Sync),
+    ) -> Result<Vec<Result<(), PublishError>>, BrokerError> {
         let lost = |error: lapin::Error| BrokerError::Lost(error.to_string());
         let mut confirmations = Vec::with_capacity(bodies.len());
         for body in bodies {
+            if !may_send() {
+                break;
+            }
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             let exchange = self.names.exchange.clone();
             let properties = BasicProperties::default()
@@ -105,13 +122,11 @@ impl Publisher {
             let sent = self.channel.basic_publish(exchange, "".into(), options, body, properties);
             confirmations.push(sent.await.map_err(lost)?);
         }
-        let mut outcomes = vec![Ok(()); bodies.len()];
+        let mut outcomes = vec![Err(PublishError::Withheld); bodies.len()];
         let mut returned = Vec::new();
         for (outcome, confirmation) in outcomes.iter_mut().zip(confirmations) {
             let confirmation = confirmation.await.map_err(lost)?;
-            if confirmation.is_nack() {
-                *outcome = Err(PublishError::Refused);
-            }
+            *outcome = if confirmation.is_nack() { Err(PublishError::Refused) } else { Ok(()) };
             returned.extend(confirmation.take_message().map(|message| message.delivery.data));
         }
         // Where one confirmation stands for many messages, a returned one may hang on any of them.

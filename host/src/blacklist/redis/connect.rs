@@ -39,6 +39,17 @@ pub(super) struct Address {
     port: u16,
 }
 
+/// What is known of the server at the other end of a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is the primary.
+    Primary,
+    /// It is none, or none any more.
+    Former,
+    /// It may be cut off: nobody who knows could be asked.
+    Unknown(StoreError),
+}
+
 struct Sentinels {
     master_name: String,
     all: Vec<ConnectionInfo>,
@@ -71,29 +82,49 @@ impl Connector {
             let address = Address::of(&self.primary);
             return Ok(Connection { to: connect(&self.primary).await?, address });
         };
-        let mut cause = StoreError::NoPrimary {
-            master_name: sentinels.master_name.clone(),
-            cause: "none of them knows it".to_owned(),
-        };
-        for address in sentinels.candidates().await? {
-            match self.connect_to_primary(&address).await {
-                Ok(to) => return Ok(Connection { to, address }),
-                Err(error) => cause = error,
-            }
-        }
-        Err(cause)
+        let address = sentinels.primary().await?;
+        let to = self.connect_to_primary(&address).await?;
+        Ok(Connection { to, address })
     }
 
-    /// Whether a connection that was made to `address` still leads to the primary, as far as
-    /// anybody knows.
+    /// Whether a connection that was made to `address` still leads to the primary. Without
+    /// sentinels the address is taken at its word.
     pub(super) async fn leads_to_primary(
+        &self,
+        connection: MultiplexedConnection,
+        address: &Address,
+    ) -> Result<bool, StoreError> {
+        if self.sentinels.is_none() {
+            return Ok(true);
+        }
+        match self.standing(connection, address).await {
+            Standing::Primary => Ok(true),
+            Standing::Former => Ok(false),
+            Standing::Unknown(error) => Err(error),
+        }
+    }
+
+    /// What is known of the server to which a connection was made. One that was cut off from its
+    /// sentinels calls itself the primary still, so its own word is not enough.
+    pub(super) async fn standing(
         &self,
         mut connection: MultiplexedConnection,
         address: &Address,
-    ) -> Result<bool, StoreError> {
-        let Some(sentinels) = &self.sentinels else { return Ok(true) };
-        Ok(is_primary(&mut connection).await?
-            && sentinels.candidates().await?.first() == Some(address))
+    ) -> Standing {
+        let Some(sentinels) = &self.sentinels else {
+            // Another server may have got the address meanwhile. Whoever may not ask has to hope.
+            return match is_primary(&mut connection).await {
+                Ok(false) => Standing::Former,
+                Ok(true) | Err(_) => Standing::Primary,
+            };
+        };
+        let (is_primary, named) = tokio::join!(is_primary(&mut connection), sentinels.primary());
+        match (is_primary, named) {
+            (Ok(false), _) => Standing::Former,
+            (Ok(true), Ok(named)) if named == *address => Standing::Primary,
+            (Ok(true), Ok(_)) => Standing::Former,
+            (Err(error), _) | (_, Err(error)) => Standing::Unknown(error),
+        }
     }
 
     /// A sentinel may not have heard yet that a primary is none any more.
@@ -216,30 +247,31 @@ impl Sentinels {
         Ok(Self { master_name: master_name.to_owned(), all })
     }
 
-    /// Where the primary may be, the address first that most sentinels name. Answers as soon as
-    /// most of them agree: a sentinel that was cut off may still name the last one.
-    async fn candidates(&self) -> Result<Vec<Address>, StoreError> {
+    /// Where the primary is. Most sentinels have to say so: one of them may be cut off together with
+    /// a primary that the others have replaced.
+    async fn primary(&self) -> Result<Address, StoreError> {
         let mut asked: FuturesUnordered<_> = self.all.iter().map(|info| self.ask(info)).collect();
         let majority = self.all.len() / 2 + 1;
         let mut votes: Vec<(usize, Address)> = Vec::new();
-        let mut cause = String::new();
+        let mut cause = None;
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok(address) => match votes.iter_mut().find(|(_, other)| *other == address) {
                     Some((count, _)) => *count += 1,
                     None => votes.push((1, address)),
                 },
-                Err(error) => cause = error,
+                Err(error) => cause = Some(error),
             }
-            if votes.iter().any(|(count, _)| *count >= majority) {
-                break;
+            if let Some(most) = votes.iter().position(|(count, _)| *count >= majority) {
+                return Ok(votes.swap_remove(most).1);
             }
         }
-        if votes.is_empty() {
-            return Err(StoreError::NoPrimary { master_name: self.master_name.clone(), cause });
-        }
-        votes.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
-        Ok(votes.into_iter().map(|(_, address)| address).collect())
+        let known = votes.iter().map(|(count, _)| count).max().unwrap_or(&0);
+        let few = format!("it takes {majority} that name the same one, and there are {known}");
+        Err(StoreError::NoPrimary {
+            master_name: self.master_name.clone(),
+            cause: cause.map_or_else(|| few.clone(), |cause| format!("{few}; {cause}")),
+        })
     }
 
     async fn ask(&self, sentinel: &ConnectionInfo) -> Result<Address, String> {

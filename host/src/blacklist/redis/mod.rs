@@ -29,7 +29,7 @@ pub use producer::WriteError;
 pub(super) use roll::{Reach, Roll};
 
 use self::{
-    connect::{Connection, Connector},
+    connect::{Connection, Connector, Standing},
     error::is_fatal,
     keys::Keys,
     slot::{Lease, Slot},
@@ -77,6 +77,9 @@ enum Again {
 
 /// How often the connection is tried while nobody uses it.
 const PING_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Between two looks whether the connection leads to the primary still, in pings.
+const PINGS_BETWEEN_LOOKS: u32 = 4;
 
 /// How long a store may take to show that it is there, making a connection included.
 const PING_LIMIT: Duration = Duration::from_secs(1);
@@ -127,17 +130,22 @@ impl Redis {
     }
 
     /// Keeps a connection at hand until `drain` begins: a question need not wait for one then, and
-    /// one that is lost is noticed before there is a question.
+    /// one that is lost, or does not lead to the primary any more, is noticed before there is a
+    /// question.
     pub(super) async fn keep_warm(self, drain: Drain) {
         let mut known_up = None;
+        let mut doubts = 0;
         let stay = async {
-            loop {
+            for pings in (0..PINGS_BETWEEN_LOOKS).cycle() {
                 let pinged = self.ping(PING_LIMIT).await;
                 if known_up.replace(pinged.is_ok()) != Some(pinged.is_ok()) {
                     match &pinged {
                         Ok(()) => tracing::info!(redis = ?self, "Redis answers"),
                         Err(error) => tracing::warn!(%error, "Redis does not answer"),
                     }
+                }
+                if pings == 0 && pinged.is_ok() {
+                    doubts = self.look_for_primary(doubts).await;
                 }
                 tokio::time::sleep(PING_INTERVAL).await;
             }
@@ -146,6 +154,33 @@ impl Redis {
             () = drain.stopping() => {}
             () = stay => {}
         }
+    }
+
+    /// Gives the connection up if it does not lead to the primary, or if twice in a row nobody could
+    /// say so. Returns how often in a row nobody could.
+    async fn look_for_primary(&self, doubts: u32) -> u32 {
+        let Ok(lease) = self.lease().await else { return 0 };
+        let Connection { to, address } = lease.connection.clone();
+        let why = match self.shared.connector.standing(to, &address).await {
+            Standing::Primary => return 0,
+            Standing::Unknown(_) if doubts == 0 => return 1,
+            Standing::Unknown(error) => error,
+            Standing::Former => StoreError::Moved,
+        };
+        tracing::warn!(redis = %address, %why, "this Redis does not count as the store any more");
+        self.shared.slot.discard(&lease, why);
+        0
+    }
+
+    /// Resolves when most sentinels, if there are any, say that the connection leads to the primary.
+    async fn confirm_primary(&self) -> Result<(), StoreError> {
+        let lease = self.lease().await?;
+        let Connection { to, address } = lease.connection.clone();
+        if self.shared.connector.leads_to_primary(to, &address).await? {
+            return Ok(());
+        }
+        self.shared.slot.discard(&lease, StoreError::Moved);
+        Err(StoreError::Moved)
     }
 
     /// What the store answers to commands that change nothing. If the connection breaks, they are

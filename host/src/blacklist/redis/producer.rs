@@ -25,8 +25,6 @@ pub(in crate::blacklist) struct Producer {
     margin: Duration,
     /// Whether there is a broker, and so a relay that reads the outbox.
     has_relay: bool,
-    /// Whether another server may take over, which must then know what has been acknowledged.
-    has_sentinels: bool,
 }
 
 /// Revocations were not stored, or nobody knows.
@@ -95,12 +93,7 @@ impl Producer {
         margin: Duration,
     ) -> Result<Option<Self>, BuildError> {
         let Some(redis) = &config.redis else { return Ok(None) };
-        Ok(Some(Self {
-            redis: Redis::build(redis)?,
-            margin,
-            has_relay: config.rabbitmq.is_some(),
-            has_sentinels: !redis.sentinels.is_empty(),
-        }))
+        Ok(Some(Self { redis: Redis::build(redis)?, margin, has_relay: config.rabbitmq.is_some() }))
     }
 
     /// Whether events are sent through a broker.
@@ -219,10 +212,16 @@ impl Producer {
 
     /// Sends a batch, and sees to it that it survives the loss of the primary. To do it twice is to
     /// do it once.
+    ///
+    /// Whoever may take over must know what has been acknowledged, whether sentinels or somebody
+    /// behind the address decide about that.
     async fn send(&self, commands: &mut Pipeline) -> Result<Vec<Value>, WriteError> {
-        let waits = self.has_sentinels && self.has_replicas().await?;
+        let waits = self.has_replicas().await?;
         if waits {
             commands.cmd("WAIT").arg(1).arg(REPLICATION_LIMIT_MS);
+        } else {
+            // That nobody follows it is what a primary sees that was cut off and replaced.
+            self.redis.confirm_primary().await?;
         }
         let mut answers: Vec<Value> = self.redis.send(commands, LIMIT, Again::Yes).await?;
         if waits && answers.pop() == Some(Value::Int(0)) {

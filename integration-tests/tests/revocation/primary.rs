@@ -1,0 +1,58 @@
+//! Owns the tests of which Redis counts as the store where sentinels say who is the primary.
+
+use portcullis_integration_tests::{
+    eventually,
+    portcullis::Portcullis,
+    services::{RedisClient, RedisSentinel, sentinel},
+    token::Claims,
+};
+use serde_json::json;
+
+use super::{check, config};
+
+/// A Portcullis that asks Redis about each token that it does not know.
+async fn start(redis: &RedisSentinel) -> Portcullis {
+    let sentinels: Vec<_> = redis.sentinels().iter().map(ToString::to_string).collect();
+    let settings = json!({
+        "sentinels": sentinels,
+        "master_name": sentinel::MASTER_NAME,
+        "breaker": {"failures": 2, "cooldown": "200ms"},
+    });
+    Portcullis::start(&config("redis-on-miss", settings)).await
+}
+
+async fn revoke(redis: &RedisClient, claims: &Claims) {
+    let _: String =
+        redis.command(&["SETEX", &format!("blacklist:{}", claims.jti()), "3600", "{}"]).await;
+}
+
+#[tokio::test]
+async fn a_primary_that_was_replaced_and_did_not_hear_of_it_counts_no_more() {
+    let redis = RedisSentinel::start().await;
+    let portcullis = start(&redis).await;
+    let claims = Claims::default();
+    assert_eq!(check(&portcullis, &claims).await, 200);
+    let primary = redis.fail_over_unheard().await;
+    revoke(&redis.client(primary), &claims).await;
+    eventually::holds("the new primary is asked", async || {
+        check(&portcullis, &claims).await == 403
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_primary_for_which_only_a_minority_of_the_sentinels_speaks_does_not_count() {
+    let redis = RedisSentinel::start().await;
+    let portcullis = start(&redis).await;
+    let claims = Claims::default();
+    assert_eq!(check(&portcullis, &claims).await, 200);
+    redis.kill_sentinel(0).await;
+    redis.kill_sentinel(1).await;
+    eventually::holds("nobody is let in on its word", async || {
+        matches!(check(&portcullis, &claims).await, 500 | 503)
+    })
+    .await;
+    redis.restart_sentinel(1).await;
+    eventually::holds("two of three are enough", async || check(&portcullis, &claims).await == 200)
+        .await;
+}
