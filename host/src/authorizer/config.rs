@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Value;
 
 use super::pattern::Pattern;
@@ -106,6 +106,7 @@ pub struct DenialConfig {
     /// The set of bodies to start from.
     pub preset: DenialPreset,
     /// Bodies by reason code, for example `token_revoked`.
+    #[serde(deserialize_with = "by_reason")]
     pub bodies: BTreeMap<String, String>,
 }
 
@@ -136,6 +137,23 @@ impl DenialConfig {
             }
             (_, reason) => reason.message(),
         }
+    }
+}
+
+/// A body under any other key would never be seen.
+fn by_reason<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let bodies = BTreeMap::<String, String>::deserialize(deserializer)?;
+    let not_ours = [Reason::Allowed, Reason::CorsPreflight, Reason::PolicyDenied];
+    let ours = Reason::ALL.into_iter().filter(|reason| !not_ours.contains(reason));
+    let codes: Vec<_> = ours.map(Reason::code).collect();
+    match bodies.keys().find(|code| !codes.contains(&code.as_str())) {
+        Some(code) => Err(Error::custom(format!(
+            "`{code}` is no reason for which Portcullis itself writes a denial; those are `{}`",
+            codes.join("`, `")
+        ))),
+        None => Ok(bodies),
     }
 }
 
