@@ -12,11 +12,13 @@
 
 mod check;
 mod process;
+mod structure;
 
 mod cli;
 mod dev;
 mod drain;
 mod hostile;
+mod inputs;
 mod raw_guest;
 mod refused;
 mod revoke;
