@@ -22,4 +22,5 @@ mod inputs;
 mod raw_guest;
 mod refused;
 mod revoke;
+mod routes;
 mod swap;
