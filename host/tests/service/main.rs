@@ -19,6 +19,7 @@ mod dev;
 mod drain;
 mod hostile;
 mod inputs;
+mod issuers;
 mod raw_guest;
 mod refused;
 mod revoke;
