@@ -20,6 +20,7 @@ mod drain;
 mod hostile;
 mod inputs;
 mod issuers;
+mod metrics;
 mod raw_guest;
 mod refused;
 mod revoke;
