@@ -14,6 +14,7 @@ mod check;
 mod process;
 mod structure;
 
+mod answers;
 mod cli;
 mod dev;
 mod drain;
