@@ -365,7 +365,7 @@ impl Authorizer {
             for (name, value) in [
                 ("access-control-allow-origin", Cow::Borrowed(origin)),
                 ("access-control-allow-credentials", "true".into()),
-                ("vary", "origin".into()),
+                ("vary", vary(&deny.headers).into()),
             ] {
                 deny.headers.retain(|header| header.name != name);
                 deny.headers.push(Header { name: name.to_owned(), value: value.into_owned() });
@@ -373,6 +373,13 @@ impl Authorizer {
         }
         decision
     }
+}
+
+/// What a deny depends on besides the origin, if a policy says so, and the origin.
+fn vary(headers: &[Header]) -> String {
+    let own = headers.iter().filter(|header| header.name == "vary");
+    let all: Vec<&str> = own.map(|header| header.value.as_str()).chain(["origin"]).collect();
+    all.join(", ")
 }
 
 fn policy_deny(deny: Deny, reason: Option<String>) -> Decision {

@@ -1,16 +1,11 @@
 //! Owns the command line as an operator meets it: what goes wrong names the place and the fix, and
 //! policies can be tried out without a service.
 
-use std::{
-    fs,
-    net::TcpListener,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path};
 
 use serde_json::{Map, Value, json};
 
-use crate::process::{Finished, Folder, component, run};
+use crate::process::{Finished, Folder, component, example_file, examples, run};
 
 /// Runs `portcullis serve`, which is to fail.
 fn serve(folder: &Folder, config: &Value) -> Finished {
@@ -240,10 +235,6 @@ fn opa_path_claim_rules_decide_the_same_as_a_component() {
     example("opa-path-claim.yaml");
 }
 
-fn examples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy-component/rules/examples")
-}
-
 #[test]
 fn every_example_is_run() {
     let source = include_str!("cli.rs");
@@ -255,11 +246,10 @@ fn every_example_is_run() {
     }
 }
 
-/// Runs every case of a file. `examples/README.md` describes the format.
+/// Runs every case of a file.
 fn example(file: &str) {
     let folder = Folder::new();
-    let text = fs::read_to_string(examples().join(file)).unwrap();
-    let example: Value = serde_saphyr::from_str(&text).unwrap();
+    let example = example_file(file);
     let cases = example["cases"].as_array().unwrap();
     assert!(!cases.is_empty());
     for case in cases {

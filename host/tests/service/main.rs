@@ -12,12 +12,18 @@
 
 mod check;
 mod process;
+mod structure;
 
+mod answers;
 mod cli;
 mod dev;
 mod drain;
 mod hostile;
+mod inputs;
+mod issuers;
+mod metrics;
 mod raw_guest;
 mod refused;
 mod revoke;
+mod routes;
 mod swap;

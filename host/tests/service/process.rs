@@ -85,12 +85,24 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
     }
 }
 
-/// Sends an HTTP/1.1 request without a body, and returns status and body.
+/// Where the examples of rules are.
+pub(crate) fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy-component/rules/examples")
+}
+
+/// One of them: its settings and its cases. `README.md` beside them describes the format.
+pub(crate) fn example_file(name: &str) -> Value {
+    let text = fs::read_to_string(examples().join(name)).unwrap();
+    serde_saphyr::from_str(&text).unwrap()
+}
+
+/// Sends an HTTP/1.1 request, and returns status and body.
 pub(crate) fn http(
     address: SocketAddr,
     method: &str,
     path: &str,
     bearer: Option<&str>,
+    body: &str,
 ) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -99,7 +111,8 @@ pub(crate) fn http(
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nHost: admin.test\r\nConnection: close\r\n\
-         Content-Length: 0\r\n{authorization}\r\n"
+         Content-Length: {length}\r\n{authorization}\r\n{body}",
+        length = body.len(),
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -214,7 +227,15 @@ impl Service {
 
     /// Asks the admin port.
     pub(crate) fn admin(&self, method: &str, path: &str) -> io::Result<(u16, String)> {
-        http(self.addresses.admin, method, path, Some(ADMIN_TOKEN))
+        http(self.addresses.admin, method, path, Some(ADMIN_TOKEN), "")
+    }
+
+    /// Revokes a token by its id, for good.
+    pub(crate) fn revoke(&self, jti: &str) {
+        let event = json!({"type": "add", "jti": jti}).to_string();
+        let (address, path) = (self.addresses.admin, "/v1/revocations");
+        let (status, body) = http(address, "POST", path, Some(ADMIN_TOKEN), &event).unwrap();
+        assert_eq!(status, 201, "{body}");
     }
 
     /// What it says of its first policy.

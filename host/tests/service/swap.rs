@@ -207,7 +207,7 @@ async fn the_api_needs_its_token() {
     for token in [None, Some("guessed"), Some("")] {
         for (method, path) in [("POST", "/v1/policies/reload"), ("GET", "/v1/policies")] {
             let (status, _) =
-                crate::process::http(service.addresses.admin, method, path, token).unwrap();
+                crate::process::http(service.addresses.admin, method, path, token, "").unwrap();
             assert_eq!(status, 401, "{token:?} {path}");
         }
     }

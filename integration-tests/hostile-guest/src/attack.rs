@@ -13,6 +13,8 @@ use portcullis_policy::{
     Allowed, Decision, Denied, EvaluateError, Header, Manifest, Request, SettingsError, Value,
 };
 
+use crate::echo;
+
 /// What the guest remembers of the first request that it saw.
 static REMEMBERED: OnceBox<String> = OnceBox::new();
 
@@ -43,6 +45,10 @@ macro_rules! attacks {
 attacks! {
     /// None: lets everything pass.
     None = "none",
+    /// None either: asks for everything, and tells what it was shown.
+    Echo = "echo",
+    /// The same, asking for nothing.
+    EchoNothing = "echo_nothing",
 
     // Attacks on time and memory.
     /// Never answers.
@@ -147,6 +153,8 @@ impl Attack {
                 }))
             }
             Self::BadManifest => Ok(Manifest::new().with_header(":path\r\n")),
+            Self::Echo => Ok(echo::manifest()),
+            Self::EchoNothing => Ok(Manifest::new()),
             _ => Ok(Manifest::new().with_header(SECRET_HEADER)),
         }
     }
@@ -175,6 +183,7 @@ impl Attack {
             Self::Error => return Err(EvaluateError::internal("the guest has no answer")),
             Self::HugeError => return Err(EvaluateError::internal("x".repeat(size))),
             Self::Remember => remember(request),
+            Self::Echo | Self::EchoNothing => echo::answer(request),
             _ => self.reply(size),
         })
     }

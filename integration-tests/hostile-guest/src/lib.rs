@@ -2,14 +2,15 @@
 //!
 //! Settings: `{"attack": "spin", "when_path": "/attack", "size": 1048576}`. It attacks where the
 //! path begins with `when_path` (default `/attack`) and lets everything else pass, so that a test can
-//! see that the next request is unharmed. Attacks on `configure` take place there instead. It is
-//! never shipped.
+//! see that the next request is unharmed. Attacks on `configure` take place there instead. Two names
+//! stand for no attack: `echo` and `echo_nothing` tell what the guest was shown. It is never shipped.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
 extern crate alloc;
 
 mod attack;
+mod echo;
 
 use alloc::{
     borrow::ToOwned,
