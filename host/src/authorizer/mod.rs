@@ -321,14 +321,14 @@ impl Authorizer {
         Decision { revision: Some(digest), ..decision.on(route) }
     }
 
-    /// The one way to an allow. Without a route, every identity header is removed.
+    /// The one way to an allow. Without a route, every identity header is removed, and the token.
     fn guarded(
         &self,
         mut allow: Allow,
         route: Option<&Route>,
         token: Option<&VerifiedToken>,
     ) -> Decision {
-        if route.is_some_and(|route| !route.forward_token) {
+        if route.is_none_or(|route| !route.forward_token) {
             allow.remove_request_headers.push("authorization".to_owned());
         }
         let headers = self

@@ -73,6 +73,11 @@ pub enum RouteCause {
     /// Several issuers to choose from, and no choice.
     #[error("`issuers` is needed, because several are configured: {0}")]
     IssuersNeeded(String),
+    /// A method that no request has.
+    #[error(
+        "`match.methods`: `{0}` is not in upper case, as methods are; no request would have it"
+    )]
+    Method(String),
     /// Headers from claims that nobody reads.
     #[error("`identity_headers` needs a token; set `token: required` or `optional`")]
     HeadersWithoutToken,
@@ -194,6 +199,11 @@ fn check(config: &RouteConfig) -> Result<(), RouteCause> {
         }
     }
     let MatchConfig { hosts, paths, not_paths, methods, tcp } = &config.matches;
+    if let Some(method) =
+        methods.iter().find(|method| method.contains(|c: char| c.is_ascii_lowercase()))
+    {
+        return Err(RouteCause::Method(method.clone()));
+    }
     let is_http =
         !(hosts.is_empty() && paths.is_empty() && not_paths.is_empty() && methods.is_empty())
             || config.token != TokenMode::Ignored;

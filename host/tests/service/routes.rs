@@ -153,3 +153,32 @@ async fn the_rules_of_istios_sample_decide_a_raw_connection_by_its_principal() {
     let answer = client.ask(&Ask::get("/").header("x-ext-authz", "allow")).await;
     assert_eq!((answer.allowed, answer.reason.as_str()), (false, "no_route"));
 }
+
+#[test]
+fn a_route_that_cannot_mean_what_it_says_is_refused_with_its_name_and_the_key() {
+    let folder = Folder::new();
+    let mut config = folder.config();
+    let table = [
+        (json!({"allow_without_policy": false}), "give either `policy: NAME`"),
+        (json!({"allow_without_policy": false, "policy": "nobody"}), "`policy: nobody`"),
+        (json!({"settings": {"rules": []}}), "`settings` needs a `policy`"),
+        (json!({"deadline": "0s"}), "`deadline` is zero"),
+        (json!({"token": "ignored"}), "`identity_headers` needs a token"),
+        (json!({"identity_headers": {"Host": ["sub"]}}), "`Host` is not a permitted"),
+        (json!({"identity_headers": {"x-user-id": []}}), "lists no claim"),
+        (json!({"match": {"methods": ["get"]}}), "`get` is not in upper case"),
+        (json!({"match": {"tcp": true}}), "`match.tcp` takes no other"),
+    ];
+    for (change, expected) in table {
+        let mut route = json!({
+            "name": "api", "token": "required", "allow_without_policy": true,
+            "identity_headers": {"x-user-id": ["sub"]},
+        });
+        route.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        config["routes"] = json!([route]);
+        folder.check_config(&config).assert_refused(&["route `api`", expected]);
+    }
+    let route = json!({"name": "api", "token": "required", "allow_without_policy": true});
+    config["routes"] = json!([route, route]);
+    folder.check_config(&config).assert_refused(&["`api`", "the name is used twice"]);
+}

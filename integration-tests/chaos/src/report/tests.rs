@@ -1,3 +1,5 @@
+//! Owns the tests of what is told of the findings.
+
 use super::*;
 use crate::{
     checker::{Rules, judge},
