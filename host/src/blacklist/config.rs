@@ -60,8 +60,9 @@ pub enum Mode {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhileStale {
-    /// It is looked up in Redis. Without an answer from there it passes, for `max_staleness` at the
-    /// most. Where there is no Redis, the default is `serve`.
+    /// It is looked up in Redis. Without an answer from there it passes for `max_staleness`, counted
+    /// from the loss of the broker, and is denied after that. Where there is no Redis, the default is
+    /// `serve`.
     #[default]
     AskRedis,
     /// It passes, for `max_staleness` at the most.
