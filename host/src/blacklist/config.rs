@@ -139,8 +139,7 @@ pub struct RedisConfig {
     /// A file that holds the address, password and all.
     #[serde(default)]
     pub url_file: Option<PathBuf>,
-    /// The sentinels that know the primary, as `host:port`. All of them: more than half must name the
-    /// same primary, or Redis counts as down.
+    /// The sentinels, as `host:port`: all of them, since most of them must name the same primary.
     #[serde(default)]
     pub sentinels: Vec<String>,
     /// The name under which the sentinels know the primary.

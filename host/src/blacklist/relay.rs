@@ -181,6 +181,7 @@ impl Relay {
             biased;
             lost = self.keep_lock(&lease) => lost,
             ended = self.pump(publisher, drain, &lease) => ended,
+            never = self.outbox.stay_with_primary() => match never {},
         }
     }
 

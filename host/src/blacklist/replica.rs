@@ -1,6 +1,6 @@
 //! Owns what this replica tells those who revoke tokens: that it is ready, and what it has applied.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use tokio::{
     sync::mpsc,
@@ -58,10 +58,13 @@ impl Replica {
         let mut beats = tokio::time::interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::new();
+        let roll = self.roll.clone();
+        let mut stay = pin!(roll.stay_with_primary());
         loop {
             let told = tokio::select! {
                 biased;
                 () = drain.stopping() => break,
+                never = &mut stay => match never {},
                 // The sender lives in `readiness`, which lives in here.
                 _ = ready.changed() => {
                     let is_ready = *ready.borrow_and_update();

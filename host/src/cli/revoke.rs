@@ -63,7 +63,8 @@ pub(super) struct Revoke {
     /// End the revocation instead.
     #[arg(long, conflicts_with_all = ["issued_before", "expires_at"])]
     remove: bool,
-    /// Wait until every ready replica has applied it, and say how long that took.
+    /// Wait until every replica that is ready and reaches the store has applied it, and say how long
+    /// that took.
     #[arg(long)]
     wait: bool,
     /// How long to wait, a minute at the most.

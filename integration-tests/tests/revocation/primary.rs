@@ -1,6 +1,7 @@
 //! Owns the tests of which Redis counts as the store where sentinels say who is the primary.
 
 use portcullis_integration_tests::{
+    client::Request,
     eventually,
     portcullis::Portcullis,
     services::{RedisClient, RedisSentinel, sentinel},
@@ -36,6 +37,29 @@ async fn a_primary_that_was_replaced_and_did_not_hear_of_it_counts_no_more() {
     revoke(&redis.client(primary), &claims).await;
     eventually::holds("the new primary is asked", async || {
         check(&portcullis, &claims).await == 403
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_is_in_the_store_that_most_sentinels_name() {
+    let redis = RedisSentinel::start().await;
+    let portcullis = start(&redis).await;
+    let revoke = async |jti: &str| {
+        let request = Request::post("/v1/revocations", json!({"jti": jti}).to_string());
+        portcullis.admin().call(request).await.status
+    };
+    assert_eq!(revoke("before").await, 201);
+    let primary = redis.client(redis.fail_over_unheard().await);
+    let mut tries = 0;
+    eventually::holds("a revocation is acknowledged and in the new primary", || {
+        tries += 1;
+        let jti = format!("after-{tries}");
+        let (revoke, primary) = (&revoke, &primary);
+        async move {
+            let status = revoke(&jti).await;
+            status == 201 && primary.get(&format!("blacklist:{jti}")).await.is_some()
+        }
     })
     .await;
 }

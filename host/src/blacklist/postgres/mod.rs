@@ -116,7 +116,7 @@ impl Source {
         let mut failures = 0;
         loop {
             let (fault, since) = match self.connect().await {
-                Ok(connected) => self.follow(connected, &mut failures).await,
+                Ok(connected) => Box::pin(self.follow(connected, &mut failures)).await,
                 Err(fault) => (fault, Instant::now()),
             };
             self.metrics.disconnected();

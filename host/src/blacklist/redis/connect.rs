@@ -104,6 +104,14 @@ impl Connector {
         }
     }
 
+    /// Whether most sentinels, if there are any, name the server at `address`.
+    pub(super) async fn is_named(&self, address: &Address) -> Result<bool, StoreError> {
+        match &self.sentinels {
+            Some(sentinels) => Ok(sentinels.primary().await? == *address),
+            None => Ok(true),
+        }
+    }
+
     /// What is known of the server to which a connection was made. One that was cut off from its
     /// sentinels calls itself the primary still, so its own word is not enough.
     pub(super) async fn standing(
@@ -120,10 +128,10 @@ impl Connector {
         };
         let (is_primary, named) = tokio::join!(is_primary(&mut connection), sentinels.primary());
         match (is_primary, named) {
-            (Ok(false), _) => Standing::Former,
             (Ok(true), Ok(named)) if named == *address => Standing::Primary,
-            (Ok(true), Ok(_)) => Standing::Former,
-            (Err(error), _) | (_, Err(error)) => Standing::Unknown(error),
+            (Err(error), Ok(named)) if named == *address => Standing::Unknown(error),
+            (Ok(true) | Err(_), Err(error)) => Standing::Unknown(error),
+            _ => Standing::Former,
         }
     }
 

@@ -15,7 +15,12 @@ mod roll;
 mod slot;
 mod snapshot;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use redis::{FromRedisValue, Pipeline};
@@ -64,6 +69,8 @@ struct Shared {
     connector: Arc<Connector>,
     slot: Slot<Connection>,
     keys: Keys,
+    /// When the connection was last found to lead to the primary.
+    confirmed: Mutex<Option<Instant>>,
 }
 
 /// Whether something may be done twice.
@@ -78,8 +85,11 @@ enum Again {
 /// How often the connection is tried while nobody uses it.
 const PING_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Between two looks whether the connection leads to the primary still, in pings.
-const PINGS_BETWEEN_LOOKS: u32 = 4;
+/// How often a kept connection is looked at: does it lead to the primary still?
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// For how long whoever writes relies on the last look.
+const CONFIRMED_FOR: Duration = Duration::from_secs(1);
 
 /// How long a store may take to show that it is there, making a connection included.
 const PING_LIMIT: Duration = Duration::from_secs(1);
@@ -101,7 +111,12 @@ impl Redis {
             }
         }
         let connector = Arc::new(Connector::new(config)?);
-        let shared = Shared { connector, slot: Slot::new(), keys: Keys::new(config) };
+        let shared = Shared {
+            connector,
+            slot: Slot::new(),
+            keys: Keys::new(config),
+            confirmed: Mutex::default(),
+        };
         Ok(Self { shared: Arc::new(shared), metrics: RedisMetrics::default() })
     }
 
@@ -134,9 +149,8 @@ impl Redis {
     /// question.
     pub(super) async fn keep_warm(self, drain: Drain) {
         let mut known_up = None;
-        let mut doubts = 0;
         let stay = async {
-            for pings in (0..PINGS_BETWEEN_LOOKS).cycle() {
+            loop {
                 let pinged = self.ping(PING_LIMIT).await;
                 if known_up.replace(pinged.is_ok()) != Some(pinged.is_ok()) {
                     match &pinged {
@@ -144,15 +158,22 @@ impl Redis {
                         Err(error) => tracing::warn!(%error, "Redis does not answer"),
                     }
                 }
-                if pings == 0 && pinged.is_ok() {
-                    doubts = self.look_for_primary(doubts).await;
-                }
                 tokio::time::sleep(PING_INTERVAL).await;
             }
         };
         tokio::select! {
             () = drain.stopping() => {}
             () = stay => {}
+            never = self.stay_with_primary() => match never {},
+        }
+    }
+
+    /// Gives the connection up whenever it turns out not to lead to the primary any more.
+    async fn stay_with_primary(&self) -> Infallible {
+        let mut doubts = 0;
+        loop {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            doubts = self.look_for_primary(doubts).await;
         }
     }
 
@@ -172,15 +193,26 @@ impl Redis {
         0
     }
 
-    /// Resolves when most sentinels, if there are any, say that the connection leads to the primary.
+    /// Resolves when most sentinels, if there are any, say that the connection leads to the primary,
+    /// or have said so just now: they are not to be asked with each of many writes.
     async fn confirm_primary(&self) -> Result<(), StoreError> {
+        let now = Instant::now();
+        if self.confirmed().is_some_and(|at| now < at + CONFIRMED_FOR) {
+            return Ok(());
+        }
         let lease = self.lease().await?;
-        let Connection { to, address } = lease.connection.clone();
-        if self.shared.connector.leads_to_primary(to, &address).await? {
+        // The connection itself is left alone: it may be waiting for a replica of the store.
+        if self.shared.connector.is_named(&lease.connection.address).await? {
+            self.confirmed().replace(now);
             return Ok(());
         }
         self.shared.slot.discard(&lease, StoreError::Moved);
         Err(StoreError::Moved)
+    }
+
+    fn confirmed(&self) -> MutexGuard<'_, Option<Instant>> {
+        // A time is replaced as a whole.
+        self.shared.confirmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the store answers to commands that change nothing. If the connection breaks, they are

@@ -6,7 +6,7 @@
 //! between looking and doing. Relays of other systems take no lock and pop what they like: the tail
 //! is compared before anything is removed from it.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use redis::Pipeline;
 
@@ -90,6 +90,11 @@ impl Outbox {
     /// Resolves when the store answers.
     pub(in crate::blacklist) async fn connect(&self) -> Result<(), StoreError> {
         self.redis.ping(LIMIT).await
+    }
+
+    /// Sees to it that it is the primary's outbox, and the primary's lock. Never ends.
+    pub(in crate::blacklist) async fn stay_with_primary(&self) -> Infallible {
+        self.redis.stay_with_primary().await
     }
 
     /// Takes the lock if nobody has it. Whether it is ours now.

@@ -216,12 +216,11 @@ impl Producer {
     /// Whoever may take over must know what has been acknowledged, whether sentinels or somebody
     /// behind the address decide about that.
     async fn send(&self, commands: &mut Pipeline) -> Result<Vec<Value>, WriteError> {
+        // A primary that was cut off and replaced takes whatever it is given.
+        self.redis.confirm_primary().await?;
         let waits = self.has_replicas().await?;
         if waits {
             commands.cmd("WAIT").arg(1).arg(REPLICATION_LIMIT_MS);
-        } else {
-            // That nobody follows it is what a primary sees that was cut off and replaced.
-            self.redis.confirm_primary().await?;
         }
         let mut answers: Vec<Value> = self.redis.send(commands, LIMIT, Again::Yes).await?;
         if waits && answers.pop() == Some(Value::Int(0)) {

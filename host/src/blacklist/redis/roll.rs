@@ -4,7 +4,7 @@
 //! is a roll, as a member whose score is that time below zero: a store that was flushed has a new one,
 //! on which not everybody stands yet.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use super::{
     Again, BuildError, Redis,
@@ -64,6 +64,11 @@ impl Roll {
     /// Connects to nothing.
     pub(in crate::blacklist) fn build(config: &RedisConfig) -> Result<Self, BuildError> {
         Redis::build(config).map(Self)
+    }
+
+    /// Sees to it that it is the primary's roll. Never ends.
+    pub(in crate::blacklist) async fn stay_with_primary(&self) -> Infallible {
+        self.0.stay_with_primary().await
     }
 
     /// Says that `replica` is ready.
