@@ -118,7 +118,7 @@ fn attacked_by(attack: &str) -> Config {
         "settings": {"attack": attack},
     });
     let policy = places::component("hostile_guest");
-    Config::new([route]).with("policies.hostile.file", policy.to_str().unwrap())
+    Config::new([route]).with("policies.hostile.file", policy.to_string_lossy())
 }
 
 /// Sends a request through an Envoy that fails open, and must be refused all the same.

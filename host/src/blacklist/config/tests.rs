@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use super::*;
 
 fn parse(section: Value) -> Result<Config, String> {
-    let config: Config =
-        serde_json::from_value(section.clone()).map_err(|error| error.to_string())?;
+    let written = section.clone();
+    let config: Config = serde_json::from_value(section).map_err(|error| error.to_string())?;
     config.check().map_err(|error| error.to_string())?;
-    config.check_written(&section).map_err(|error| error.to_string())?;
+    config.check_written(&written).map_err(|error| error.to_string())?;
     Ok(config)
 }
 
