@@ -208,6 +208,7 @@ async fn start(
     drain.spawn("key reloader", parts.keys.run(drain.clone()));
     drain.spawn("blacklist feed", parts.feed.run(drain.clone()));
     parts.sources.spawn(drain);
+    drain.spawn("policy beat", parts.policies.beat().run(drain.clone()));
     drain.spawn("policy reloader", parts.reloader.run(drain.clone()));
     let admin_parts = admin::Parts {
         token: parts.admin_token,

@@ -47,14 +47,13 @@ impl Authorizer {
                 Ok(false) if verified.expires_at().is_some_and(|exp| exp <= check.now) => {
                     Some((Reason::InvalidToken, Some("expired".to_owned())))
                 }
-                Ok(false) => None,
                 // Whoever can send many requests could overload us at will.
                 Err(error) if or_deny || error == AskError::Overloaded => {
                     Some((Reason::StoreUnavailable, Some(error.to_string())))
                 }
                 // Where the store does not answer, the set was complete not long ago: no longer
                 // than `max_staleness` allows.
-                Err(_) => None,
+                Ok(false) | Err(_) => None,
             },
         }
     }

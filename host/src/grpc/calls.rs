@@ -10,7 +10,7 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     future::{Future, poll_fn},
-    mem::take,
+    io, mem,
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,9 +21,12 @@ use std::{
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use hyper::rt::Executor;
 use hyper_util::rt::TokioExecutor;
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// How many calls are made before their answers are sent.
 const AT_ONCE: u32 = 32;
+/// How many calls may have begun and wait to be looked at while more are read.
+const BACKLOG: usize = 1024;
 /// Calls that take longer than this on average are slow.
 const SLOW: Duration = Duration::from_micros(250);
 /// After this long, the calls that are left get tasks of their own: so much of a proxy's patience may
@@ -52,12 +55,26 @@ pub(super) struct Caller {
     waiting: FuturesUnordered<Call>,
 }
 
+/// What a connection reads from: its socket, for as long as its calls keep up.
+///
+/// HTTP/2 limits the calls that are under way, but one that the peer has cancelled is under way no
+/// more, and still here. A peer that cancels what it has begun, to begin more, would fill the memory.
+pub(super) struct Throttled<R> {
+    socket: R,
+    calls: Calls,
+}
+
 // === impl Calls ===
 
 impl Calls {
     /// What makes the calls. There should be one for each connection.
     pub(super) fn caller(&self) -> Caller {
         Caller { calls: self.clone(), waiting: FuturesUnordered::new() }
+    }
+
+    /// Reads from `socket`, on the task that makes the calls.
+    pub(super) fn throttle<R>(&self, socket: R) -> Throttled<R> {
+        Throttled { socket, calls: self.clone() }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -99,7 +116,7 @@ impl Caller {
             queue.slow_until = Some(Instant::now() + SLOW_FOR);
         }
         if took > HOLD_UP {
-            queue.begun.drain(..).chain(take(&mut self.waiting)).for_each(elsewhere);
+            queue.begun.drain(..).chain(mem::take(&mut self.waiting)).for_each(elsewhere);
         }
         if !queue.begun.is_empty() {
             cx.waker().wake_by_ref();
@@ -126,9 +143,39 @@ fn elsewhere(call: impl Future<Output = ()> + Send + 'static) {
     TokioExecutor::new().execute(call);
 }
 
+impl Drop for Caller {
+    fn drop(&mut self) {
+        // Each call knows its place, for those that it might begin itself: calls that nobody makes any
+        // more would keep each other alive, and all that is left of their connection.
+        let begun = mem::take(&mut self.calls.queue().begun);
+        drop(begun);
+    }
+}
+
+// === impl Throttled ===
+
+impl<R: AsyncRead + Unpin> AsyncRead for Throttled<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.calls.queue().begun.len() > BACKLOG {
+            // Before this is asked again, the task makes some of the calls.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.socket).poll_read(cx, buffer)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::{
+        future::ready,
+        sync::atomic::{AtomicUsize, Ordering::SeqCst},
+        task::Waker,
+    };
 
     use tokio::{sync::Semaphore, task::yield_now};
 
@@ -194,5 +241,35 @@ mod tests {
         scene.permits.add_permits(CALLS);
         assert!(scene.poll().await <= 1);
         scene.all_are_made().await;
+    }
+
+    fn is_readable(socket: &mut (impl AsyncRead + Unpin)) -> bool {
+        let mut buffer = [0];
+        let read = Pin::new(socket)
+            .poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut buffer));
+        read.is_ready()
+    }
+
+    #[test]
+    fn nothing_is_read_while_too_many_calls_have_begun() {
+        let calls = Calls::default();
+        let (mut caller, mut socket) = (calls.caller(), calls.throttle(tokio::io::repeat(0)));
+        for _ in 0..=BACKLOG {
+            assert!(is_readable(&mut socket));
+            calls.execute(ready(()));
+        }
+        assert!(!is_readable(&mut socket));
+        let made = caller.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(made.is_pending() && is_readable(&mut socket));
+    }
+
+    #[test]
+    fn calls_that_were_never_made_are_gone_with_their_caller() {
+        let (calls, memory) = (Calls::default(), Arc::new(()));
+        let caller = calls.caller();
+        let call = (calls.clone(), Arc::clone(&memory));
+        calls.execute(async move { drop(call) });
+        drop((caller, calls));
+        assert_eq!(Arc::strong_count(&memory), 1);
     }
 }

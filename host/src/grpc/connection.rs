@@ -4,11 +4,19 @@
 //! together they cost more than the decision. So connections are served here, and tonic answers
 //! what is not a check.
 
-use std::{pin::pin, sync::Arc};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http2::Builder, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, join},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_stream::StreamExt;
 
 use super::{Config, calls::Calls, check::CheckService};
@@ -18,6 +26,9 @@ use crate::{authorizer::Authorize, drain::Drain, listen::Incoming};
 /// oversized one is read to its end before it is denied.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What whoever speaks HTTP/2 says first: RFC 9113 section 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Streams that we reset ourselves because of the peer's errors, before the connection is closed.
 const MAX_LOCAL_RESETS: usize = 1024;
@@ -37,10 +48,16 @@ pub(super) async fn serve<A: Authorize>(
             () = drain.stopping() => break,
             Some(accepted) = incoming.next() => {
                 let Ok(socket) = accepted else { continue };
+                let begun = begin(socket, config.read_timeout.get());
                 let calls = Calls::default();
                 let builder = builder(config, calls.clone());
-                let service = Arc::clone(&service);
-                connections.spawn(connection(socket, builder, calls, service, drain.clone()));
+                let (service, drain) = (Arc::clone(&service), drain.clone());
+                connections.spawn(async move {
+                    if let Some((reader, writer)) = begun.await {
+                        let socket = join(calls.throttle(reader), writer);
+                        connection(socket, builder, calls, service, drain).await;
+                    }
+                });
             }
             Some(_) = connections.join_next() => {}
         }
@@ -50,8 +67,39 @@ pub(super) async fn serve<A: Authorize>(
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection<A: Authorize>(
+/// Waits until the peer has said that it speaks HTTP/2, `patience` at the most. hyper asks silent
+/// peers for a sign of life only after that, so one that says nothing would keep its socket for ever.
+///
+/// The drain does not end this: whoever has just connected may be about to ask. Those that are not
+/// are given up together with the idle ones.
+async fn begin(
     socket: TcpStream,
+    patience: Duration,
+) -> Option<(impl AsyncRead + Unpin, OwnedWriteHalf)> {
+    let (mut reader, writer) = socket.into_split();
+    match timeout(patience, has_preface(&mut reader)).await {
+        // hyper wants to read it too.
+        Ok(Ok(true)) => Some((PREFACE.chain(reader), writer)),
+        _ => None,
+    }
+}
+
+/// Whether the peer begins with the preface, in however many pieces; no, as soon as it does not.
+async fn has_preface(peer: &mut OwnedReadHalf) -> io::Result<bool> {
+    let mut missing = PREFACE;
+    let mut buffer = [0; PREFACE.len()];
+    while !missing.is_empty() {
+        let length = peer.read(&mut buffer[..missing.len()]).await?;
+        match missing.strip_prefix(&buffer[..length]) {
+            Some(rest) if length > 0 => missing = rest,
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+async fn connection<A: Authorize>(
+    socket: impl AsyncRead + AsyncWrite + Unpin,
     builder: Builder<Calls>,
     calls: Calls,
     service: Arc<CheckService<A>>,

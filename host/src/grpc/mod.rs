@@ -47,7 +47,8 @@ pub struct Config {
     /// The largest set of HTTP/2 headers of a call, in bytes. The headers that are to be authorized
     /// are part of the message and do not count.
     pub max_header_list_bytes: u32,
-    /// Time for a message to arrive once its call has begun.
+    /// Time for a new connection to say that it speaks HTTP/2, and for a message to arrive once its
+    /// call has begun.
     #[serde(deserialize_with = "longer_than_zero")]
     pub read_timeout: HumanDuration,
     /// How often a silent connection is asked for a sign of life.

@@ -10,13 +10,18 @@ use std::{
 
 use wasmtime::{
     Config, Engine, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    WasmFeatures,
 };
 
-use super::HostConfig;
+use super::{HostConfig, beat::Beat};
 
 /// How often running policies are looked at; a call ends this long after its deadline, and what the
 /// operating system makes the clock's thread wait.
 pub const TICK: Duration = Duration::from_millis(1);
+
+/// How many ticks there are for each time that the runtime is woken: often enough that nobody notices
+/// a call which takes long, and seldom enough to cost nothing.
+const TICKS_PER_BEAT: u32 = 5;
 
 /// A standard library links small shim modules around the policy's own.
 const CORE_INSTANCES_PER_COMPONENT: u32 = 8;
@@ -25,6 +30,8 @@ const TABLES_PER_COMPONENT: u32 = 4;
 /// Memory that an instance leaves behind is cleared in place up to this size, and given back to the
 /// operating system beyond it: clearing a little is cheaper than faulting it in again.
 const KEEP_RESIDENT: usize = 128 << 10;
+/// More ticks than any call lasts, and so few that adding them to an epoch cannot overflow.
+const MAX_TICKS: u64 = u32::MAX as u64;
 
 /// The engine cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +80,7 @@ pub(super) fn build(config: &HostConfig, instances: u32) -> Result<Engine, Engin
         .wasm_memory64(false)
         .wasm_multi_memory(false)
         .wasm_tail_call(false)
+        .wasm_features(WasmFeatures::GC | WasmFeatures::FUNCTION_REFERENCES, false)
         .concurrency_support(false)
         // Nobody sees a backtrace, and collecting it makes a trapping policy an expensive one.
         .wasm_backtrace_max_frames(None);
@@ -80,7 +88,7 @@ pub(super) fn build(config: &HostConfig, instances: u32) -> Result<Engine, Engin
         .map_err(|error| EngineError::Refused { instances, cause: format!("{error:#}") })
 }
 
-/// Advances the engine's epoch every [`TICK`], on a thread of its own so that a busy runtime cannot
+/// Advances the engine's epoch every [`TICK`], and strikes the beat, on a thread of its own so that a busy runtime cannot
 /// stop it. Ends when dropped, or when the engine is gone.
 #[derive(Debug)]
 pub struct EpochTicker {
@@ -93,22 +101,28 @@ impl EpochTicker {
     ///
     /// # Errors
     /// When the operating system refuses another thread.
-    pub fn start(engine: &Engine) -> io::Result<Self> {
+    pub(super) fn start(engine: &Engine, beat: Beat) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let engine = engine.weak();
         let thread = thread::Builder::new()
             .name("policy-epoch".to_owned())
-            .spawn(move || tick(&engine, &stopped))?;
+            .spawn(move || tick(&engine, &beat, &stopped))?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
 
-fn tick(engine: &EngineWeak, stopped: &mpsc::Receiver<()>) {
+fn tick(engine: &EngineWeak, beat: &Beat, stopped: &mpsc::Receiver<()>) {
     let (started, mut ticks) = (Instant::now(), Ticks::default());
-    while stopped.recv_timeout(Ticks::pause(started.elapsed())) == Err(RecvTimeoutError::Timeout) {
-        let Some(engine) = engine.upgrade() else { break };
+    for turn in (0..TICKS_PER_BEAT).cycle() {
+        let pause = stopped.recv_timeout(Ticks::pause(started.elapsed()));
+        let (Err(RecvTimeoutError::Timeout), Some(engine)) = (pause, engine.upgrade()) else {
+            break;
+        };
         for _ in 0..ticks.due(started.elapsed()) {
             engine.increment_epoch();
+        }
+        if turn == 0 {
+            beat.strike();
         }
     }
 }
@@ -148,13 +162,102 @@ impl Drop for EpochTicker {
 #[must_use]
 pub(super) fn ticks(deadline: Duration) -> u64 {
     // The current tick is already partly over, hence one more.
-    let ticks = deadline.as_millis().div_ceil(TICK.as_millis()) + 1;
-    u64::try_from(ticks).unwrap_or(u64::MAX)
+    let ticks = deadline.as_nanos().div_ceil(TICK.as_nanos()) + 1;
+    u64::try_from(ticks).map_or(MAX_TICKS, |ticks| ticks.min(MAX_TICKS))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use wasmtime::{Instance, Module, Store, Trap};
+
     use super::*;
+
+    /// How long anything may take on a busy machine.
+    const PATIENCE: Duration = Duration::from_secs(20);
+    /// Runs for as long as it may, or for about a minute, so that a clock that stands still fails a
+    /// test instead of stopping it.
+    const SPIN: &str = r#"
+        (module (func (export "spin") (local i64)
+          (loop (br_if 0 (i64.lt_u
+            (local.tee 0 (i64.add (local.get 0) (i64.const 1)))
+            (i64.const 50_000_000_000))))))
+    "#;
+
+    fn engine() -> Engine {
+        build(&HostConfig::default(), 1).unwrap()
+    }
+
+    /// How long the engine lets a guest spin that has this deadline.
+    fn spin(engine: &Engine, deadline: Duration) -> Duration {
+        let module = Module::new(engine, wat::parse_str(SPIN).unwrap()).unwrap();
+        let mut store = Store::new(engine, ());
+        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        let spin = instance.get_typed_func::<(), ()>(&mut store, "spin").unwrap();
+        let begun = Instant::now();
+        store.set_epoch_deadline(ticks(deadline));
+        let ended = spin.call(&mut store, ());
+        let lasted = begun.elapsed();
+        let trap = ended.expect_err("the deadline ends it").downcast_ref::<Trap>().copied();
+        assert_eq!(trap, Some(Trap::Interrupt));
+        lasted
+    }
+
+    fn assert_in_time(engine: &Engine) {
+        let deadline = Duration::from_millis(20);
+        let lasted = spin(engine, deadline);
+        assert!((deadline..PATIENCE).contains(&lasted), "{lasted:?}");
+    }
+
+    #[test]
+    fn while_the_ticker_lives_a_call_gets_its_deadline_and_is_ended_soon_after() {
+        let engine = engine();
+        let _ticker = EpochTicker::start(&engine, Beat::default()).unwrap();
+        for _ in 0..3 {
+            assert_in_time(&engine);
+        }
+    }
+
+    #[test]
+    fn every_engine_has_a_ticker_of_its_own() {
+        let (first, second) = (engine(), engine());
+        let ticker = EpochTicker::start(&first, Beat::default()).unwrap();
+        let _ticker = EpochTicker::start(&second, Beat::default()).unwrap();
+        assert_in_time(&first);
+        drop((ticker, first));
+        assert_in_time(&second);
+    }
+
+    #[test]
+    fn the_ticker_does_not_keep_its_engine_alive_and_ends_with_it() {
+        let engine = engine();
+        let weak = engine.weak();
+        let ticker = EpochTicker::start(&engine, Beat::default()).unwrap();
+        drop(engine);
+        let begun = Instant::now();
+        let is_running = || !ticker.thread.as_ref().unwrap().is_finished();
+        while is_running() {
+            assert!(begun.elapsed() < PATIENCE, "the ticker outlives its engine");
+            thread::yield_now();
+        }
+        assert!(weak.upgrade().is_none());
+    }
+
+    #[test]
+    fn a_deadline_without_end_leaves_room_for_the_epochs_that_were() {
+        assert_eq!(ticks(Duration::MAX), MAX_TICKS);
+    }
+
+    proptest! {
+        #[test]
+        fn ticks_last_for_the_deadline_and_hardly_longer(nanos in 0..10_000_000_000_u64) {
+            let deadline = Duration::from_nanos(nanos);
+            let ticks = u32::try_from(ticks(deadline)).unwrap();
+            // The first may be over at once, and none of the others before its time.
+            prop_assert!(TICK * (ticks - 1) >= deadline);
+            prop_assert!(TICK * ticks <= deadline + TICK * 2);
+        }
+    }
 
     #[test]
     fn ticks_are_made_up_for_where_the_thread_woke_up_late() {

@@ -3,6 +3,7 @@
 //! The only module that knows wasmtime. It knows neither routes nor tokens: it is given names,
 //! settings and inputs, and gives back verdicts that it does not trust.
 
+mod beat;
 mod bindings;
 mod component;
 mod config;
@@ -18,6 +19,7 @@ mod slot;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, thread};
 
+pub use beat::Beat;
 pub use component::{Inspection, PrepareError};
 pub use config::{HostConfig, PolicyConfig};
 pub use configured::{ConfigureError, EvaluateError};
@@ -43,6 +45,7 @@ pub struct Policies {
     loaded: Arc<Vec<Arc<Loaded>>>,
     /// Ticks as long as anything can call a policy.
     _ticker: Arc<EpochTicker>,
+    beat: Beat,
 }
 
 /// The policies cannot be made ready.
@@ -71,7 +74,8 @@ pub fn build(
     // Calls are synchronous, so no more than one per thread is running, plus as many kept warm.
     let instances = configured.max(1) * (2 * threads + 1) * REVISIONS;
     let engine = engine::build(host, u32::try_from(instances).unwrap_or(u32::MAX))?;
-    let ticker = Arc::new(EpochTicker::start(&engine).map_err(EngineError::from)?);
+    let beat = Beat::default();
+    let ticker = EpochTicker::start(&engine, beat.clone()).map_err(EngineError::from)?;
     let loaded = policies
         .iter()
         .map(|(name, policy)| {
@@ -88,7 +92,8 @@ pub fn build(
         .collect::<Result<Vec<_>, _>>()?;
     let (reload, requests) = Reload::channel();
     let reloader = PolicyReloader { policies: loaded.clone(), requests, host: host.clone() };
-    Ok((Policies { loaded: Arc::new(loaded), _ticker: ticker }, reload, reloader))
+    let policies = Policies { loaded: Arc::new(loaded), _ticker: Arc::new(ticker), beat };
+    Ok((policies, reload, reloader))
 }
 
 /// Describes the component in `file`, usable or not.
@@ -134,6 +139,11 @@ impl Policies {
     pub fn handle(&self, name: &str, index: usize) -> Option<PolicyHandle> {
         let loaded = self.loaded.iter().find(|loaded| &*loaded.slot.name == name)?;
         Some(PolicyHandle::new(Arc::clone(&loaded.slot), index))
+    }
+
+    /// What keeps the runtime awake while policies run; to be run on it.
+    pub fn beat(&self) -> Beat {
+        self.beat.clone()
     }
 
     /// The state of every policy.

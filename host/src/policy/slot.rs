@@ -72,7 +72,7 @@ impl PolicyHandle {
         &self.slot.name
     }
 
-    /// Asks the current revision. Takes `deadline` at the most, plus one tick.
+    /// Asks the current revision. Takes `deadline` at the most, plus two ticks.
     pub fn evaluate(&self, input: &Input<'_>, deadline: Duration) -> Evaluation {
         let revision = self.slot.current();
         let outcome = match revision.configured.get(self.index) {

@@ -24,7 +24,7 @@ use crate::structure;
 
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const SECRET: &str = "a secret of the tests, long enough for HS256";
-const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
+pub(crate) const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A question.
@@ -177,7 +177,8 @@ impl Ask {
         request.expect("a raw connection has nothing of HTTP")
     }
 
-    fn message(&self) -> Bytes {
+    /// The message of the call, with its gRPC prefix.
+    pub(crate) fn message(&self) -> Bytes {
         let message = CheckRequest { attributes: Some(self.0.clone()) }.encode_to_vec();
         let length = u32::try_from(message.len()).unwrap().to_be_bytes();
         [&[0], length.as_slice(), &message].concat().into()
@@ -234,7 +235,7 @@ impl Client {
         if status != Some(b"0") {
             return Err(Failure::Lost(format!("not an OK of gRPC: {trailers:?}")));
         }
-        Ok(Answer::from(CheckResponse::decode(&bytes[5..]).unwrap()))
+        Ok(Answer::read(&bytes))
     }
 }
 
@@ -255,6 +256,11 @@ impl Answer {
         let seen = self.set_request_headers.get("x-seen");
         let seen = seen.unwrap_or_else(|| panic!("the guest tells nothing: {self:?}"));
         serde_json::from_str(seen).unwrap()
+    }
+
+    /// Reads the message of the call, with its gRPC prefix.
+    pub(crate) fn read(message: &[u8]) -> Self {
+        CheckResponse::decode(&message[5..]).unwrap().into()
     }
 }
 

@@ -1,7 +1,10 @@
 //! Owns attacks of a policy on requests: each denies the request that it happens to, in time, and
 //! harms no other.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -83,6 +86,52 @@ denied! {
     a_line_break_in_a_response_header_is_denied: "crlf_response_header" => "unsafe_decision",
     a_line_break_in_a_header_of_a_deny_is_denied: "crlf_deny_header" => "unsafe_decision",
     a_line_break_in_a_query_is_denied: "query_injection" => "unsafe_decision",
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_policy_spins_others_are_answered() {
+    let service = attacked_by("spin", |config| config["routes"][0]["deadline"] = json!("2s"));
+    let attacker = Client::connect(service.addresses.grpc).await;
+    let client = Client::connect(service.addresses.grpc).await;
+    for _ in 0..2 {
+        let (attack, harmless) = (Ask::get("/attack"), Ask::get("/harmless"));
+        let mut attack = pin!(attacker.ask(&attack));
+        let mut answered = 0;
+        let denied = loop {
+            tokio::select! {
+                denied = &mut attack => break denied,
+                answer = client.ask(&harmless) => {
+                    assert!(answer.allowed, "{answer:?}");
+                    answered += 1;
+                }
+            }
+        };
+        assert_eq!(denied.reason, "policy_timeout");
+        // Hundreds, on an idle machine.
+        assert!(answered >= 20, "{answered} others were answered in the time of the attack");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_panics_costs_little_more_than_as_many_new_instances() {
+    const ROUNDS: usize = 5;
+    const CALLS: usize = 400;
+    let service = attacked_by("panic", |config| {
+        config["policy_host"] = json!({"instance_reuse": 1});
+    });
+    let client = Client::connect(service.addresses.grpc).await;
+    let [mut harmless, mut panics] = [0; 2];
+    // In turns, so that whatever else the machine does happens to both.
+    for _ in 0..ROUNDS {
+        for (path, spent) in [("/harmless", &mut harmless), ("/attack", &mut panics)] {
+            let before = service.cpu_ticks();
+            for _ in 0..CALLS {
+                client.ask(&Ask::get(path)).await;
+            }
+            *spent += service.cpu_ticks() - before;
+        }
+    }
+    assert!(panics <= 3 * harmless, "{panics} ticks, against {harmless} for answers");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,7 @@ mod answers;
 mod cli;
 mod dev;
 mod drain;
+mod frames;
 mod hostile;
 mod inputs;
 mod issuers;

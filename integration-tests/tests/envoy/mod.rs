@@ -12,6 +12,7 @@ mod grpc_traffic;
 mod http_edge;
 mod identity;
 mod paths;
+mod policies;
 mod raw_headers;
 mod revocation;
 mod tokens;
