@@ -1,6 +1,8 @@
 //! Owns a policy behind Envoy: the rules that stand for Istio's sample server decide as the task
 //! "External Authorization" of Istio's documentation shows with `curl`.
 
+#![expect(clippy::expect_used, reason = "a panic is how a test reports")]
+
 use std::path::Path;
 
 use portcullis_integration_tests::{client::Request, envoy, places, portcullis::Config};
@@ -19,8 +21,9 @@ const REFUSED: &str =
 /// The settings that the example ships.
 fn settings() -> Value {
     let file = "../policy-component/rules/examples/istio-sample.yaml";
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
-    serde_saphyr::from_str::<Value>(&text).unwrap()["settings"].take()
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file))
+        .expect("the example is there");
+    serde_saphyr::from_str::<Value>(&text).expect("the example is YAML")["settings"].take()
 }
 
 /// The sample as a component, asked about everything that Envoy asks about.
@@ -34,7 +37,10 @@ fn sample() -> Config {
         })
     };
     Config::new([route("http", &json!({"paths": ["*"]})), route("tcp", &json!({"tcp": true}))])
-        .with("policies.rules.file", places::component("portcullis_rules").to_str().unwrap())
+        .with(
+            "policies.rules.file",
+            places::component("portcullis_rules").to_str().expect("the path is text"),
+        )
 }
 
 /// The task's `AuthorizationPolicy` asks about `/headers` alone.

@@ -1,6 +1,8 @@
 //! Owns the end of a revoked token: it is refused, second by second, until no leeway and no clock
 //! can let it pass any more.
 
+#![expect(clippy::expect_used, reason = "a panic is how a test reports")]
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -26,18 +28,21 @@ const SKEW: i64 = 2;
 const MODES: [(&str, bool); 3] =
     [("authoritative", true), ("redis-on-miss", false), ("redis-always", false)];
 
+fn second(number: i64) -> Timestamp {
+    Timestamp::from_second(number).expect("the time is near")
+}
+
 /// Waits for the middle of a second, in which it is clear which second it is, and returns it.
 async fn middle_of_a_second() -> i64 {
     let now = Timestamp::now();
-    let middle =
-        Timestamp::from_second(now.as_second()).unwrap() + SignedDuration::from_millis(1500);
+    let middle = second(now.as_second()) + SignedDuration::from_millis(1500);
     tokio::time::sleep(now.duration_until(middle).unsigned_abs()).await;
     middle.as_second()
 }
 
 /// Today's publishers give a key the life of its token, and not a second more.
 fn event(claims: &Claims, expires_at: i64) -> Event {
-    Event::add(claims.jti(), Timestamp::from_second(expires_at).unwrap())
+    Event::add(claims.jti(), second(expires_at))
 }
 
 #[tokio::test]
