@@ -142,12 +142,12 @@ impl Feed {
         let mut sweeps = tokio::time::interval_at(first_sweep, sweep_interval);
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut open = true;
+        let mut next_change = None;
         loop {
-            let deadline = core.next_deadline();
             tokio::select! {
                 biased;
                 () = drain.stopping() => break,
-                () = reach(deadline) => {}
+                () = reach(next_change) => {}
                 _ = sweeps.tick() => match core.sweep(Timestamp::now()).await {
                     Some(swept) => core = swept,
                     None => return,
@@ -158,7 +158,7 @@ impl Feed {
                     core.handle(event.unwrap_or(end), Instant::now());
                 }
             }
-            core.publish(Instant::now());
+            next_change = core.publish(Instant::now());
         }
         events.close();
         while let Ok(event) = events.try_recv() {
@@ -221,8 +221,9 @@ impl Core {
         }
     }
 
-    /// Makes what the progress has come to visible from outside.
-    fn publish(&mut self, now: Instant) {
+    /// Makes what the progress has come to visible from outside. Says when that has to be done
+    /// again, even if nothing is heard before.
+    fn publish(&mut self, now: Instant) -> Option<Instant> {
         let state = self.progress.state(now);
         let stale_since = self.progress.stale_since();
         let before = *self.published.borrow();
@@ -235,8 +236,9 @@ impl Core {
             self.block_ready = None;
         }
         self.writer.set_reliance(self.reliance(state, now));
+        let next_change = self.progress.next_change(now);
         if (state, stale_since) == (before.state, before.stale_since) {
-            return;
+            return next_change;
         }
         self.published.send_modify(|published| {
             published.stale_since = stale_since;
@@ -248,6 +250,7 @@ impl Core {
         if state != before.state {
             self.log(before.state, state);
         }
+        next_change
     }
 
     /// What the set is worth in this state.
@@ -279,12 +282,6 @@ impl Core {
             ),
             _ => tracing::info!(%from, %to, entries, "blacklist feed"),
         }
-    }
-
-    /// When the set expires, unless it has.
-    fn next_deadline(&self) -> Option<Instant> {
-        let expired = self.published.borrow().state == State::Expired;
-        self.progress.deadline().filter(|_| !expired)
     }
 
     /// Sweeps away from the threads that serve requests: a large set takes tens of milliseconds.

@@ -128,8 +128,16 @@ impl Progress {
     /// Whether a token that is not on the set may pass at the time `now` although the store, which
     /// should have been asked, did not answer. That it answers others does not make the set younger.
     pub(super) fn may_pass_unasked(&self, now: Instant) -> bool {
-        let until = self.incomplete_since.and_then(|since| since.checked_add(self.max_staleness));
-        until.is_none_or(|until| now < until)
+        self.unasked_until().is_none_or(|until| now < until)
+    }
+
+    /// When something of this changes after the time `now`, unless something is heard before.
+    pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
+        [self.deadline(), self.unasked_until()].into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    fn unasked_until(&self) -> Option<Instant> {
+        self.incomplete_since?.checked_add(self.max_staleness)
     }
 
     /// Whether a snapshot is under way.
@@ -138,7 +146,7 @@ impl Progress {
     }
 
     /// When the set expires, or did, unless something is heard before.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Instant> {
         // A bound too large to be a time is no bound.
         self.stale_since()?.checked_add(self.max_staleness)
     }
@@ -242,8 +250,13 @@ mod tests {
         assert_eq!(passes(&live), (State::Live, true));
         let lost = [&live[..], &[Step::Lost, Step::Seconds(20), Step::Fresh]].concat();
         assert_eq!(passes(&lost), (State::Stale, true));
+        let (progress, now) = walk(Instant::now(), &lost);
+        let ten_seconds = Duration::from_secs(10);
+        assert_eq!(progress.next_change(now), Some(now + ten_seconds), "before it expires");
         let lost = [&lost[..], &[Step::Seconds(20)]].concat();
         assert_eq!(passes(&lost), (State::Stale, false));
+        let (progress, now) = walk(Instant::now(), &lost);
+        assert_eq!(progress.next_change(now), Some(now + ten_seconds), "then it expires");
         let back = [&lost[..], &live].concat();
         assert_eq!(passes(&back), (State::Live, true));
         let unbound = [Step::Unbound, Step::Seconds(20), Step::Fresh, Step::Seconds(20)];

@@ -26,8 +26,9 @@ use crate::{
 #[command(
     group = ArgGroup::new("target").required(true).multiple(true),
     after_help = "Exit codes: 0 it is stored (with --wait: and in force on every ready replica), \
-                  1 it is not stored, or nobody knows whether it is, 2 the options or the configuration are wrong, 3 it is stored \
-                  but not all replicas have confirmed in time."
+                  1 it is not stored, or nobody knows whether it is, 2 the options or the \
+                  configuration are wrong, 3 it is stored but not all replicas have confirmed in \
+                  time."
 )]
 pub(super) struct Revoke {
     #[command(flatten)]
@@ -130,8 +131,8 @@ pub enum RevokeCommandError {
     },
     /// There may be more replicas than the store knows of.
     #[error(
-        "stored, and in force on {replicas} replicas, but the store knows its replicas for less than two \
-         seconds, and others may be ready; was it flushed? Do it again"
+        "stored, and in force on {replicas} replicas, but the store has known its replicas for less \
+         than two seconds, and others may be ready; was it flushed? Do it again"
     )]
     MayLackSome {
         /// How many have confirmed.

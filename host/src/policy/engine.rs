@@ -15,8 +15,8 @@ use wasmtime::{
 
 use super::{HostConfig, beat::Beat};
 
-/// How often running policies are looked at; a call ends this long after its deadline, and what the
-/// operating system makes the clock's thread wait.
+/// How often running policies are looked at; a call ends at most two of these after its deadline, and
+/// what the operating system makes the clock's thread wait.
 pub const TICK: Duration = Duration::from_millis(1);
 
 /// How many ticks there are for each time that the runtime is woken: often enough that nobody notices
@@ -88,8 +88,8 @@ pub(super) fn build(config: &HostConfig, instances: u32) -> Result<Engine, Engin
         .map_err(|error| EngineError::Refused { instances, cause: format!("{error:#}") })
 }
 
-/// Advances the engine's epoch every [`TICK`], and strikes the beat, on a thread of its own so that a busy runtime cannot
-/// stop it. Ends when dropped, or when the engine is gone.
+/// Advances the engine's epoch every [`TICK`], and strikes the beat, on a thread of its own so that a
+/// busy runtime cannot stop it. Ends when dropped, or when the engine is gone.
 #[derive(Debug)]
 pub struct EpochTicker {
     stop: Option<mpsc::Sender<()>>,

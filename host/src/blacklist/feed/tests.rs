@@ -9,7 +9,7 @@ use crate::{
     blacklist::{
         Config, Presented,
         status::Status,
-        store::{Blacklist, pair},
+        store::{Blacklist, Found, pair},
     },
     drain,
     duration::HumanDuration,
@@ -150,10 +150,9 @@ fn an_expired_feed_denies_until_it_is_back_and_keeps_its_entries() {
     assert_eq!(status.get().state, State::Stale);
     assert_eq!(status.get().lost, Some("broker gone"));
     assert!(readiness.is_ready() && !blacklist.is_expired());
-    core.publish(at(30_000));
+    assert_eq!(core.publish(at(30_000)), None, "it does not expire twice");
     assert_eq!(status.get().state, State::Expired);
     assert!(!readiness.is_ready() && blacklist.is_expired());
-    assert_eq!(core.next_deadline(), None, "it does not expire twice");
     core.handle(FeedEvent::Fresh, at(31_000));
     core.publish(at(31_000));
     assert!(readiness.is_ready() && !blacklist.is_expired());
@@ -165,6 +164,25 @@ fn an_expired_feed_denies_until_it_is_back_and_keeps_its_entries() {
     core.publish(at(63_000));
     assert!(readiness.is_ready() && !blacklist.is_expired());
     assert!(has(&blacklist, 1));
+}
+
+#[test]
+fn a_set_that_only_the_store_vouches_for_lets_nothing_pass_unasked_once_it_is_too_old() {
+    let redis = "redis: { url: 'redis://store' }\nrabbitmq: { url: 'amqp://broker' }";
+    let (Feed { mut core, .. }, _sender, blacklist, ..) =
+        feed(&serde_saphyr::from_str(redis).unwrap());
+    tell(&mut core, [FeedEvent::Init, FeedEvent::InitDone]);
+    let lost_at = Instant::now();
+    let at = |secs| lost_at + Duration::from_secs(secs);
+    core.handle(FeedEvent::Lost { why: "broker gone", since: lost_at }, lost_at);
+    core.handle(FeedEvent::Fresh, at(29));
+    let found = |or_deny| Found::Unknown { or_deny };
+    assert_eq!(core.publish(at(29)), Some(at(30)), "although nothing more is heard");
+    assert_eq!(blacklist.find(&Presented::default(), Timestamp::now()), found(false));
+    assert_eq!(core.publish(at(30)), Some(at(59)));
+    assert_eq!(blacklist.find(&Presented::default(), Timestamp::now()), found(true));
+    assert_eq!(core.publish(at(59)), None);
+    assert_eq!(blacklist.find(&Presented::default(), Timestamp::now()), Found::Unreliable);
 }
 
 #[tokio::test]

@@ -153,8 +153,9 @@ impl Session<'_> {
     }
 
     fn heard_removal(&mut self, token_id: TokenId, message: &str) {
-        let Ok(removal) = Revocation::parse(message.as_bytes()) else { return };
-        let Some(jti) = removal.target().jti() else { return };
+        // The event was read from the same text, so both are there.
+        let removal = Revocation::parse(message.as_bytes()).ok();
+        let Some(jti) = removal.as_ref().and_then(|removal| removal.target().jti()) else { return };
         if !self.removals.heard(Question { token_id, text: jti.into() }) {
             self.metrics.notified(Notified::Unconfirmed);
             tracing::warn!("more removals at once than can be looked at; one does not count");

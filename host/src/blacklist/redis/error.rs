@@ -64,9 +64,9 @@ impl StoreError {
 }
 
 /// For people who want it to work. `docs/operations.md` has the least for each role.
-const NO_RIGHTS: &str = "the user may not do this; allow it `+@connection +@read +@write +@scripting +info +role +time \
-     +wait` on the keys that begin with `key_prefix` (without the colon at its end), with `outbox` \
-     and with `portcullis:`";
+const NO_RIGHTS: &str = "the user may not do this; allow it `+@connection +@read +@write \
+     +@scripting +info +role +time +wait` on the keys that begin with `key_prefix` (without the colon \
+     at its end), with `outbox` and with `portcullis:`";
 
 /// Whether the connection on which `error` came is of no more use.
 pub(super) fn is_fatal(error: &RedisError) -> bool {
