@@ -11,7 +11,9 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::task::JoinSet;
+
+use crate::upstream::serve;
 
 /// A running stub. It stops when this is dropped.
 #[derive(Debug)]
@@ -35,13 +37,10 @@ impl HttpStub {
     /// # Panics
     /// When it is not a status.
     pub async fn start(status: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
-        let address = listener.local_addr().expect("a listener has an address");
         let status = StatusCode::from_u16(status).expect("a test knows its statuses");
         let script = Arc::new(Script { status, asked: Mutex::default() });
         let app = Router::new().fallback(answer).with_state(Arc::clone(&script));
-        let mut server = JoinSet::new();
-        server.spawn(async move { axum::serve(listener, app).await.expect("accepting works") });
+        let (address, server) = serve(app).await;
         Self { address, script, _server: server }
     }
 

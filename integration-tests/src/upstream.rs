@@ -45,12 +45,9 @@ pub struct Received {
 impl Upstream {
     /// Starts it.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
-        let address = listener.local_addr().expect("a listener has an address");
         let requests = Arc::new(AtomicUsize::new(0));
         let app = Router::new().fallback(echo).with_state(Arc::clone(&requests));
-        let mut server = JoinSet::new();
-        server.spawn(async move { axum::serve(listener, app).await.expect("accepting works") });
+        let (address, server) = serve(app).await;
         Self { address, requests, _server: server }
     }
 
@@ -65,6 +62,15 @@ impl Upstream {
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
+}
+
+/// Serves on a free port of loopback until the second is dropped.
+pub(crate) async fn serve(app: Router) -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+    let address = listener.local_addr().expect("a listener has an address");
+    let mut server = JoinSet::new();
+    server.spawn(async move { axum::serve(listener, app).await.expect("accepting works") });
+    (address, server)
 }
 
 async fn echo(

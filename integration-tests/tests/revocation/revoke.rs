@@ -119,6 +119,16 @@ async fn a_token_from_a_file_is_revoked_until_it_expires_and_is_never_shown() {
     assert!(pttl(&client, "blacklist:of-the-file").await > 500_000);
 }
 
+/// Revokes while the replica of the store is silent.
+async fn is_refused_without_a_replica(redis: &RedisSentinel, config: &Config, jti: &str) {
+    redis.pause(Member::Second).await;
+    let output = revoke(config, &["--jti", jti]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("no replica of the store has confirmed"), "{error}");
+    redis.unpause(Member::Second).await;
+}
+
 #[tokio::test]
 async fn what_is_said_to_be_stored_survives_the_loss_of_the_primary() {
     let redis = RedisSentinel::start().await;
@@ -133,12 +143,7 @@ async fn what_is_said_to_be_stored_survives_the_loss_of_the_primary() {
     assert!(replica.get("blacklist:a").await.is_some(), "at once");
 
     // A replica that does not answer cannot take over with what it has not got.
-    redis.pause(Member::Second).await;
-    let output = revoke(&config, &["--jti", "b"]).await;
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.contains("no replica of the store has confirmed"), "{error}");
-    redis.unpause(Member::Second).await;
+    is_refused_without_a_replica(&redis, &config, "b").await;
     let output = revoke(&config, &["--jti", "b"]).await;
     assert!(output.status.success(), "{output:?}");
     redis.kill(Member::First).await;
@@ -162,12 +167,7 @@ async fn a_replica_of_the_store_has_it_also_where_no_sentinels_are_known() {
     let output = revoke(&config, &["--jti", "a"]).await;
     assert!(output.status.success(), "{output:?}");
     assert!(redis.client(Member::Second).get("blacklist:a").await.is_some(), "at once");
-    redis.pause(Member::Second).await;
-    let output = revoke(&config, &["--jti", "b"]).await;
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.contains("no replica of the store has confirmed"), "{error}");
-    redis.unpause(Member::Second).await;
+    is_refused_without_a_replica(&redis, &config, "b").await;
 }
 
 #[tokio::test]
