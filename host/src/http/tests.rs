@@ -273,10 +273,12 @@ async fn the_pipeline_learns_how_long_the_proxy_waits() {
 
 #[tokio::test]
 async fn a_body_that_is_late_is_refused_while_envoy_waits() {
-    let edge = edge(Config::default(), |_: &Attributes, _: Option<Duration>| allow()).await;
+    // Envoy waits for two seconds, the test for twenty, and the edge on its own for a minute.
+    let config = Config { timeout: HumanDuration::from_millis(60_000), ..Config::default() };
+    let edge = edge(config, |_: &Attributes, _: Option<Duration>| allow()).await;
     let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\
                 X-Envoy-Expected-Rq-Timeout-Ms: 2000\r\n\r\n";
-    let response = tokio::time::timeout(Duration::from_secs(2), edge.send(head)).await.unwrap();
+    let response = tokio::time::timeout(Duration::from_secs(20), edge.send(head)).await.unwrap();
     assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
 }
 

@@ -134,16 +134,15 @@ async fn the_trigger_revokes_and_restores_without_a_refresh() {
     let (postgres, client) = database(TABLE).await;
     install_trigger(&client, "").await;
     let gate = Gate::new(&config(&postgres, NEVER)).await;
-    for _ in 0..3 {
+    eventually::takes_at_most(Duration::from_secs(1), "either of them", async || {
         let claims = Claims::default();
         gate.pass(ask(&claims)).await;
         client.execute(INSERT, &[&claims.jti()]).await;
-        let took = answered(&gate, &claims, 403).await;
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        let revoking = answered(&gate, &claims, 403).await;
         client.execute(DELETE, &[&claims.jti()]).await;
-        let took = answered(&gate, &claims, 200).await;
-        assert!(took < Duration::from_secs(1), "{took:?}");
-    }
+        revoking.max(answered(&gate, &claims, 200).await)
+    })
+    .await;
     // Reading the table again does not undo what a notification said.
     let claims = Claims::default();
     client.run("NOTIFY portcullis_revocations, 'nonsense'; NOTIFY portcullis_revocations").await;
@@ -207,19 +206,22 @@ async fn a_removal_that_waits_for_the_table_holds_up_no_revocation() {
     install_trigger(&client, "").await;
     let gate = Gate::new(&config(&postgres, NEVER)).await;
     let stranger = stranger(&postgres).await;
-    let (gone, late) = (Claims::default(), Claims::default());
-    client.execute(INSERT, &[&gone.jti()]).await;
-    answered(&gate, &gone, 403).await;
-    client.run("BEGIN; LOCK TABLE revoked_tokens IN ACCESS EXCLUSIVE MODE").await;
-    notify(&stranger, &json!({"type": "remove", "jti": gone.jti()})).await;
-    notify(&stranger, &json!({"type": "add", "jti": late.jti()})).await;
-    let took = answered(&gate, &late, 403).await;
-    assert!(took < Duration::from_secs(1), "{took:?}");
-    gate.refuse(ask(&gone), 403).await;
-    client.execute(DELETE, &[&gone.jti()]).await;
-    client.run("COMMIT").await;
-    answered(&gate, &gone, 200).await;
-    gate.refuse(ask(&late), 403).await;
+    eventually::takes_at_most(Duration::from_secs(1), "the revocation", async || {
+        let (gone, late) = (Claims::default(), Claims::default());
+        client.execute(INSERT, &[&gone.jti()]).await;
+        answered(&gate, &gone, 403).await;
+        client.run("BEGIN; LOCK TABLE revoked_tokens IN ACCESS EXCLUSIVE MODE").await;
+        notify(&stranger, &json!({"type": "remove", "jti": gone.jti()})).await;
+        notify(&stranger, &json!({"type": "add", "jti": late.jti()})).await;
+        let took = answered(&gate, &late, 403).await;
+        gate.refuse(ask(&gone), 403).await;
+        client.execute(DELETE, &[&gone.jti()]).await;
+        client.run("COMMIT").await;
+        answered(&gate, &gone, 200).await;
+        gate.refuse(ask(&late), 403).await;
+        took
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -307,17 +309,22 @@ async fn a_database_that_hangs_is_noticed_within_two_seconds_and_expires() {
     let config = config(&postgres, NEVER).with("blacklist.max_staleness", "3s");
     let gate = Gate::new(&config).await;
     let claims = Claims::default();
-    gate.pass(ask(&claims)).await;
-    postgres.pause().await;
-    let begin = Instant::now();
-    let status = feed(&gate.portcullis, "stale").await;
-    // A busy machine gets a little longer.
-    assert!(begin.elapsed() < Duration::from_millis(2_500), "{:?}", begin.elapsed());
-    assert!(status["lost"].as_str().unwrap().contains("PostgreSQL does not answer"), "{status}");
-    feed(&gate.portcullis, "expired").await;
-    gate.refuse(ask(&claims), 503).await;
-    postgres.unpause().await;
-    answered(&gate, &claims, 200).await;
+    eventually::takes_at_most(Duration::from_secs(2), "noticing that it hangs", async || {
+        gate.pass(ask(&claims)).await;
+        postgres.pause().await;
+        let begin = Instant::now();
+        let status = feed(&gate.portcullis, "stale").await;
+        let took = begin.elapsed();
+        let lost = status["lost"].as_str().unwrap();
+        assert!(lost.contains("PostgreSQL does not answer"), "{status}");
+        feed(&gate.portcullis, "expired").await;
+        gate.refuse(ask(&claims), 503).await;
+        postgres.unpause().await;
+        answered(&gate, &claims, 200).await;
+        feed(&gate.portcullis, "live").await;
+        took
+    })
+    .await;
 }
 
 #[tokio::test]
