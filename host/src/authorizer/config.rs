@@ -80,7 +80,8 @@ pub enum TokenMode {
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CorsConfig {
-    /// Which `OPTIONS` requests pass without a token, as browsers send none with a preflight.
+    /// Which `OPTIONS` requests pass without a token, as browsers send none with a preflight. A route
+    /// must match their host and path, whatever its methods.
     pub preflight: Preflight,
     /// Origins whose scripts may read the answer to a denied request.
     pub allowed_origins: Vec<String>,

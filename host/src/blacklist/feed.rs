@@ -1,6 +1,6 @@
 //! Owns the task that keeps the blacklist current: the only place where its writer is held.
 //!
-//! A source (in process; later a broker with a store) sends [`FeedEvent`]s. It binds first, then
+//! A source (in process, a broker with a store, or a table) sends [`FeedEvent`]s. It binds first, then
 //! reads a snapshot, then passes on what was published meanwhile; whatever arrives is applied at
 //! once, because the set only grows and the order in which it grows does not matter. The one
 //! exception is a removal, which must win over an older snapshot entry; see [`Removed`]. A resync

@@ -27,8 +27,8 @@ pub struct FeedStatus {
     pub state: State,
     /// Since when it stands there.
     pub since: Timestamp,
-    /// How long ago the set was last known to be complete: zero while the feed is live, and before
-    /// the first complete snapshot.
+    /// How long ago the set was last known to be complete, or the store last told what it lacks: zero
+    /// while the feed is live, and before the first complete snapshot.
     pub staleness: Duration,
     /// Why the source was last lost.
     pub lost: Option<&'static str>,

@@ -28,7 +28,8 @@ pub(super) struct Eval {
     /// The settings, a YAML or JSON file.
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
-    /// The request, a YAML or JSON file with the fields of the contract's `request`.
+    /// The request, a YAML or JSON file: `method`, `path`, `headers`, `identity` and so on, as
+    /// docs/policies.md lists them. What is left out has a default.
     #[arg(long, value_name = "FILE")]
     request: PathBuf,
     /// How long the policy may take.

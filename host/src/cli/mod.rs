@@ -60,7 +60,7 @@ struct Serve {
 
 #[derive(Debug, Args)]
 struct ConfigFile {
-    /// The configuration file. Any key can be overridden by an environment variable, for example
+    /// The configuration file. Its keys can be overridden by environment variables, for example
     /// `shutdown.grace` by `PORTCULLIS__SHUTDOWN__GRACE`.
     #[arg(long, value_name = "FILE", default_value = "portcullis.yaml")]
     config: PathBuf,

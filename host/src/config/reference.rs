@@ -12,9 +12,10 @@ One YAML file; `portcullis serve --config FILE` reads it, `portcullis check-conf
 the keys and the policies that it names. Unknown keys are refused. `portcullis config schema` prints a JSON
 Schema for editors, `portcullis config reference` prints this page.
 
-Every key can be set from the environment: `PORTCULLIS__` and the key, with `__` for each level and numbers
-for the elements of lists. `PORTCULLIS__SHUTDOWN__GRACE=10s` sets `shutdown.grace`,
-`PORTCULLIS__ROUTES__0__DEADLINE=5ms` the deadline of the first route. Values are YAML.
+Keys can be set from the environment: `PORTCULLIS__` and the key, with `__` for each level and numbers
+for the elements of lists, which the file must have. `PORTCULLIS__SHUTDOWN__GRACE=10s` sets `shutdown.grace`,
+`PORTCULLIS__ROUTES__0__DEADLINE=5ms` the deadline of the first route. Values are YAML. Names are read in lower
+case, so a key with capitals, such as an issuer called `Main`, can be set in the file only.
 ";
 
 /// The reference as Markdown.
@@ -115,7 +116,8 @@ fn default(section: &Value, key: &str, property: &Value) -> String {
         _ if required => "required".to_owned(),
         Value::Null => "–".to_owned(),
         // A section's own table tells its defaults.
-        Value::Object(_) => "see there".to_owned(),
+        Value::Object(_) if referenced(property).is_some() => "see there".to_owned(),
+        Value::Object(map) if map.is_empty() => "none".to_owned(),
         Value::String(text) => format!("`{text}`"),
         value => format!("`{value}`"),
     }

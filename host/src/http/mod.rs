@@ -58,8 +58,8 @@ pub struct Config {
     /// `path_prefix`.
     #[schemars(with = "String")]
     pub path_prefix: PathPrefix,
-    /// How long the proxy waits for an answer at the least. What a request waits for, such as a store,
-    /// ends in time for it. Envoy says how long it waits; here, that counts if it is shorter.
+    /// How long the proxy waits for an answer, at the least: nothing that a request waits for, such as
+    /// a store, lasts longer. An Envoy that says that it waits for less is believed.
     #[serde(deserialize_with = "longer_than_zero")]
     pub timeout: HumanDuration,
     /// With `request_from: envoy`, the largest body, in bytes. A larger one is denied with

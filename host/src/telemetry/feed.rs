@@ -208,7 +208,7 @@ fn of_the_set(reading: &FeedReading) -> Vec<MetricFamily> {
         ),
         one(
             "portcullis_blacklist_staleness_seconds",
-            "For how long revocations may have been missed.",
+            "How long ago the set was last complete, or the store told what it lacks; 0 while live.",
             reading.staleness.as_secs_f64(),
         ),
         family(
