@@ -104,10 +104,16 @@ mod tests {
     #[test]
     fn a_file_that_vanishes_and_returns_unchanged_was_never_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("key");
+        let (path, aside) = (dir.path().join("key"), dir.path().join("aside"));
         let mut watch = FileWatch::new(&path);
         assert!(!watch.has_changed());
         std::fs::write(&path, "k").unwrap();
-        assert!(watch.has_changed());
+        assert!(watch.has_changed(), "a file that appears has changed");
+        std::fs::hard_link(&path, &aside).unwrap();
+        assert!(watch.has_changed(), "its inode has");
+        let before = fingerprint(&path);
+        std::fs::remove_file(&path).unwrap();
+        assert!(!watch.has_changed());
+        assert_eq!(watch.seen, before);
     }
 }

@@ -13,7 +13,10 @@ use lapin::{
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use crate::services::{RedisClient, rabbitmq};
+use crate::{
+    eventually,
+    services::{RedisClient, rabbitmq},
+};
 
 /// The exchange of the events.
 pub const EXCHANGE: &str = "blacklist.events";
@@ -21,7 +24,7 @@ pub const EXCHANGE: &str = "blacklist.events";
 pub const OUTBOX: &str = "outbox:blacklist";
 /// What comes before the token id in the key of a revoked token.
 pub const KEY_PREFIX: &str = "blacklist:";
-/// How long a broker may take before the event goes to the outbox.
+/// How long a broker may take before the event goes to the outbox; see also [`Publisher::patient`].
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// How many entries are written to Redis at once.
 const BATCH: usize = 10_000;
@@ -54,6 +57,7 @@ pub enum Way {
 pub struct Publisher {
     broker: String,
     redis: RedisClient,
+    timeout: Duration,
     connection: Mutex<Option<Open>>,
 }
 
@@ -157,7 +161,13 @@ impl Publisher {
     /// A publisher for the broker at a URL, and for a Redis.
     #[must_use]
     pub fn new(broker: &str, redis: RedisClient) -> Self {
-        Self { broker: broker.to_owned(), redis, connection: Mutex::default() }
+        Self { broker: broker.to_owned(), redis, timeout: TIMEOUT, connection: Mutex::default() }
+    }
+
+    /// Waits for the broker for as long as a busy machine may take.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self { timeout: eventually::PATIENCE, ..self }
     }
 
     /// Revokes a token as a logout does: the key first, then the event.
@@ -235,7 +245,8 @@ impl Publisher {
             _ => self.open().await?,
         };
         // The time grows with the number: the limit is for a broker that does not answer.
-        let limit = TIMEOUT + Duration::from_millis(1) * u32::try_from(bodies.len()).unwrap_or(0);
+        let limit =
+            self.timeout + Duration::from_millis(1) * u32::try_from(bodies.len()).unwrap_or(0);
         let sending = tokio::time::timeout(limit, send(&open.channel, bodies));
         sending.await.unwrap_or_else(|_| Err(rabbitmq::timed_out()))?;
         *kept = Some(open);
@@ -244,13 +255,14 @@ impl Publisher {
 
     async fn open(&self) -> lapin::Result<Open> {
         let opening = async {
-            let connection = rabbitmq::connect(&self.broker, TIMEOUT).await?;
+            let connection = rabbitmq::connect(&self.broker, self.timeout).await?;
             let channel = connection.create_channel().await?;
             declare_exchange(&channel).await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             Ok(Open { channel, _connection: connection })
         };
-        tokio::time::timeout(TIMEOUT, opening).await.unwrap_or_else(|_| Err(rabbitmq::timed_out()))
+        let opened = tokio::time::timeout(self.timeout, opening).await;
+        opened.unwrap_or_else(|_| Err(rabbitmq::timed_out()))
     }
 }
 

@@ -37,6 +37,7 @@ routes:
   - name: everything
     token: required
     policy: main
+    deadline: 5s
     identity_headers: {{ x-user-id: [sub] }}
     settings:
       rules:

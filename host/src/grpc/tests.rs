@@ -155,7 +155,7 @@ fn together(checks: usize) -> impl Authorize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn slow_checks_of_one_connection_are_made_at_the_same_time() {
-    let edge = edge(together(2)).await;
+    let edge = edge_that_waits(A_MINUTE, together(2)).await;
     let mut client = AuthorizationClient::new(edge.channel().await);
     client.check(get("/slow")).await.unwrap();
     let mut other = client.clone();
@@ -335,12 +335,12 @@ async fn peers_that_do_not_begin_do_not_hold_up_the_drain() {
 #[tokio::test]
 async fn the_callers_deadline_arrives() {
     let edge = edge(|_: &Attributes, deadline: Option<Duration>| match deadline {
-        Some(left) if left <= Duration::from_secs(3) && left > Duration::from_secs(2) => allow(),
+        Some(left) if left <= Duration::from_secs(60) && left > Duration::from_secs(30) => allow(),
         _ => Decision::deny(Reason::PolicyTimeout),
     })
     .await;
     let mut request = tonic::Request::new(get("/"));
-    request.set_timeout(Duration::from_secs(3));
+    request.set_timeout(Duration::from_secs(60));
     let mut client = AuthorizationClient::new(edge.channel().await);
     assert_eq!(code(client.check(request).await.unwrap().get_ref()), 0);
     assert_eq!(code(&edge.check(get("/")).await), 7, "no deadline, no time left to tell");
@@ -389,7 +389,7 @@ async fn health_says_what_readiness_says_until_the_drain() {
 async fn a_check_under_way_is_answered_while_draining_and_new_ones_are_refused() {
     let (arrived, go) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
     let (arriving, going) = (Arc::clone(&arrived), Arc::clone(&go));
-    let edge = edge(move |_: &Attributes, _: Option<Duration>| {
+    let edge = edge_that_waits(A_MINUTE, move |_: &Attributes, _: Option<Duration>| {
         arriving.notify_one();
         while !going.load(SeqCst) {
             std::thread::yield_now();
@@ -400,7 +400,7 @@ async fn a_check_under_way_is_answered_while_draining_and_new_ones_are_refused()
     let answered = edge.check(get("/"));
     let drained = async {
         arrived.notified().await;
-        let drained = edge.drain.drain(Duration::from_secs(5));
+        let drained = edge.drain.drain(Duration::from_secs(20));
         tokio::pin!(drained);
         // Not done while the check is under way; then let it go.
         assert!(is_pending(&mut drained).await);

@@ -263,12 +263,12 @@ async fn a_fault_is_403_for_envoy_and_5xx_for_the_others() {
 
 #[tokio::test]
 async fn the_pipeline_learns_how_long_the_proxy_waits() {
-    let timeout = HumanDuration::from_millis(5_000);
+    let timeout = HumanDuration::from_millis(600_000);
     let config = Config { timeout, ..Config::default() };
     let configured = given(config.clone(), "").await;
-    assert!((Duration::from_secs(4)..=timeout.get()).contains(&configured), "{configured:?}");
-    let told = given(config, "X-Envoy-Expected-Rq-Timeout-Ms: 3000\r\n").await;
-    assert!((Duration::from_secs(2)..=Duration::from_secs(3)).contains(&told), "{told:?}");
+    assert!((Duration::from_secs(500)..=timeout.get()).contains(&configured), "{configured:?}");
+    let told = given(config, "X-Envoy-Expected-Rq-Timeout-Ms: 60000\r\n").await;
+    assert!((Duration::from_secs(30)..=Duration::from_secs(60)).contains(&told), "{told:?}");
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ impl Default for HostConfig {
             table_elements: 20_000,
             output_limit_bytes: 64 << 10,
             max_component_bytes: 16 << 20,
-            configure_deadline: HumanDuration::from_millis(1000),
+            configure_deadline: HumanDuration::from_millis(5000),
         }
     }
 }

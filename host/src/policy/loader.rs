@@ -119,9 +119,12 @@ struct Tally {
 #[derive(Debug, Clone)]
 pub struct Reload(mpsc::Sender<oneshot::Sender<()>>);
 
+/// A policy and its file, as it looked before it was read.
+pub(super) type Watched = (Arc<Loaded>, FileWatch);
+
 /// The task that replaces policies.
 pub struct PolicyReloader {
-    pub(super) policies: Vec<Arc<Loaded>>,
+    pub(super) policies: Vec<Watched>,
     pub(super) requests: mpsc::Receiver<oneshot::Sender<()>>,
     pub(super) host: HostConfig,
 }
@@ -239,20 +242,15 @@ impl Reload {
 impl PolicyReloader {
     /// Replaces policies when their files change or when asked to, until the drain begins.
     pub async fn run(mut self, drain: Drain) {
-        let mut watches: Vec<_> = self
-            .policies
-            .iter()
-            .map(|policy| (Arc::clone(policy), FileWatch::new(&policy.loader.file)))
-            .collect();
         let mut interval = tokio::time::interval(self.host.reload_interval.get());
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let (due, done) = tokio::select! {
                 () = drain.stopping() => return,
-                _ = interval.tick() => (changed(&mut watches), None),
+                _ = interval.tick() => (changed(&mut self.policies), None),
                 Some(done) = self.requests.recv() => {
-                    changed(&mut watches);
-                    (self.policies.clone(), Some(done))
+                    changed(&mut self.policies);
+                    (self.policies.iter().map(|(policy, _)| Arc::clone(policy)).collect(), Some(done))
                 }
             };
             if !due.is_empty() {
@@ -266,8 +264,8 @@ impl PolicyReloader {
     }
 }
 
-fn changed(watches: &mut [(Arc<Loaded>, FileWatch)]) -> Vec<Arc<Loaded>> {
-    watches
+fn changed(policies: &mut [Watched]) -> Vec<Arc<Loaded>> {
+    policies
         .iter_mut()
         .filter_map(|(policy, watch)| watch.has_changed().then(|| Arc::clone(policy)))
         .collect()

@@ -33,7 +33,7 @@ pub use slot::{Evaluation, PolicyHandle};
 
 use loader::{Loaded, Loader};
 
-use crate::telemetry::Metrics;
+use crate::{file_watch::FileWatch, telemetry::Metrics};
 
 /// Revisions of a policy that may be alive at once: the one that serves, the one being loaded, and
 /// one that slow calls still hold.
@@ -76,6 +76,8 @@ pub fn build(
     let engine = engine::build(host, u32::try_from(instances).unwrap_or(u32::MAX))?;
     let beat = Beat::default();
     let ticker = EpochTicker::start(&engine, beat.clone()).map_err(EngineError::from)?;
+    // Watched before they are read: a change in between is then seen at the first look.
+    let watches: Vec<_> = policies.values().map(|policy| FileWatch::new(&policy.file)).collect();
     let loaded = policies
         .iter()
         .map(|(name, policy)| {
@@ -91,7 +93,8 @@ pub fn build(
         })
         .collect::<Result<Vec<_>, _>>()?;
     let (reload, requests) = Reload::channel();
-    let reloader = PolicyReloader { policies: loaded.clone(), requests, host: host.clone() };
+    let watched = loaded.iter().cloned().zip(watches).collect();
+    let reloader = PolicyReloader { policies: watched, requests, host: host.clone() };
     let policies = Policies { loaded: Arc::new(loaded), _ticker: Arc::new(ticker), beat };
     Ok((policies, reload, reloader))
 }

@@ -32,9 +32,16 @@ fn service(grace: &str) -> Service {
     Service::start(folder, &config)
 }
 
+/// Load balancers are told.
+fn becomes_unready(service: &Service) {
+    eventually("it is not ready", || {
+        (service.admin("GET", "/readyz").unwrap().0 == 503).then_some(())
+    });
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_under_load_loses_no_request() {
-    let mut service = service("200ms");
+    let mut service = service("10m");
     let answered = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
     for _ in 0..2 {
@@ -61,7 +68,10 @@ async fn sigterm_under_load_loses_no_request() {
     };
     some(100);
     service.signal("TERM");
+    becomes_unready(&service);
     some(1);
+    // Whoever asks twice cannot wait for the grace to end.
+    service.signal("TERM");
     while let Some(ended) = tasks.join_next().await {
         ended.expect("every request that was let in is answered");
     }
@@ -76,15 +86,12 @@ async fn sigterm_under_load_loses_no_request() {
 async fn while_the_grace_lasts_it_answers_but_is_not_ready() {
     let mut service = service("10m");
     service.signal("TERM");
-    eventually("load balancers are told", || {
-        (service.admin("GET", "/readyz").unwrap().0 == 503).then_some(())
-    });
+    becomes_unready(&service);
     let (_, causes) = service.admin("GET", "/readyz").unwrap();
     assert_eq!(causes, "not ready: draining\n");
     assert_eq!(service.admin("GET", "/livez").unwrap().0, 200, "nobody is to restart it");
     let client = Client::connect(service.addresses.grpc).await;
     assert!(client.ask(&Ask::get("/")).await.allowed);
-    // Whoever asks twice cannot wait.
     service.signal("TERM");
     assert!(service.end().success());
 }

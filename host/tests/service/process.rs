@@ -175,7 +175,7 @@ impl Folder {
         config["policies"] = json!({"main": {"file": file}});
         // Long enough that only a policy that means it is late, however busy the machine.
         config["routes"] = json!([{
-            "name": "everything", "token": "ignored", "policy": "main", "deadline": "500ms",
+            "name": "everything", "token": "ignored", "policy": "main", "deadline": "10s",
             "settings": settings,
         }]);
         config

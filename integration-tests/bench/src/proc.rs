@@ -105,10 +105,9 @@ mod tests {
         let pid = std::process::id();
         let before = CpuTimes::read(pid).unwrap();
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(50) {
-            std::hint::spin_loop();
+        while CpuTimes::read(pid).unwrap().since(&before) < Duration::from_millis(5) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it stands still");
         }
-        assert!(CpuTimes::read(pid).unwrap().since(&before) > Duration::from_millis(5));
         let memory = Memory::read(pid).unwrap();
         assert!(memory.resident > 0 && memory.peak >= memory.resident);
     }

@@ -128,7 +128,7 @@ async fn a_feed_that_skips_the_replay_or_reads_the_store_too_early_is_caught() {
     let _turn = super::TURN.lock().await;
     let mut cluster = Box::pin(Cluster::start(Topology::Stream)).await;
     let primary = cluster.redis.client(cluster.primary().await);
-    let publisher = Publisher::new(&cluster.rabbitmq.url(), primary);
+    let publisher = Publisher::new(&cluster.rabbitmq.url(), primary).patient();
 
     assert_eq!(cut_off(&mut cluster, &publisher, "sound=off").await, [0; 0]);
     assert_eq!(cut_off(&mut cluster, &publisher, SKIPPING).await, [0]);

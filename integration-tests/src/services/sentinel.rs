@@ -183,7 +183,9 @@ impl RedisSentinel {
 
     /// Waits until most sentinels call `member` the primary, and it agrees.
     pub async fn elected(&self, member: Member) {
-        eventually::holds("the sentinels have chosen another primary", || async {
+        // Sentinels that stood still for two seconds do nothing for half a minute.
+        let patience = 3 * eventually::PATIENCE;
+        eventually::holds_within(patience, "the sentinels have chosen another primary", || async {
             self.primary().await == Some(member) && self.has_role(member, "master").await
         })
         .await;

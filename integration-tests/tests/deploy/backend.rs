@@ -1,11 +1,8 @@
 //! Owns the tests of the example backend: who is calling, it reads from headers.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    process::Command,
-};
+use std::process::Command;
 
-use portcullis_integration_tests::{client::Request, eventually, process::Process};
+use portcullis_integration_tests::{client::Request, eventually, ports::Port, process::Process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -17,18 +14,17 @@ const USER: &str = "5f0c8a54-4c5b-4f0e-9f3a-0d6f3a1f1c11";
 struct Backend {
     // Before the folder, so that the process is gone when its files are removed.
     _process: Process,
-    address: SocketAddr,
+    port: Port,
     _folder: TempDir,
 }
 
 impl Backend {
     async fn start() -> Self {
         let folder = tempfile::tempdir().expect("there is room for temporary files");
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = free.local_addr().expect("it is bound");
-        drop(free);
+        let port = Port::reserve();
+        let address = port.address();
         let mut command = Command::new("python3");
-        command.arg(deploy("compose/backend.py")).args(["--port", &address.port().to_string()]);
+        command.arg(deploy("compose/backend.py")).args(["--port", &port.number().to_string()]);
         let mut process = Process::start("backend", command, folder.path());
         eventually::holds("the backend answers", || {
             process.assert_running();
@@ -38,11 +34,11 @@ impl Backend {
             }
         })
         .await;
-        Self { _process: process, address, _folder: folder }
+        Self { _process: process, port, _folder: folder }
     }
 
     async fn ask(&self, request: Request) -> (u16, Value) {
-        let response = request.send(self.address).await;
+        let response = request.send(self.port.address()).await;
         (response.status, response.json())
     }
 }

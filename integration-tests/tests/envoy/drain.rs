@@ -23,7 +23,7 @@ const ENOUGH: usize = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_ends_under_load_fails_no_request() {
-    let config = Config::new([token_route("api", &["/api/*"])]).with("shutdown.grace", "2s");
+    let config = Config::new([token_route("api", &["/api/*"])]).with("shutdown.grace", "5s");
     let mut leaving = Portcullis::start(&config).await;
     let staying = Portcullis::start(&config).await;
     let upstream = Upstream::start().await;
@@ -31,7 +31,7 @@ async fn a_replica_that_ends_under_load_fails_no_request() {
     // As a mesh does: it asks each replica whether it takes traffic. Envoy would wait a minute for
     // the second look at a cluster that had no traffic before the first.
     let health = json!([{
-        "timeout": "1s", "interval": "0.1s", "no_traffic_interval": "0.1s",
+        "timeout": "10s", "interval": "0.1s", "no_traffic_interval": "0.1s",
         "unhealthy_threshold": 1, "healthy_threshold": 1,
         "grpc_health_check": {},
     }]);

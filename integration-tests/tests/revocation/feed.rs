@@ -37,13 +37,15 @@ impl World {
     async fn start() -> Self {
         let (rabbitmq, redis) = tokio::join!(RabbitMq::start(), Redis::start());
         let link = Link::to(rabbitmq.address()).await;
-        let publisher = Publisher::new(&rabbitmq.url(), redis.client());
+        let publisher = Publisher::new(&rabbitmq.url(), redis.client()).patient();
         Self { rabbitmq, redis, link, publisher }
     }
 
     fn config(&self) -> Config {
         config("authoritative", json!({"url": self.redis.url()}))
             .with("blacklist.rabbitmq.url", rabbitmq::url(self.link.address()))
+            // Only a broker that means it is silent, however busy the machine.
+            .with("blacklist.rabbitmq.probe_timeout", "10s")
     }
 
     /// A replica that is fed by the broker.
@@ -205,6 +207,7 @@ async fn a_stream_that_was_deleted_or_trimmed_is_made_good_by_the_store() {
     is_denied_soon(&replica, &before).await;
 
     world.link.cut().await;
+    reaches(&replica, "stale").await;
     world.publisher.revoke(&event(&deleted)).await;
     world.rabbitmq.delete_queue(STREAM).await;
     world.link.restore().await;
@@ -214,6 +217,7 @@ async fn a_stream_that_was_deleted_or_trimmed_is_made_good_by_the_store() {
     let seen = replica.process().output().matches("no longer holds").count();
 
     world.link.cut().await;
+    reaches(&replica, "stale").await;
     world.publisher.revoke(&event(&trimmed)).await;
     world.trim_stream().await;
     world.link.restore().await;
@@ -296,7 +300,8 @@ async fn a_steady_stream_of_events_does_not_keep_parked_ones_from_being_read() {
 #[tokio::test]
 async fn a_broker_that_falls_silent_is_noticed_within_two_seconds() {
     let world = World::start().await;
-    let replica = world.replica().await;
+    let config = world.config().with("blacklist.rabbitmq.probe_timeout", "1500ms");
+    let replica = world.replica_with(&config).await;
     eventually::takes_at_most(Duration::from_secs(2), "noticing that it is silent", async || {
         world.link.freeze();
         let frozen = Instant::now();

@@ -17,11 +17,14 @@ use portcullis_integration_tests::{
     portcullis::{Config, Portcullis, token_route},
     token::Claims,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A configuration whose only route needs a token. Its HTTP edge is not Envoy's, which is never
-/// told of a fault: see [`check`].
-fn config(mode: &str, redis: Value) -> Config {
+/// told of a fault: see [`check`]. Redis may take its time, as it does on a busy machine.
+fn config(mode: &str, mut redis: Value) -> Config {
+    if redis["timeout"].is_null() {
+        redis["timeout"] = json!("5s");
+    }
     Config::new([token_route("all", &["/*"])])
         .with("http.request_from", "x-forwarded")
         .with("blacklist.mode", mode)

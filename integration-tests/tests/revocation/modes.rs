@@ -101,6 +101,7 @@ async fn a_redis_that_is_silent_costs_a_request_its_timeout_and_the_next_ones_no
     let redis = Redis::start().await;
     let mut settings = settings(&redis);
     settings["breaker"] = json!({"failures": 1, "cooldown": "1h"});
+    settings["timeout"] = json!("500ms");
     let portcullis = start("redis-on-miss", settings).await;
     let claims = Claims::default();
     assert_eq!(check(&portcullis, &claims).await, 200);
@@ -125,7 +126,12 @@ async fn a_live_set_is_the_last_word_and_redis_is_not_asked() {
     revoke(&redis.client(), &early).await;
     let config =
         config("authoritative", settings(&redis)).with("blacklist.rabbitmq.url", rabbitmq.url());
+    let config = config.with("blacklist.rabbitmq.probe_timeout", "10s");
     let portcullis = Portcullis::start(&config).await;
+    eventually::holds("it is live", async || {
+        portcullis.admin().revocations().await["state"] == "live"
+    })
+    .await;
     // Nobody published it: only whoever asks Redis can know.
     revoke(&redis.client(), &late).await;
     redis.client().forget_calls().await;

@@ -63,7 +63,7 @@ async fn next(consumer: &mut Consumer) -> String {
 #[tokio::test]
 async fn a_stream_gets_what_is_published_and_keeps_it_when_the_broker_is_killed() {
     let (rabbitmq, redis) = tokio::join!(RabbitMq::start(), Redis::start());
-    let publisher = Publisher::new(&rabbitmq.url(), redis.client());
+    let publisher = Publisher::new(&rabbitmq.url(), redis.client()).patient();
     let (_connection, channel) = rabbitmq.channel().await;
     declare_stream(&channel).await;
     publisher.publish_raw(b"garbage").await;
