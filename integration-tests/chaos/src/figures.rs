@@ -29,6 +29,8 @@ pub struct Figures {
     pub resync: Option<Resync>,
     /// How long a replica took from its start to being ready.
     pub start: Option<Start>,
+    /// The same right after the flood, which it has to read once more.
+    pub start_after_flood: Option<Start>,
     /// How often Redis was asked for each check while everything was well.
     pub redis_calls_per_check: Option<f64>,
     /// How long it took until a flood was in force everywhere.
@@ -53,6 +55,8 @@ pub struct Resync {
 pub struct Start {
     /// Entries in the store.
     pub entries: usize,
+    /// Events of the last minutes in the stream, none of which is in the store.
+    pub replayed: usize,
     /// From the start of the process to being ready.
     pub took: Duration,
 }
@@ -124,10 +128,11 @@ impl Figures {
     pub async fn measure(cluster: &mut Cluster, size: &Size) -> Self {
         cluster.settled().await;
         let redis_calls_per_check = Some(redis_calls_per_check(cluster, size).await);
+        let start_alone = Some(start(cluster, size, 0).await);
         let resync = Some(resync(cluster, size).await);
         let flood = Some(flood(cluster, size).await);
-        let start = Some(start(cluster, size).await);
-        Self { resync, start, redis_calls_per_check, flood }
+        let start_after_flood = Some(start(cluster, size, size.flood).await);
+        Self { resync, start: start_alone, start_after_flood, redis_calls_per_check, flood }
     }
 
     /// The figures as JSON, by name.
@@ -139,8 +144,12 @@ impl Figures {
             put(format!("resync_{}_ms", short(events)), json!(took.as_millis()));
             put(format!("resync_{}_missed", short(events)), json!(missed));
         }
-        if let Some(Start { entries, took }) = self.start {
+        if let Some(Start { entries, took, .. }) = self.start {
             put(format!("start_{}_ms", short(entries)), json!(took.as_millis()));
+        }
+        if let Some(Start { entries, replayed, took }) = self.start_after_flood {
+            let name = format!("start_{}_and_replay_{}_ms", short(entries), short(replayed));
+            put(name, json!(took.as_millis()));
         }
         if let Some(Flood { events, took }) = self.flood {
             put(format!("flood_{}_ms", short(events)), json!(took.as_millis()));
@@ -158,8 +167,12 @@ impl fmt::Display for Figures {
             let what = format!("resync after {outage:?}, {events} events");
             writeln!(out, "{what:<44}{:>8} ms, {missed} missed", took.as_millis())?;
         }
-        if let Some(Start { entries, took }) = self.start {
+        if let Some(Start { entries, took, .. }) = self.start {
             let what = format!("start with {entries} entries, to ready");
+            writeln!(out, "{what:<44}{:>8} ms", took.as_millis())?;
+        }
+        if let Some(Start { replayed, took, .. }) = self.start_after_flood {
+            let what = format!("the same, and {replayed} events to replay");
             writeln!(out, "{what:<44}{:>8} ms", took.as_millis())?;
         }
         if let Some(Flood { events, took }) = self.flood {
@@ -232,8 +245,8 @@ async fn flood(cluster: &mut Cluster, size: &Size) -> Flood {
     Flood { events: size.flood, took: began.elapsed() }
 }
 
-/// Fills the store and starts a replica.
-async fn start(cluster: &mut Cluster, size: &Size) -> Start {
+/// Fills the store, starts a replica, and empties the store again.
+async fn start(cluster: &mut Cluster, size: &Size, replayed: usize) -> Start {
     let client = cluster.redis.client(cluster.primary().await);
     let publisher = Publisher::new(&cluster.rabbitmq.url(), client);
     for events in events("start", size.entries) {
@@ -246,7 +259,8 @@ async fn start(cluster: &mut Cluster, size: &Size) -> Start {
     eventually::holds_within(PATIENCE, "the replica is ready", || admin.is_ready()).await;
     let took = began.elapsed();
     let _: Option<String> = cluster.store().command(&["FLUSHALL"]).await;
-    Start { entries: size.entries, took }
+    cluster.settled().await;
+    Start { entries: size.entries, replayed, took }
 }
 
 /// Asks all replicas about good tokens, each several times, and counts what Redis was asked for
