@@ -49,12 +49,12 @@ fmt: lint-tools ## format the code
 
 bench: native-tools components ## measure, side by side with an empty gRPC server (BENCH_ARGS=...)
 	$(CARGO) build --release -p portcullis -p portcullis-bench
-	$(CARGO) run --release -p portcullis-bench --bin bench -- $(BENCH_ARGS)
+	$(TARGET_DIR)/release/bench $(BENCH_ARGS)
 
 chaos: native-tools images ## look for missed revocations under faults (CHAOS_ARGS="--runs 200 --seed 1")
 	scripts/failpoints release
 	$(CARGO) build --release -p portcullis -p portcullis-chaos
-	$(CARGO) run --release -p portcullis-chaos --bin chaos -- --json $(TARGET_DIR)/chaos.json $(CHAOS_ARGS)
+	$(TARGET_DIR)/release/chaos --json $(TARGET_DIR)/chaos.json $(CHAOS_ARGS)
 
 fuzz: native-tools ## run each fuzz target for FUZZ_SECONDS (60)
 	scripts/fuzz $(FUZZ_SECONDS)

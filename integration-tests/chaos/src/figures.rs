@@ -248,10 +248,16 @@ async fn flood(cluster: &mut Cluster, size: &Size) -> Flood {
 /// Fills the store, starts a replica, and empties the store again.
 async fn start(cluster: &mut Cluster, size: &Size, replayed: usize) -> Start {
     let client = cluster.redis.client(cluster.primary().await);
-    let publisher = Publisher::new(&cluster.rabbitmq.url(), client);
+    let publisher = Publisher::new(&cluster.rabbitmq.url(), client.clone());
     for events in events("start", size.entries) {
         publisher.store(&events).await;
     }
+    // That all of it is copied to the other Redis is no part of the start.
+    let _: String = client.command(&["SET", "chaos:last", "written"]).await;
+    eventually::holds_within(PATIENCE, "the store is copied", async || {
+        client.command::<u64>(&["WAIT", "1", "1000"]).await == 1
+    })
+    .await;
     cluster.replica(0).kill(0);
     let began = Instant::now();
     cluster.replica(0).relaunch(0, |config| config).await;
