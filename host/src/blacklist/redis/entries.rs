@@ -47,7 +47,7 @@ impl Wanted {
         &self.key
     }
 
-    pub(super) const fn is_cutoff(&self) -> bool {
+    const fn is_cutoff(&self) -> bool {
         self.token_id.is_none()
     }
 }
@@ -58,12 +58,6 @@ pub(super) fn commands(wanted: &[Wanted]) -> Pipeline {
     for entry in wanted {
         commands.cmd("PTTL").arg(&entry.key);
     }
-    add_values(&mut commands, wanted);
-    commands
-}
-
-/// The command that reads what the cut-offs among `wanted` say, if there are any.
-pub(super) fn add_values(commands: &mut Pipeline, wanted: &[Wanted]) {
     if wanted.iter().any(Wanted::is_cutoff) {
         // Unlike GET, it does not fail for a key that holds something else.
         let values = commands.cmd("MGET");
@@ -71,6 +65,7 @@ pub(super) fn add_values(commands: &mut Pipeline, wanted: &[Wanted]) {
             values.arg(&entry.key);
         }
     }
+    commands
 }
 
 /// What the answers to [`commands`] say: for each of `wanted` what is there, if anything.
