@@ -247,8 +247,9 @@ async fn flood(cluster: &mut Cluster, size: &Size) -> Flood {
 
 /// Fills the store, starts a replica, and empties the store again.
 async fn start(cluster: &mut Cluster, size: &Size, replayed: usize) -> Start {
-    let client = cluster.redis.client(cluster.primary().await);
-    let publisher = Publisher::new(&cluster.rabbitmq.url(), client.clone());
+    let primary = cluster.primary().await;
+    let client = cluster.redis.client(primary);
+    let publisher = Publisher::new(&cluster.rabbitmq.url(), cluster.redis.client(primary));
     for events in events("start", size.entries) {
         publisher.store(&events).await;
     }
