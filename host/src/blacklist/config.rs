@@ -122,7 +122,8 @@ pub struct RabbitMqConfig {
     #[serde(default = "default_probe_interval", deserialize_with = "longer_than_zero")]
     pub probe_interval: HumanDuration,
     /// After this long without any message, the connection counts as lost. At least twice
-    /// `probe_interval`.
+    /// `probe_interval`. If a message of ours takes longer than the difference of the two, the broker
+    /// counts as lost, too, until one is quicker.
     #[serde(default = "default_probe_timeout", deserialize_with = "longer_than_zero")]
     pub probe_timeout: HumanDuration,
 }

@@ -54,9 +54,6 @@ fn main() -> ExitCode {
     };
     let report = runtime.block_on(all_runs(&options));
     print!("{report}");
-    for violation in &report.violations {
-        eprintln!("{violation}");
-    }
     if let Err(error) = write(&options, &report) {
         eprintln!("chaos: cannot write the figures: {error}");
         return ExitCode::FAILURE;
@@ -94,6 +91,9 @@ async fn all_runs(options: &Options) -> Report {
             history.checks.len(),
             findings.violations.len(),
         );
+        for violation in &findings.violations {
+            eprintln!("{violation}");
+        }
         if !findings.violations.is_empty() {
             keep_logs(options, &mut cluster, plan.seed);
         }

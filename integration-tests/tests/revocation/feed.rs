@@ -321,6 +321,25 @@ async fn a_broker_that_falls_silent_is_noticed_within_two_seconds() {
 }
 
 #[tokio::test]
+async fn a_broker_that_delivers_late_is_not_relied_upon_until_it_has_caught_up() {
+    let world = World::start().await;
+    let config = world.config().with("blacklist.rabbitmq.probe_timeout", "1500ms");
+    let replica = world.replica_with(&config).await;
+    world.link.slow(1500).await;
+    let events: Vec<_> = (0..500).map(|n| Event::add_for_an_hour(&format!("early-{n}"))).collect();
+    world.publisher.publish_all(&events).await;
+    let claims = Claims::default();
+    world.publisher.revoke(&event(&claims)).await;
+    reaches(&replica, "stale").await;
+    assert_eq!(status(&replica).await["lost"], "the broker delivers late");
+    assert_eq!(check(&replica, &claims).await, 403, "the store is asked");
+    assert_eq!(check(&replica, &Claims::default()).await, 200);
+    world.link.restore().await;
+    reaches(&replica, "live").await;
+    assert_eq!(status(&replica).await["entries"], 501);
+}
+
+#[tokio::test]
 async fn a_queue_of_its_own_is_made_good_by_the_store_after_each_interruption() {
     let world = World::start().await;
     let config = world.config().with("blacklist.rabbitmq.topology", "exclusive-queue");

@@ -5,105 +5,10 @@
 //! promise it keeps: [`Say::InitDone`] is said only when everything that was published before has
 //! been delivered, or was in a snapshot that began after the delivery did.
 
-use super::rules::Rules;
-
-/// A message of the stream: its offset, and a digest of what it holds. A stream that was deleted
-/// and made again has the same offsets, but not the same messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Mark {
-    pub(super) offset: u64,
-    pub(super) digest: u64,
-}
-
-/// Where to begin reading.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Position {
-    /// As far back as is configured.
-    Replay,
-    /// At this message, which was seen already. What follows it was not.
-    At(Mark),
-}
-
-/// What happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Input {
-    /// The process has started.
-    Start,
-    /// Connected, and everything from the position on will be delivered.
-    Bound,
-    /// A message arrived: where it stands if the queue is a stream, and its number if it is a probe
-    /// of ours.
-    Delivered { mark: Option<Mark>, probe: Option<u64> },
-    /// Nothing arrived for a while.
-    Quiet,
-    /// There is no connection, or none that can be relied upon.
-    Lost,
-    /// It is time to connect again.
-    ConnectDue,
-    /// The snapshot has been read whole and given to the feed.
-    SnapshotDone,
-    /// The snapshot could not be read.
-    SnapshotFailed,
-    /// It is time to read the snapshot again.
-    SnapshotDue,
-    /// The store told what publishers have parked, and that was given to the feed.
-    StoreAnswered,
-    /// The store did not.
-    StoreSilent,
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Output {
-    /// Connect and read from there.
-    Connect(Position),
-    /// End the connection.
-    Disconnect,
-    /// Wait before connecting again.
-    Pause(Pause),
-    /// Read the snapshot from the beginning.
-    StartSnapshot,
-    /// Stop reading it.
-    StopSnapshot,
-    /// Wait before reading it again.
-    PauseSnapshot,
-    /// Send a probe with this number.
-    Probe(u64),
-    /// Tell the feed.
-    Say(Say),
-}
-
-/// How long to wait before connecting again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Pause {
-    /// Briefly, longer with each failure.
-    Short,
-    /// At random, because all replicas will read the whole store at once otherwise.
-    Spread,
-}
-
-/// What the feed is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Say {
-    Init,
-    Replay,
-    InitDone,
-    /// The snapshot is complete, but nobody tells of what is revoked from now on.
-    Unbound,
-    Fresh,
-    Lost(Cause),
-}
-
-/// Why the feed is lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Cause {
-    /// As the broker or the silence said.
-    Broker,
-    /// The stream no longer holds what was to be read next.
-    Gap,
-    /// There is only the store, and it does not answer.
-    Store,
-}
+use super::{
+    rules::Rules,
+    steps::{Cause, Input, Mark, Output, Pause, Position, Say},
+};
 
 /// Where things stand.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -194,6 +99,7 @@ impl Core {
             Input::Bound => self.bound(),
             Input::Delivered { mark, probe } => self.delivered(mark, probe),
             Input::Quiet if self.is_bound() => vec![self.send_probe()],
+            Input::Late if self.is_live() && self.rules.broker => self.late(),
             Input::Lost if self.rules.broker => self.lost(),
             Input::ConnectDue => match self.phase {
                 Phase::Pausing(position) => {
@@ -207,7 +113,7 @@ impl Core {
             Input::SnapshotDue => self.snapshot_due(),
             Input::StoreAnswered => self.store_answered(),
             Input::StoreSilent => self.store_silent(),
-            Input::Quiet | Input::Lost => vec![],
+            Input::Quiet | Input::Late | Input::Lost => vec![],
         }
     }
 
@@ -281,6 +187,18 @@ impl Core {
         self.last = None;
         outputs.extend(self.lose(Position::Replay, Cause::Gap));
         outputs
+    }
+
+    /// All will be delivered, but later than it may be: it counts as lost until a probe is quick again.
+    fn late(&mut self) -> Vec<Output> {
+        let sent = self.send_probe();
+        self.phase = Phase::CatchingUp { probe: self.probes, seen: false, read: true };
+        vec![
+            Output::Say(Say::Lost(Cause::Late)),
+            Output::Say(Say::Init),
+            Output::Say(Say::Replay),
+            sent,
+        ]
     }
 
     fn lost(&mut self) -> Vec<Output> {

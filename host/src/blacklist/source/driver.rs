@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 
 use super::{
     Source,
-    core::{Cause, Input, Mark, Output, Pause, Position, Say},
     message::{self, Parsed},
     notes::Notes,
     pulse::{Beat, Pulse},
+    steps::{Cause, Input, Mark, Output, Pause, Position, Say},
     tasks::{self, Done, Tasks},
 };
 use crate::{
@@ -234,8 +234,12 @@ impl Driver {
             // Applied before: to do so again could undo what came from elsewhere meanwhile.
             _ if self.source.core.has_seen(mark) => {}
             Parsed::Event(..) if self.skips_replay() => {}
-            Parsed::Event(event, receipt) => self.apply(event, receipt).await?,
-            Parsed::Probe(number) => probe = number,
+            Parsed::Event(event, receipt) => {
+                self.pulse.has_traffic();
+                self.apply(event, receipt).await?;
+            }
+            // One that is late proves nothing of what was published since it was sent.
+            Parsed::Probe(number) => probe = number.filter(|&n| self.pulse.is_in_time(n)),
             Parsed::Malformed(error) => {
                 self.source.ends.metrics.received(Received::Malformed);
                 self.notes.malformed(&message, error);
@@ -259,7 +263,7 @@ impl Driver {
     }
 
     async fn apply(&mut self, event: Event, receipt: Option<String>) -> Result<(), Ended> {
-        let received = kind(&event);
+        let received = message::kind(&event);
         self.source.ends.metrics.received(received);
         match receipt.zip(self.source.ends.receipts.clone()) {
             None => self.tell(FeedEvent::Apply(event, None)).await?,
@@ -294,11 +298,12 @@ impl Driver {
                 let silence = BrokerError::Silent(self.source.probes.timeout);
                 self.lost(&silence).await
             }
+            Beat::Late if self.source.core.is_live() => self.on(Input::Late).await,
             Beat::Probe => self.on(Input::Quiet).await,
-            Beat::Rest if self.source.core.awaits_probe() && self.pulse.is_probe_overdue(now) => {
+            _ if self.source.core.awaits_probe() && self.pulse.is_probe_overdue(now) => {
                 self.on(Input::Quiet).await
             }
-            Beat::Rest => Ok(()),
+            Beat::Late | Beat::Rest => Ok(()),
         }
     }
 
@@ -393,7 +398,7 @@ impl Driver {
 
     async fn probe(&mut self, number: u64) {
         let Some(session) = &self.session else { return };
-        self.pulse.sent(Instant::now(), pause::chance());
+        self.pulse.sent(number, Instant::now(), pause::chance());
         let body = message::probe(&self.source.replica, number);
         // If it does not get through, it does not come back, and that is noticed.
         let _ = session.send_to_self(&body).await;
@@ -415,6 +420,7 @@ impl Driver {
                 self.poll_at = Instant::now();
                 let (why, since) = match cause {
                     Cause::Broker => (self.why, self.pulse.last_seen()),
+                    Cause::Late => ("the broker delivers late", self.pulse.late_since()),
                     Cause::Gap => (
                         "the stream no longer holds what was to be read next",
                         self.pulse.last_seen(),
@@ -436,14 +442,5 @@ async fn next_message(session: &mut Option<Session>) -> Result<Message, BrokerEr
     match session {
         Some(session) => session.next().await,
         None => std::future::pending().await,
-    }
-}
-
-const fn kind(event: &Event) -> Received {
-    match event {
-        Event::Add { .. } => Received::Add,
-        Event::Remove { .. } => Received::Remove,
-        Event::CutOff { .. } => Received::CutOff,
-        Event::Lift { .. } => Received::Lift,
     }
 }

@@ -4,7 +4,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::{Map, Value, json};
 
-use crate::blacklist::{Event, ParseEventError};
+use crate::{
+    blacklist::{Event, ParseEventError},
+    telemetry::Received,
+};
 
 /// What a message turned out to be.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,6 +37,16 @@ impl Parsed {
             Ok(event) => Self::Event(event, text("receipt").map(str::to_owned)),
             Err(error) => Self::Malformed(error),
         }
+    }
+}
+
+/// As what an event is counted.
+pub(super) const fn kind(event: &Event) -> Received {
+    match event {
+        Event::Add { .. } => Received::Add,
+        Event::Remove { .. } => Received::Remove,
+        Event::CutOff { .. } => Received::CutOff,
+        Event::Lift { .. } => Received::Lift,
     }
 }
 

@@ -10,6 +10,7 @@ mod message;
 mod notes;
 mod pulse;
 mod rules;
+mod steps;
 mod tasks;
 
 use std::time::Duration;

@@ -1,10 +1,15 @@
-//! Owns telling a quiet broker from a dead one: when to send a probe, and when silence means that
-//! the connection is lost.
+//! Owns telling a quiet broker from a dead one, and a quick one from a slow one: when to send a
+//! probe, when silence means that the connection is lost, and when what arrives is too old.
 //!
-//! All replicas see all messages, so one probe serves all of them. Each waits a little longer than
-//! it must, at random, and most find that another one was first.
+//! While nothing is published, one probe serves all replicas, since all of them see it. Each waits a
+//! little longer than it must, at random, and most find that another one was first. While events
+//! arrive, each replica sends probes of its own: how long they are under way is how late the events
+//! are.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 /// When something last arrived, and when a probe was last sent.
 #[derive(Debug)]
@@ -18,15 +23,26 @@ pub(super) struct Pulse {
     sent: Option<Instant>,
     /// When the first probe was sent after something last arrived.
     unanswered: Option<Instant>,
+    /// Our probes that have not come back, and when each was sent.
+    under_way: VecDeque<(u64, Instant)>,
+    /// Whether an event arrived after the last probe was sent.
+    has_traffic: bool,
+    /// When it was last asked what to do.
+    asked: Instant,
 }
 
-/// What silence calls for.
+/// Who has not asked for so long stood still, and has to look first at what arrived meanwhile.
+const STOOD_STILL: Duration = Duration::from_millis(250);
+
+/// What the time calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Beat {
     /// Nothing.
     Rest,
     /// See whether anything still arrives.
     Probe,
+    /// A probe has been under way for too long, whatever else arrives.
+    Late,
     /// Nothing has arrived for too long, although something was sent.
     Dead,
 }
@@ -42,6 +58,9 @@ impl Pulse {
             seen: now,
             sent: None,
             unanswered: None,
+            under_way: VecDeque::new(),
+            has_traffic: false,
+            asked: now,
         }
     }
 
@@ -56,8 +75,36 @@ impl Pulse {
         self.seen
     }
 
-    /// A probe was sent. `chance` is a random number up to 255.
-    pub(super) fn sent(&mut self, now: Instant, chance: u8) {
+    /// What arrived is an event.
+    pub(super) const fn has_traffic(&mut self) {
+        self.has_traffic = true;
+    }
+
+    /// The probe with this number has just arrived: whether it was not under way for too long.
+    pub(super) fn is_in_time(&mut self, number: u64) -> bool {
+        let mut sent = None;
+        while let Some((_, at)) = self.under_way.pop_front_if(|(place, _)| *place <= number) {
+            sent = Some(at);
+        }
+        // One that an earlier connection sent proves nothing of this one.
+        sent.is_some_and(|sent| self.seen.saturating_duration_since(sent) < self.late_after())
+    }
+
+    /// Since when what was published may not have arrived, if probes are late.
+    pub(super) fn late_since(&self) -> Instant {
+        self.under_way.front().map_or(self.seen, |(_, sent)| *sent)
+    }
+
+    /// A probe is sent an interval after what it is to measure, at the latest, so nothing is later
+    /// than the time-out without being noticed.
+    fn late_after(&self) -> Duration {
+        self.timeout.saturating_sub(self.interval)
+    }
+
+    /// The probe with this number was sent. `chance` is a random number up to 255.
+    pub(super) fn sent(&mut self, number: u64, now: Instant, chance: u8) {
+        self.under_way.push_back((number, now));
+        self.has_traffic = false;
         self.sent = Some(now);
         self.unanswered = self.unanswered.or(Some(now));
         self.patience = self.interval / 2 * u32::from(chance) / 255;
@@ -69,18 +116,21 @@ impl Pulse {
     }
 
     /// What to do at this time, everything that had arrived before being seen.
-    pub(super) fn beat(&self, now: Instant) -> Beat {
+    pub(super) fn beat(&mut self, now: Instant) -> Beat {
         let since = |then| now.saturating_duration_since(then);
+        let stood_still = since(std::mem::replace(&mut self.asked, now)) > STOOD_STILL;
         let silence = since(self.seen);
         // Only a probe that had the time to come back proves anything: we may have been busy.
         let is_unanswered = self.unanswered.is_some_and(|sent| since(sent) >= self.timeout / 4);
         if silence >= self.timeout && is_unanswered {
             return Beat::Dead;
         }
-        if silence >= self.interval + self.patience && self.is_probe_overdue(now) {
-            return Beat::Probe;
+        let is_late = |(_, sent): &(u64, Instant)| since(*sent) >= self.late_after();
+        if !stood_still && self.under_way.front().is_some_and(is_late) {
+            return Beat::Late;
         }
-        Beat::Rest
+        let is_due = self.has_traffic || silence >= self.interval + self.patience;
+        if is_due && self.is_probe_overdue(now) { Beat::Probe } else { Beat::Rest }
     }
 }
 
@@ -96,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_hears_something_sends_no_probe() {
+    fn whoever_hears_probes_of_others_sends_none() {
         let start = Instant::now();
         let mut pulse = Pulse::new(INTERVAL, TIMEOUT, start);
         for step in 1..100 {
@@ -107,20 +157,68 @@ mod tests {
     }
 
     #[test]
+    fn while_events_arrive_one_probe_is_sent_in_each_interval() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(INTERVAL, TIMEOUT, start);
+        let mut probes = 0;
+        for at in (0..10_000).step_by(10) {
+            let now = millis(start, at);
+            pulse.seen(now);
+            pulse.has_traffic();
+            if pulse.beat(now) == Beat::Probe {
+                probes += 1;
+                pulse.sent(probes, now, 255);
+                pulse.seen(now);
+                assert!(pulse.is_in_time(probes));
+            }
+        }
+        assert_eq!(probes, 20);
+    }
+
+    #[test]
+    fn a_probe_that_is_under_way_for_too_long_is_noticed_although_events_arrive() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(INTERVAL, TIMEOUT, start);
+        pulse.sent(1, start, 0);
+        let late = (0..3_000).find(|&at| {
+            pulse.seen(millis(start, at));
+            pulse.beat(millis(start, at)) == Beat::Late
+        });
+        assert_eq!(late, Some(1_000));
+        assert_eq!(pulse.late_since(), start);
+        pulse.sent(2, millis(start, 1_000), 0);
+        pulse.seen(millis(start, 1_500));
+        assert!(!pulse.is_in_time(1), "it took a second and a half");
+        assert_eq!(pulse.beat(millis(start, 1_500)), Beat::Rest);
+        assert!(pulse.is_in_time(2), "and the next one half a second");
+        assert!(!pulse.is_in_time(2), "once");
+    }
+
+    #[test]
+    fn who_stood_still_looks_first_at_what_arrived() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(INTERVAL, TIMEOUT, start);
+        pulse.sent(1, start, 0);
+        assert_eq!(pulse.beat(millis(start, 1_200)), Beat::Probe);
+        assert_eq!(pulse.beat(millis(start, 1_225)), Beat::Late);
+    }
+
+    #[test]
     fn silence_is_answered_by_probes_and_then_taken_for_death() {
         for chance in [0, 100, 255] {
             let start = Instant::now();
             let mut pulse = Pulse::new(INTERVAL, TIMEOUT, start);
-            pulse.sent(start, chance);
+            pulse.sent(0, start, chance);
             pulse.seen(millis(start, 1));
+            assert!(pulse.is_in_time(0));
             let (mut probes, mut dead_at) = (0, None);
             for at in 1..3_000 {
                 match pulse.beat(millis(start, at)) {
-                    Beat::Rest => {}
+                    Beat::Rest | Beat::Late => {}
                     Beat::Probe => {
                         assert!(at > 500, "the first one after the interval: {at}");
-                        pulse.sent(millis(start, at), chance);
                         probes += 1;
+                        pulse.sent(probes, millis(start, at), chance);
                     }
                     Beat::Dead => {
                         dead_at = Some(at);
@@ -139,7 +237,7 @@ mod tests {
         let mut pulse = Pulse::new(INTERVAL, TIMEOUT, start);
         let now = millis(start, 60_000);
         assert_eq!(pulse.beat(now), Beat::Probe);
-        pulse.sent(now, 0);
+        pulse.sent(1, now, 0);
         assert_eq!(pulse.beat(millis(start, 60_001)), Beat::Rest);
         assert_eq!(pulse.beat(millis(start, 60_400)), Beat::Dead);
     }
@@ -149,7 +247,7 @@ mod tests {
         let start = Instant::now();
         let mut pulse = Pulse::new(INTERVAL, TIMEOUT, start);
         assert!(pulse.is_probe_overdue(start));
-        pulse.sent(start, 255);
+        pulse.sent(1, start, 255);
         pulse.seen(millis(start, 499));
         assert!(!pulse.is_probe_overdue(millis(start, 499)));
         assert!(pulse.is_probe_overdue(millis(start, 500)));

@@ -29,6 +29,7 @@ struct Budget {
     trim: u8,
     fail: u8,
     quiet: u8,
+    late: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,9 +83,10 @@ enum Step {
     Answer,
     Silence,
     Quiet,
+    Late,
 }
 
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     Step::Publish,
     Step::Forget,
     Step::Bind,
@@ -100,6 +102,7 @@ const STEPS: [Step; 15] = [
     Step::Answer,
     Step::Silence,
     Step::Quiet,
+    Step::Late,
 ];
 
 // === impl World ===
@@ -195,6 +198,10 @@ impl World {
             Step::Quiet => {
                 spend(&mut next.budget.quiet)?;
                 next.cursor.map(|_| Input::Quiet)
+            }
+            Step::Late => {
+                spend(&mut next.budget.late)?;
+                next.cursor.map(|_| Input::Late)
             }
         };
         match input {
@@ -349,7 +356,7 @@ fn explore(rules: Rules, budget: Budget, sabotage: Sabotage) -> (usize, usize, O
 const STREAM: Rules =
     Rules { broker: true, resumes: true, serves_unbound: true, reads_store: true, holes: 0 };
 const BUDGET: Budget =
-    Budget { publish: 2, forget: 1, lose: 2, delete: 1, trim: 1, fail: 1, quiet: 0 };
+    Budget { publish: 2, forget: 1, lose: 2, delete: 1, trim: 1, fail: 1, quiet: 0, late: 0 };
 
 #[test]
 fn in_no_order_of_events_is_a_revocation_missed() {
@@ -360,6 +367,16 @@ fn in_no_order_of_events_is_a_revocation_missed() {
             assert_eq!(missed, None, "{rules:?}");
             assert!(live > 100, "{rules:?}: {live} of {worlds} are live");
         }
+    }
+}
+
+#[test]
+fn nor_is_one_where_the_broker_delivers_late() {
+    let budget = Budget { forget: 0, trim: 0, fail: 0, quiet: 1, late: 2, ..BUDGET };
+    for resumes in [true, false] {
+        let (worlds, live, missed) = explore(Rules { resumes, ..STREAM }, budget, Sabotage::None);
+        assert_eq!(missed, None, "resumes: {resumes}");
+        assert!(live > 100, "resumes: {resumes}: {live} of {worlds} are live");
     }
 }
 

@@ -54,6 +54,20 @@ fn said(outputs: &[Output]) -> Vec<Say> {
 }
 
 #[test]
+fn what_arrives_late_is_not_current_until_a_probe_is_quick_again() {
+    let mut core = live(STREAM);
+    let outputs = core.on(Input::Late);
+    assert_eq!(said(&outputs), [Say::Lost(Cause::Late), Say::Init, Say::Replay]);
+    assert_eq!(outputs.last(), Some(&Output::Probe(2)));
+    assert!(core.awaits_probe() && !core.is_live());
+    assert_eq!(core.on(Input::Late), [], "that is known");
+    assert_eq!(core.on(delivered(11)), []);
+    assert_eq!(core.on(own_probe(12, 1)), [], "one that was sent before");
+    assert_eq!(core.on(own_probe(13, 2)), [Output::Say(Say::InitDone)]);
+    assert!(core.is_live());
+}
+
+#[test]
 fn the_queue_is_bound_before_the_snapshot_is_read() {
     let mut core = Core::new(STREAM);
     assert_eq!(core.on(Input::Start), [Output::Connect(Position::Replay)]);
