@@ -330,7 +330,7 @@ async fn a_broker_that_delivers_late_is_not_relied_upon_until_it_has_caught_up()
     world.publisher.publish_all(&events).await;
     let claims = Claims::default();
     world.publisher.revoke(&event(&claims)).await;
-    reaches(&replica, "stale").await;
+    reaches(&replica, "replay").await;
     assert_eq!(status(&replica).await["lost"], "the broker delivers late");
     assert_eq!(check(&replica, &claims).await, 403, "the store is asked");
     assert_eq!(check(&replica, &Claims::default()).await, 200);
