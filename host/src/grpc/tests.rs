@@ -335,12 +335,12 @@ async fn peers_that_do_not_begin_do_not_hold_up_the_drain() {
 #[tokio::test]
 async fn the_callers_deadline_arrives() {
     let edge = edge(|_: &Attributes, deadline: Option<Duration>| match deadline {
-        Some(left) if left <= Duration::from_secs(60) && left > Duration::from_secs(30) => allow(),
+        Some(left) if left <= Duration::from_mins(1) && left > Duration::from_secs(30) => allow(),
         _ => Decision::deny(Reason::PolicyTimeout),
     })
     .await;
     let mut request = tonic::Request::new(get("/"));
-    request.set_timeout(Duration::from_secs(60));
+    request.set_timeout(Duration::from_mins(1));
     let mut client = AuthorizationClient::new(edge.channel().await);
     assert_eq!(code(client.check(request).await.unwrap().get_ref()), 0);
     assert_eq!(code(&edge.check(get("/")).await), 7, "no deadline, no time left to tell");

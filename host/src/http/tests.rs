@@ -268,7 +268,7 @@ async fn the_pipeline_learns_how_long_the_proxy_waits() {
     let configured = given(config.clone(), "").await;
     assert!((Duration::from_secs(500)..=timeout.get()).contains(&configured), "{configured:?}");
     let told = given(config, "X-Envoy-Expected-Rq-Timeout-Ms: 60000\r\n").await;
-    assert!((Duration::from_secs(30)..=Duration::from_secs(60)).contains(&told), "{told:?}");
+    assert!((Duration::from_secs(30)..=Duration::from_mins(1)).contains(&told), "{told:?}");
 }
 
 #[tokio::test]
