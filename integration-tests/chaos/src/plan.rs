@@ -139,8 +139,12 @@ impl Plan {
     #[must_use]
     pub fn new(seed: u64, scale: &Scale) -> Self {
         let mut random = Random::new(seed);
-        let kinds = kinds(seed, scale.faults);
+        let mut kinds = kinds(seed, scale.faults);
         let topology = topology(&kinds, &mut random);
+        if topology == Topology::ExclusiveQueue {
+            // A replica that starts has nothing but the store to learn from, which is emptied later.
+            kinds.sort_by_key(|kind| *kind == FaultKind::RedisFlushed);
+        }
         let faults = kinds.iter().map(|kind| fault(*kind, scale, &mut random)).collect();
         let [least, most] = scale.quiet;
         let last_quiet = random.between(least, most);

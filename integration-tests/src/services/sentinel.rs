@@ -3,7 +3,7 @@
 //! The five share one network, like the containers of a pod, and each is published under the very
 //! port that it listens on: an address that a sentinel tells is good on both sides.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use super::{
     RedisClient,
@@ -18,6 +18,8 @@ pub const MASTER_NAME: &str = "mymaster";
 const QUORUM: usize = 2;
 /// Sentinels.
 const SENTINELS: usize = 3;
+/// Sentinels that stood still for two seconds do nothing for half a minute.
+const LONG: Duration = Duration::from_mins(2);
 
 /// A primary, a replica and three sentinels. They are removed when this is dropped.
 #[derive(Debug)]
@@ -148,7 +150,7 @@ impl RedisSentinel {
     pub async fn fail_over(&self) -> Member {
         let before = eventually::some("there is a primary", || self.primary()).await;
         // Refused while the sentinels are still at the one before.
-        eventually::holds("a sentinel begins to replace the primary", || async {
+        eventually::holds_within(LONG, "a sentinel begins to replace the primary", || async {
             RedisClient::new(self.sentinels[0].port.address(), None)
                 .try_command::<String>(&["SENTINEL", "FAILOVER", MASTER_NAME])
                 .await
@@ -183,9 +185,7 @@ impl RedisSentinel {
 
     /// Waits until most sentinels call `member` the primary, and it agrees.
     pub async fn elected(&self, member: Member) {
-        // Sentinels that stood still for two seconds do nothing for half a minute.
-        let patience = 3 * eventually::PATIENCE;
-        eventually::holds_within(patience, "the sentinels have chosen another primary", || async {
+        eventually::holds_within(LONG, "the sentinels have chosen another primary", || async {
             self.primary().await == Some(member) && self.has_role(member, "master").await
         })
         .await;
@@ -201,7 +201,7 @@ impl RedisSentinel {
             node.container.assert_running().await;
         }
         self.elected(primary).await;
-        eventually::holds("the replica has the primary's data", || async {
+        eventually::holds_within(LONG, "the replica has the primary's data", || async {
             let state = self.client(primary.other());
             let state = state.try_command::<String>(&["INFO", "replication"]).await;
             state.is_ok_and(|state| state.contains("master_link_status:up"))
@@ -209,7 +209,7 @@ impl RedisSentinel {
         .await;
         for address in self.sentinels() {
             let client = RedisClient::new(address, None);
-            eventually::holds("each sentinel knows everybody", || async {
+            eventually::holds_within(LONG, "each sentinel knows everybody", || async {
                 let state = client.try_command::<String>(&["INFO", "sentinel"]).await;
                 let everybody = format!(
                     "status=ok,address={},slaves=1,sentinels={SENTINELS}",
