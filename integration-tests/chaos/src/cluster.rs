@@ -216,8 +216,12 @@ impl Cluster {
     /// # Panics
     /// When it does not become so.
     pub async fn settled(&mut self) {
-        let primary = self.primary().await;
-        self.redis.settled(primary).await;
+        // Sentinels that are about to choose another primary have not settled yet.
+        eventually::holds_within(PATIENCE, "the sentinels settle", async || {
+            let settling = async { self.redis.settled(self.primary().await).await };
+            tokio::time::timeout(2 * SOON, settling).await.is_ok()
+        })
+        .await;
         self.rabbitmq.ready().await;
         self.relay.assert_running();
         for replica in 0..REPLICAS {
