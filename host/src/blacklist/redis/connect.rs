@@ -76,6 +76,11 @@ impl Connector {
         Ok(Self { primary, sentinels })
     }
 
+    /// Whether sentinels say who the primary is.
+    pub(super) const fn has_sentinels(&self) -> bool {
+        self.sentinels.is_some()
+    }
+
     /// Connects to the primary.
     pub(super) async fn connect(&self) -> Result<Connection, StoreError> {
         let Some(sentinels) = &self.sentinels else {

@@ -218,7 +218,9 @@ impl Producer {
     async fn send(&self, commands: &mut Pipeline) -> Result<Vec<Value>, WriteError> {
         // A primary that was cut off and replaced takes whatever it is given.
         self.redis.confirm_primary().await?;
-        let waits = self.has_replicas().await?;
+        // Where sentinels are, a primary without replicas may have been replaced by its only one, of
+        // which they have not heard yet.
+        let waits = self.redis.has_sentinels() || self.has_replicas().await?;
         if waits {
             commands.cmd("WAIT").arg(1).arg(REPLICATION_LIMIT_MS);
         }
@@ -229,8 +231,8 @@ impl Producer {
         Ok(answers)
     }
 
-    /// Whether the store has replicas of its own now. Without any there is nobody to wait for, and
-    /// nobody who could take over.
+    /// Whether the store has replicas of its own now. Without any, and without sentinels, there is
+    /// nobody to wait for, and nobody who could take over.
     async fn has_replicas(&self) -> Result<bool, StoreError> {
         let (role,): (Vec<Value>,) = self.redis.read(redis::pipe().cmd("ROLE"), LIMIT).await?;
         Ok(matches!(role.get(2), Some(Value::Array(replicas)) if !replicas.is_empty()))
