@@ -118,12 +118,13 @@ pub struct RabbitMqConfig {
     /// that reach the store later than the broker. Only with `topology: stream`, as `stream_max_age`.
     #[serde(default = "default_replay")]
     pub replay: HumanDuration,
-    /// After this long without any message, one is sent to see whether the broker still delivers.
+    /// After this long without any message, a probe is sent to see whether the broker still delivers.
+    /// While events arrive, one is sent this often, to see how late they are.
     #[serde(default = "default_probe_interval", deserialize_with = "longer_than_zero")]
     pub probe_interval: HumanDuration,
     /// After this long without any message, the connection counts as lost. At least twice
-    /// `probe_interval`. If a message of ours takes longer than the difference of the two, the broker
-    /// counts as lost, too, until one is quicker.
+    /// `probe_interval`. If a probe takes longer than the difference of the two, the broker counts as
+    /// lost, too, until one is quicker.
     #[serde(default = "default_probe_timeout", deserialize_with = "longer_than_zero")]
     pub probe_timeout: HumanDuration,
 }

@@ -93,8 +93,11 @@ pub fn build(
         })
         .collect::<Result<Vec<_>, _>>()?;
     let (reload, requests) = Reload::channel();
-    let policies = loaded.iter().cloned().zip(watches).collect();
-    let reloader = PolicyReloader { policies, requests, host: host.clone() };
+    let reloader = PolicyReloader {
+        policies: loaded.iter().cloned().zip(watches).collect(),
+        requests,
+        host: host.clone(),
+    };
     let policies = Policies { loaded: Arc::new(loaded), _ticker: Arc::new(ticker), beat };
     Ok((policies, reload, reloader))
 }

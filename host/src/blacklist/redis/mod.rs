@@ -193,10 +193,6 @@ impl Redis {
         0
     }
 
-    fn has_sentinels(&self) -> bool {
-        self.shared.connector.has_sentinels()
-    }
-
     /// Resolves when most sentinels, if there are any, say that the connection leads to the primary,
     /// or have said so just now: they are not to be asked with each of many writes.
     async fn confirm_primary(&self) -> Result<(), StoreError> {

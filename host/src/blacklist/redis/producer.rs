@@ -220,7 +220,7 @@ impl Producer {
         self.redis.confirm_primary().await?;
         // Where sentinels are, a primary without replicas may have been replaced by its only one, of
         // which they have not heard yet.
-        let waits = self.redis.has_sentinels() || self.has_replicas().await?;
+        let waits = self.redis.shared.connector.has_sentinels() || self.has_replicas().await?;
         if waits {
             commands.cmd("WAIT").arg(1).arg(REPLICATION_LIMIT_MS);
         }

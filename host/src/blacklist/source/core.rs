@@ -98,7 +98,7 @@ impl Core {
             Input::Start => self.start(),
             Input::Bound => self.bound(),
             Input::Delivered { mark, probe } => self.delivered(mark, probe),
-            Input::Quiet if self.is_bound() => vec![self.send_probe()],
+            Input::ProbeDue if self.is_bound() => vec![self.send_probe()],
             Input::Late if self.is_live() && self.rules.broker => self.late(),
             Input::Lost if self.rules.broker => self.lost(),
             Input::ConnectDue => match self.phase {
@@ -113,7 +113,7 @@ impl Core {
             Input::SnapshotDue => self.snapshot_due(),
             Input::StoreAnswered => self.store_answered(),
             Input::StoreSilent => self.store_silent(),
-            Input::Quiet | Input::Late | Input::Lost => vec![],
+            Input::ProbeDue | Input::Late | Input::Lost => vec![],
         }
     }
 

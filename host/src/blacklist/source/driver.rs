@@ -241,6 +241,7 @@ impl Driver {
             // One that is late proves nothing of what was published since it was sent.
             Parsed::Probe(number) => probe = number.filter(|&n| self.pulse.is_in_time(n)),
             Parsed::Malformed(error) => {
+                self.pulse.has_traffic();
                 self.source.ends.metrics.received(Received::Malformed);
                 self.notes.malformed(&message, error);
                 if let Some(session) = &self.session
@@ -299,9 +300,9 @@ impl Driver {
                 self.lost(&silence).await
             }
             Beat::Late if self.source.core.is_live() => self.on(Input::Late).await,
-            Beat::Probe => self.on(Input::Quiet).await,
+            Beat::Probe => self.on(Input::ProbeDue).await,
             _ if self.source.core.awaits_probe() && self.pulse.is_probe_overdue(now) => {
-                self.on(Input::Quiet).await
+                self.on(Input::ProbeDue).await
             }
             Beat::Late | Beat::Rest => Ok(()),
         }

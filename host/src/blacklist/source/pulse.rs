@@ -25,7 +25,7 @@ pub(super) struct Pulse {
     unanswered: Option<Instant>,
     /// Our probes that have not come back, and when each was sent.
     under_way: VecDeque<(u64, Instant)>,
-    /// Whether an event arrived after the last probe was sent.
+    /// Whether something else than a probe arrived after the last probe was sent.
     has_traffic: bool,
     /// When it was last asked what to do.
     asked: Instant,
@@ -75,7 +75,7 @@ impl Pulse {
         self.seen
     }
 
-    /// What arrived is an event.
+    /// What arrived is no probe.
     pub(super) const fn has_traffic(&mut self) {
         self.has_traffic = true;
     }

@@ -29,7 +29,7 @@ pub(super) enum Input {
     /// of ours.
     Delivered { mark: Option<Mark>, probe: Option<u64> },
     /// It is time for a probe.
-    Quiet,
+    ProbeDue,
     /// What arrives was published too long ago.
     Late,
     /// There is no connection, or none that can be relied upon.

@@ -82,7 +82,7 @@ enum Step {
     SnapshotDue,
     Answer,
     Silence,
-    Quiet,
+    ProbeDue,
     Late,
 }
 
@@ -101,7 +101,7 @@ const STEPS: [Step; 16] = [
     Step::SnapshotDue,
     Step::Answer,
     Step::Silence,
-    Step::Quiet,
+    Step::ProbeDue,
     Step::Late,
 ];
 
@@ -195,9 +195,9 @@ impl World {
             }
             Step::Answer => Some(Input::StoreAnswered),
             Step::Silence => Some(Input::StoreSilent),
-            Step::Quiet => {
+            Step::ProbeDue => {
                 spend(&mut next.budget.quiet)?;
-                next.cursor.map(|_| Input::Quiet)
+                next.cursor.map(|_| Input::ProbeDue)
             }
             Step::Late => {
                 spend(&mut next.budget.late)?;

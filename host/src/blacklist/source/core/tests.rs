@@ -76,7 +76,7 @@ fn the_queue_is_bound_before_the_snapshot_is_read() {
 
 #[test]
 fn the_set_is_complete_when_a_probe_sent_after_the_snapshot_comes_back() {
-    let mut core = after(STREAM, &[Input::Start, Input::Bound, Input::Quiet]);
+    let mut core = after(STREAM, &[Input::Start, Input::Bound, Input::ProbeDue]);
     assert_eq!(core.on(own_probe(5, 1)), [], "one that was sent before the snapshot was complete");
     assert_eq!(core.on(Input::SnapshotDone), [Output::Say(Say::Replay), Output::Probe(2)]);
     assert_eq!(core.on(delivered(6)), []);
@@ -89,7 +89,7 @@ fn the_set_is_complete_when_a_probe_sent_after_the_snapshot_comes_back() {
 #[test]
 fn a_probe_that_got_lost_is_made_good_by_the_next() {
     let mut core = after(STREAM, &[Input::Start, Input::Bound, Input::SnapshotDone]);
-    assert_eq!(core.on(Input::Quiet), [Output::Probe(2)]);
+    assert_eq!(core.on(Input::ProbeDue), [Output::Probe(2)]);
     assert_eq!(core.on(own_probe(1, 2)), [Output::Say(Say::InitDone)]);
 }
 
@@ -296,7 +296,7 @@ fn what_belongs_to_a_connection_that_is_gone_changes_nothing() {
     let mut core = live(STREAM);
     core.on(Input::Lost);
     let before = core.clone();
-    for late in [Input::Bound, delivered(11), own_probe(11, 9), Input::Quiet, Input::Lost] {
+    for late in [Input::Bound, delivered(11), own_probe(11, 9), Input::ProbeDue, Input::Lost] {
         assert_eq!(core.on(late), [], "{late:?}");
     }
     assert_eq!(core, before);
