@@ -2,10 +2,7 @@
 //!
 //! Tests never sleep for a fixed time: they look until they see it, or until it is too late.
 
-use std::{
-    future::Future,
-    time::{Duration, Instant},
-};
+use std::{future::Future, time::Duration};
 
 /// How long anything may take on a busy machine. Long, because only failing tests wait for it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -73,12 +70,15 @@ async fn some_within<T, F>(patience: Duration, what: &str, mut look: impl FnMut(
 where
     F: Future<Output = Option<T>>,
 {
-    let begin = Instant::now();
-    loop {
-        if let Some(found) = look().await {
-            return found;
+    let looking = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        assert!(begin.elapsed() < patience, "waited {patience:?} in vain: {what}");
-        tokio::time::sleep(PAUSE).await;
-    }
+    };
+    // A look that never ends is in vain too.
+    let looked = tokio::time::timeout(patience, looking).await;
+    looked.unwrap_or_else(|_| panic!("waited {patience:?} in vain: {what}"))
 }

@@ -2,7 +2,14 @@
 //!
 //! It does not know what runs inside.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::HashMap,
+    fmt,
+    io::Write,
+    sync::mpsc::{self, RecvTimeoutError, Sender},
+    thread,
+    time::Duration,
+};
 
 use testcontainers::{
     ContainerAsync, ContainerRequest, GenericImage, ImageExt, TestcontainersError,
@@ -16,6 +23,8 @@ use crate::{eventually, ports::Port};
 
 /// By this label `make images` finds what a killed test left behind.
 const OWNER: &str = "portcullis.test.process";
+/// Nothing needs a container for as long as this. Whoever still has one waits for what never comes.
+const LIMIT: Duration = Duration::from_mins(15);
 
 /// A container to be.
 pub(super) struct Setup {
@@ -27,6 +36,8 @@ pub(super) struct Setup {
 pub(super) struct Container {
     name: &'static str,
     container: ContainerAsync<GenericImage>,
+    // Tells, when it is dropped, that this was given back.
+    _held: Sender<()>,
 }
 
 // === impl Setup ===
@@ -91,7 +102,7 @@ impl Setup {
         let container = self.request.start().await.unwrap_or_else(|error| {
             panic!("cannot start {name}; run `make images` and see what it says: {error}")
         });
-        Container { name, container }
+        Container { name, container, _held: watch(name) }
     }
 }
 
@@ -178,4 +189,20 @@ impl fmt::Debug for Container {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_tuple("Container").field(&self.name).finish()
     }
+}
+
+/// Ends the process, so that it fails, when the container is not given back in time: the test
+/// runner would wait for a hanging test forever. A thread, which sees blocked ones too.
+fn watch(name: &'static str) -> Sender<()> {
+    // The thread of a test has its name.
+    let holder = thread::current().name().unwrap_or("somebody").to_owned();
+    let (held, given_back) = mpsc::channel();
+    thread::spawn(move || {
+        if given_back.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+            // Past the test runner, which would keep the message to itself.
+            let _ = writeln!(std::io::stderr(), "{holder} hangs: it has had {name} for {LIMIT:?}");
+            std::process::exit(1);
+        }
+    });
+    held
 }

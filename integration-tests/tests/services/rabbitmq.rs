@@ -1,13 +1,13 @@
 //! Owns what tests rely on with a RabbitMQ.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use lapin::{
-    Channel, Connection, Consumer,
-    options::{
-        BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions,
-        QueueDeclareOptions,
-    },
+    Channel,
+    message::Delivery,
+    options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
 use portcullis_integration_tests::{
@@ -15,8 +15,11 @@ use portcullis_integration_tests::{
     publisher::{EXCHANGE, Event, Publisher, declare_exchange},
     services::{RabbitMq, Redis},
 };
+use tokio::time::timeout;
 
 const STREAM: &str = "stream-of-the-test";
+/// After which a consumer that has not got everything tries again.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Declares a stream that gets whatever is published.
 async fn declare_stream(channel: &Channel) {
@@ -37,27 +40,29 @@ async fn declare_stream(channel: &Channel) {
         .unwrap();
 }
 
-/// Reads the stream from its first message on. A broker that has just started takes connections
-/// before its streams are there, and until then nothing that is published reaches them.
-async fn read_stream(rabbitmq: &RabbitMq) -> (Connection, Consumer) {
-    eventually::some("the stream can be read", async || {
-        // A connection of its own: an error closes the channel.
-        let (connection, channel) = rabbitmq.channel().await;
-        // Streams ask for a limit.
-        channel.basic_qos(100, BasicQosOptions::default()).await.unwrap();
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
-        let options = BasicConsumeOptions::default();
-        let consumer = channel.basic_consume(STREAM.into(), "".into(), options, arguments).await;
-        consumer.ok().map(|consumer| (connection, consumer))
+/// The first messages of the stream. A broker that has just started takes connections, and perhaps
+/// consumers, before its streams are there; what it is asked then, it may never answer.
+async fn first_messages(rabbitmq: &RabbitMq, number: usize) -> Vec<String> {
+    eventually::some("the stream delivers its messages", async || {
+        timeout(SILENCE, read(rabbitmq, number)).await.ok()?
     })
     .await
 }
 
-async fn next(consumer: &mut Consumer) -> String {
-    let delivery = consumer.next().await.unwrap().unwrap();
-    delivery.ack(BasicAckOptions::default()).await.unwrap();
-    String::from_utf8(delivery.data).unwrap()
+async fn read(rabbitmq: &RabbitMq, number: usize) -> Option<Vec<String>> {
+    // A connection of its own: an error closes the channel.
+    let (_connection, channel) = rabbitmq.channel().await;
+    // Streams ask for a limit.
+    channel.basic_qos(100, BasicQosOptions::default()).await.unwrap();
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
+    let options = BasicConsumeOptions::default();
+    let consumer =
+        channel.basic_consume(STREAM.into(), "".into(), options, arguments).await.ok()?;
+    let deliveries: Vec<_> = consumer.take(number).collect().await;
+    let text =
+        |delivery: lapin::Result<Delivery>| String::from_utf8(delivery.unwrap().data).unwrap();
+    Some(deliveries.into_iter().map(text).collect())
 }
 
 #[tokio::test]
@@ -73,12 +78,13 @@ async fn a_stream_gets_what_is_published_and_keeps_it_when_the_broker_is_killed(
     rabbitmq.kill().await;
     assert!(rabbitmq.try_connect().await.is_err(), "it is gone");
     rabbitmq.restart().await;
-    let (_connection, mut consumer) = read_stream(&rabbitmq).await;
+    let stored = first_messages(&rabbitmq, 3).await;
+    assert_eq!(stored[0], "garbage");
+    assert!(stored[1].contains(r#""type": "add", "jti": "a""#));
+    assert!(stored[2].contains(r#""type": "remove", "jti": "b""#));
     publisher.publish_raw(b"later").await;
-    assert_eq!(next(&mut consumer).await, "garbage");
-    assert!(next(&mut consumer).await.contains(r#""type": "add", "jti": "a""#));
-    assert!(next(&mut consumer).await.contains(r#""type": "remove", "jti": "b""#));
-    assert_eq!(next(&mut consumer).await, "later");
+    let more = first_messages(&rabbitmq, 4).await;
+    assert_eq!((&more[..3], &*more[3]), (&*stored, "later"));
 
     let queues = rabbitmq.queues().await;
     assert_eq!(queues.len(), 1);

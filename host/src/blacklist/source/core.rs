@@ -7,7 +7,7 @@
 
 use super::{
     rules::Rules,
-    steps::{Cause, Input, Mark, Output, Pause, Position, Say},
+    steps::{Cause, Input, Mark, Output, Pause, Position, Returned, Say},
 };
 
 /// Where things stand.
@@ -25,6 +25,9 @@ pub(super) struct Core {
     last: Option<Mark>,
     /// How many probes were sent.
     probes: u64,
+    /// The first probe of this connection, until it has come back: the queue gets what is published.
+    /// It was sent before the snapshot began.
+    first_probe: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,6 +72,7 @@ impl Core {
             complete: false,
             last: None,
             probes: 0,
+            first_probe: None,
         }
     }
 
@@ -84,7 +88,12 @@ impl Core {
 
     /// Whether a probe of ours has to come back before the set counts as complete.
     pub(super) const fn awaits_probe(&self) -> bool {
-        matches!(self.phase, Phase::Resuming { .. } | Phase::CatchingUp { seen: false, .. })
+        self.is_bound()
+            && (self.first_probe.is_some()
+                || matches!(
+                    self.phase,
+                    Phase::Resuming { .. } | Phase::CatchingUp { seen: false, .. }
+                ))
     }
 
     /// Whether a message was seen before, unless the stream is another one.
@@ -129,7 +138,7 @@ impl Core {
     fn bound(&mut self) -> Vec<Output> {
         match self.phase {
             Phase::Connecting(Position::At(mark)) => {
-                let sent = self.send_probe();
+                let sent = self.send_first_probe();
                 self.phase = Phase::Resuming { mark, probe: self.probes };
                 vec![sent]
             }
@@ -139,14 +148,18 @@ impl Core {
                 self.phase = Phase::Snapshot;
                 self.last = None;
                 let mut outputs = self.stop_unbound();
-                outputs.extend([Output::Say(Say::Init), Output::StartSnapshot]);
+                outputs.extend([
+                    self.send_first_probe(),
+                    Output::Say(Say::Init),
+                    Output::StartSnapshot,
+                ]);
                 outputs
             }
             _ => vec![],
         }
     }
 
-    fn delivered(&mut self, mark: Option<Mark>, probe: Option<u64>) -> Vec<Output> {
+    fn delivered(&mut self, mark: Option<Mark>, probe: Option<Returned>) -> Vec<Output> {
         if !self.is_bound() {
             return vec![];
         }
@@ -154,8 +167,8 @@ impl Core {
             if mark != Some(expected) {
                 return self.gap();
             }
-            // A broker that comes back has its exchanges before its streams. What is published in
-            // between is confirmed and kept nowhere, so that only the store knows of it.
+            // What was published while the broker came back may be kept nowhere, so that only the
+            // store knows of it; see `first_probe_lost`.
             self.phase = Phase::CatchingUp { probe, seen: false, read: false };
             let mut outputs = self.stop_unbound();
             outputs.extend([
@@ -174,10 +187,26 @@ impl Core {
                 self.last = Some(mark);
             }
         }
+        let Some(Returned { number, in_time }) = probe else { return vec![] };
+        let first = self.first_probe.take_if(|first| *first <= number);
+        if first.is_some_and(|first| first < number) {
+            return self.first_probe_lost();
+        }
         if let Phase::CatchingUp { probe: awaited, seen, .. } = &mut self.phase {
-            *seen |= probe.is_some_and(|number| number >= *awaited);
+            *seen |= in_time && number >= *awaited;
         }
         self.live_if_complete()
+    }
+
+    /// A broker that comes back has its exchanges before its streams. What is published in between
+    /// is confirmed and kept nowhere, and so was a probe. The snapshot was begun too early then: what
+    /// was published while it was read may be in neither.
+    fn first_probe_lost(&mut self) -> Vec<Output> {
+        let mut outputs = self.stop_snapshot();
+        self.owes_reading = false;
+        self.phase = Phase::Snapshot;
+        outputs.extend([Output::Say(Say::Init), Output::StartSnapshot]);
+        outputs
     }
 
     /// The stream does not go on where we stopped: only a snapshot can tell what was missed.
@@ -332,6 +361,12 @@ impl Core {
             Unbound::Reading => vec![Output::StopSnapshot],
             Unbound::No | Unbound::Done => vec![],
         }
+    }
+
+    const fn send_first_probe(&mut self) -> Output {
+        let sent = self.send_probe();
+        self.first_probe = Some(self.probes);
+        sent
     }
 
     const fn send_probe(&mut self) -> Output {

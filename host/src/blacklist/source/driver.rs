@@ -11,7 +11,7 @@ use super::{
     message::{self, Parsed},
     notes::Notes,
     pulse::{Beat, Pulse},
-    steps::{Cause, Input, Mark, Output, Pause, Position, Say},
+    steps::{Cause, Input, Mark, Output, Pause, Position, Returned, Say},
     tasks::{self, Done, Tasks},
 };
 use crate::{
@@ -238,8 +238,10 @@ impl Driver {
                 self.pulse.has_traffic();
                 self.apply(event, receipt).await?;
             }
-            // One that is late proves nothing of what was published since it was sent.
-            Parsed::Probe(number) => probe = number.filter(|&n| self.pulse.is_in_time(n)),
+            Parsed::Probe(number) => {
+                let returned = |number| Returned { number, in_time: self.pulse.is_in_time(number) };
+                probe = number.map(returned);
+            }
             Parsed::Malformed(error) => {
                 self.pulse.has_traffic();
                 self.source.ends.metrics.received(Received::Malformed);

@@ -9,6 +9,14 @@ pub(super) struct Mark {
     pub(super) digest: u64,
 }
 
+/// A probe that came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Returned {
+    pub(super) number: u64,
+    /// One that is late proves nothing of what was published since it was sent.
+    pub(super) in_time: bool,
+}
+
 /// Where to begin reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Position {
@@ -25,9 +33,9 @@ pub(super) enum Input {
     Start,
     /// Connected, and everything from the position on will be delivered.
     Bound,
-    /// A message arrived: where it stands if the queue is a stream, and its number if it is a probe
-    /// of ours.
-    Delivered { mark: Option<Mark>, probe: Option<u64> },
+    /// A message arrived: where it stands if the queue is a stream, and which probe of ours it is, if
+    /// it is one.
+    Delivered { mark: Option<Mark>, probe: Option<Returned> },
     /// It is time for a probe.
     ProbeDue,
     /// What arrives was published too long ago.

@@ -30,6 +30,8 @@ struct Budget {
     fail: u8,
     quiet: u8,
     late: u8,
+    /// As a broker does that comes back: it delivers from a stream that nothing reaches yet.
+    detour: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +60,8 @@ struct World {
     pausing: bool,
     /// The place in the stream that is delivered next, while there is a session.
     cursor: Option<usize>,
+    /// Whether what is published reaches the stream.
+    routed: bool,
     /// What was stored when the snapshot began: the least that it holds.
     snapshot: Option<Set>,
     snapshot_pausing: bool,
@@ -70,6 +74,7 @@ struct World {
 enum Step {
     Publish,
     Forget,
+    Route,
     Bind,
     Refuse,
     Deliver,
@@ -86,9 +91,10 @@ enum Step {
     Late,
 }
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     Step::Publish,
     Step::Forget,
+    Step::Route,
     Step::Bind,
     Step::Refuse,
     Step::Deliver,
@@ -121,6 +127,7 @@ impl World {
             connecting: None,
             pausing: false,
             cursor: None,
+            routed: true,
             snapshot: None,
             snapshot_pausing: false,
             known: 0,
@@ -137,18 +144,21 @@ impl World {
         let input = match step {
             Step::Publish => {
                 spend(&mut next.budget.publish)?;
-                next.publish();
+                next.publish()?;
                 None
             }
             Step::Forget => {
                 spend(&mut next.budget.forget)?;
-                // While somebody reads from the stream, it is there.
-                if next.cursor.is_some() {
+                if next.cursor.is_some() && next.routed {
                     return None;
                 }
                 next.forgotten |= 1 << next.published;
                 next.stored |= 1 << next.published;
                 next.published += 1;
+                None
+            }
+            Step::Route => {
+                next.routed = true;
                 None
             }
             Step::Bind => Some(next.bind()?),
@@ -212,13 +222,17 @@ impl World {
         Some(next)
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self) -> Option<()> {
+        if !self.routed {
+            return None;
+        }
         self.stored |= 1 << self.published;
         // Where no stream is bound, the broker throws it away.
         if let Some(stream) = &mut self.stream {
             stream.push(Some(Entry::Revocation(self.published)));
         }
         self.published += 1;
+        Some(())
     }
 
     fn bind(&mut self) -> Option<Input> {
@@ -238,6 +252,8 @@ impl World {
                 usize::try_from(mark.offset).unwrap_or(usize::MAX).clamp(first, stream.len())
             }
         });
+        self.routed = self.budget.detour == 0;
+        self.budget.detour = self.budget.detour.saturating_sub(1);
         Some(Input::Bound)
     }
 
@@ -261,7 +277,7 @@ impl World {
                 self.known |= 1 << id;
                 None
             }
-            Entry::Probe(number) => Some(number),
+            Entry::Probe(number) => Some(Returned { number, in_time: true }),
         };
         Some(Input::Delivered { mark, probe })
     }
@@ -283,7 +299,7 @@ impl World {
 
     fn tell(&mut self, input: Input, sabotage: Sabotage) {
         let proven = match input {
-            Input::Delivered { probe: Some(number), .. } => self.stored_at(number),
+            Input::Delivered { probe: Some(probe), .. } => self.stored_at(probe.number),
             _ => 0,
         };
         for output in self.core.on(input) {
@@ -307,7 +323,8 @@ impl World {
                 Output::PauseSnapshot => self.snapshot_pausing = true,
                 Output::Probe(number) => {
                     self.stored_at_probe.push(self.stored);
-                    if let Some(stream) = self.stream.as_mut().filter(|_| self.cursor.is_some()) {
+                    let reached = self.cursor.is_some() && self.routed;
+                    if let Some(stream) = self.stream.as_mut().filter(|_| reached) {
                         stream.push(Some(Entry::Probe(number)));
                     }
                 }
@@ -355,8 +372,19 @@ fn explore(rules: Rules, budget: Budget, sabotage: Sabotage) -> (usize, usize, O
 
 const STREAM: Rules =
     Rules { broker: true, resumes: true, serves_unbound: true, reads_store: true, holes: 0 };
+const NOTHING: Budget = Budget {
+    publish: 0,
+    forget: 0,
+    lose: 0,
+    delete: 0,
+    trim: 0,
+    fail: 0,
+    quiet: 0,
+    late: 0,
+    detour: 0,
+};
 const BUDGET: Budget =
-    Budget { publish: 2, forget: 1, lose: 2, delete: 1, trim: 1, fail: 1, quiet: 0, late: 0 };
+    Budget { publish: 2, forget: 1, lose: 2, delete: 1, trim: 1, fail: 1, ..NOTHING };
 
 #[test]
 fn in_no_order_of_events_is_a_revocation_missed() {
@@ -367,6 +395,16 @@ fn in_no_order_of_events_is_a_revocation_missed() {
             assert_eq!(missed, None, "{rules:?}");
             assert!(live > 100, "{rules:?}: {live} of {worlds} are live");
         }
+    }
+}
+
+#[test]
+fn nor_is_one_where_the_stream_is_read_before_anything_reaches_it() {
+    let budget = Budget { publish: 1, forget: 1, lose: 1, quiet: 2, detour: 2, ..NOTHING };
+    for resumes in [true, false] {
+        let (worlds, live, missed) = explore(Rules { resumes, ..STREAM }, budget, Sabotage::None);
+        assert_eq!(missed, None, "resumes: {resumes}");
+        assert!(live > 100, "resumes: {resumes}: {live} of {worlds} are live");
     }
 }
 

@@ -14,7 +14,16 @@ fn delivered(offset: u64) -> Input {
 }
 
 fn own_probe(offset: u64, number: u64) -> Input {
-    Input::Delivered { mark: Some(mark(offset)), probe: Some(number) }
+    Input::Delivered { mark: Some(mark(offset)), probe: Some(Returned { number, in_time: true }) }
+}
+
+fn late_probe(offset: u64, number: u64) -> Input {
+    Input::Delivered { mark: Some(mark(offset)), probe: Some(Returned { number, in_time: false }) }
+}
+
+/// What is done when a connection is there that must be followed by a snapshot.
+fn begin(first_probe: u64) -> [Output; 3] {
+    [Output::Probe(first_probe), Output::Say(Say::Init), Output::StartSnapshot]
 }
 
 /// A source that has gone through all of this.
@@ -30,7 +39,7 @@ fn after(rules: Rules, inputs: &[Input]) -> Core {
 fn live(rules: Rules) -> Core {
     let core = after(
         rules,
-        &[Input::Start, Input::Bound, delivered(9), Input::SnapshotDone, own_probe(10, 1)],
+        &[Input::Start, Input::Bound, own_probe(9, 1), Input::SnapshotDone, own_probe(10, 2)],
     );
     assert!(core.is_live());
     core
@@ -58,12 +67,13 @@ fn what_arrives_late_is_not_current_until_a_probe_is_quick_again() {
     let mut core = live(STREAM);
     let outputs = core.on(Input::Late);
     assert_eq!(said(&outputs), [Say::Lost(Cause::Late), Say::Init, Say::Replay]);
-    assert_eq!(outputs.last(), Some(&Output::Probe(2)));
+    assert_eq!(outputs.last(), Some(&Output::Probe(3)));
     assert!(core.awaits_probe() && !core.is_live());
     assert_eq!(core.on(Input::Late), [], "that is known");
     assert_eq!(core.on(delivered(11)), []);
-    assert_eq!(core.on(own_probe(12, 1)), [], "one that was sent before");
-    assert_eq!(core.on(own_probe(13, 2)), [Output::Say(Say::InitDone)]);
+    assert_eq!(core.on(own_probe(12, 2)), [], "one that was sent before");
+    assert_eq!(core.on(late_probe(13, 3)), [], "one that took too long");
+    assert_eq!(core.on(own_probe(14, 4)), [Output::Say(Say::InitDone)]);
     assert!(core.is_live());
 }
 
@@ -71,13 +81,13 @@ fn what_arrives_late_is_not_current_until_a_probe_is_quick_again() {
 fn the_queue_is_bound_before_the_snapshot_is_read() {
     let mut core = Core::new(STREAM);
     assert_eq!(core.on(Input::Start), [Output::Connect(Position::Replay)]);
-    assert_eq!(core.on(Input::Bound), [Output::Say(Say::Init), Output::StartSnapshot]);
+    assert_eq!(core.on(Input::Bound), begin(1));
 }
 
 #[test]
 fn the_set_is_complete_when_a_probe_sent_after_the_snapshot_comes_back() {
-    let mut core = after(STREAM, &[Input::Start, Input::Bound, Input::ProbeDue]);
-    assert_eq!(core.on(own_probe(5, 1)), [], "one that was sent before the snapshot was complete");
+    let mut core = after(STREAM, &[Input::Start, Input::Bound]);
+    assert_eq!(core.on(late_probe(5, 1)), [], "one that was sent before the snapshot was complete");
     assert_eq!(core.on(Input::SnapshotDone), [Output::Say(Say::Replay), Output::Probe(2)]);
     assert_eq!(core.on(delivered(6)), []);
     assert_eq!(core.on(own_probe(7, 1)), []);
@@ -88,9 +98,43 @@ fn the_set_is_complete_when_a_probe_sent_after_the_snapshot_comes_back() {
 
 #[test]
 fn a_probe_that_got_lost_is_made_good_by_the_next() {
-    let mut core = after(STREAM, &[Input::Start, Input::Bound, Input::SnapshotDone]);
+    let inputs = [Input::Start, Input::Bound, own_probe(0, 1), Input::SnapshotDone];
+    let mut core = after(STREAM, &inputs);
+    assert_eq!(core.on(Input::ProbeDue), [Output::Probe(3)]);
+    assert_eq!(core.on(own_probe(1, 3)), [Output::Say(Say::InitDone)]);
+}
+
+#[test]
+fn a_snapshot_that_was_begun_while_nothing_reached_the_queue_is_begun_anew() {
+    let again = [Output::Say(Say::Init), Output::StartSnapshot];
+    let stopped = [&[Output::StopSnapshot], &again[..]].concat();
+    let mut core = after(STREAM, &[Input::Start, Input::Bound]);
+    assert!(core.awaits_probe());
     assert_eq!(core.on(Input::ProbeDue), [Output::Probe(2)]);
-    assert_eq!(core.on(own_probe(1, 2)), [Output::Say(Say::InitDone)]);
+    assert_eq!(core.on(delivered(0)), []);
+    assert_eq!(core.on(own_probe(1, 2)), stopped, "the first one is lost");
+    assert!(!core.awaits_probe());
+    assert_eq!(core.on(own_probe(2, 3)), [], "once");
+    core.on(Input::SnapshotDone);
+    assert_eq!(core.on(own_probe(3, 4)), [Output::Say(Say::InitDone)]);
+
+    let mut core = after(STREAM, &[Input::Start, Input::Bound, Input::SnapshotDone]);
+    assert_eq!(core.on(own_probe(1, 2)), again, "it had been read already");
+
+    let mut core = reconnecting();
+    core.on(Input::Bound);
+    core.on(delivered(10));
+    core.on(Input::ProbeDue);
+    assert_eq!(core.on(own_probe(11, 4)), stopped);
+
+    let mut core = reconnecting();
+    core.on(Input::Bound);
+    core.on(delivered(10));
+    core.on(Input::SnapshotFailed);
+    core.on(Input::ProbeDue);
+    assert_eq!(core.on(own_probe(11, 4)), stopped, "it may be under way again");
+    assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
+    assert!(!core.is_live(), "something may be missing");
 }
 
 #[test]
@@ -99,10 +143,10 @@ fn a_snapshot_that_fails_is_read_again_and_nothing_is_complete_before() {
     for _ in 0..3 {
         assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
         assert_eq!(core.on(Input::SnapshotDue), [Output::StartSnapshot]);
-        assert_eq!(core.on(own_probe(1, 9)), []);
+        assert_eq!(core.on(own_probe(1, 1)), []);
     }
     core.on(Input::SnapshotDone);
-    assert_eq!(core.on(own_probe(2, 1)), [Output::Say(Say::InitDone)]);
+    assert_eq!(core.on(own_probe(2, 2)), [Output::Say(Say::InitDone)]);
 }
 
 #[test]
@@ -112,12 +156,12 @@ fn a_lost_stream_is_read_on_from_the_last_message_and_the_store_is_read_as_well(
     let lost = core.on(Input::Lost);
     assert_eq!(lost, [Output::Say(Say::Lost(Cause::Broker)), Output::Pause(Pause::Short)]);
     assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::At(mark(11)))]);
-    assert_eq!(core.on(Input::Bound), [Output::Probe(2)]);
+    assert_eq!(core.on(Input::Bound), [Output::Probe(3)]);
     assert!(core.has_seen(Some(mark(11))) && !core.has_seen(Some(mark(12))));
     let resumed = [Output::Say(Say::Init), Output::Say(Say::Replay), Output::StartSnapshot];
     assert_eq!(core.on(delivered(11)), resumed);
     assert_eq!(core.on(delivered(12)), []);
-    assert_eq!(core.on(own_probe(13, 2)), []);
+    assert_eq!(core.on(own_probe(13, 3)), []);
     assert_eq!(core.on(Input::StoreAnswered), [Output::Say(Say::Fresh)]);
     assert_eq!(
         core.on(Input::SnapshotDone),
@@ -141,7 +185,7 @@ fn a_store_that_does_not_answer_holds_up_no_resumed_stream() {
     core.on(Input::Bound);
     core.on(delivered(10));
     assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
-    assert_eq!(core.on(own_probe(11, 2)), [Output::Say(Say::InitDone)]);
+    assert_eq!(core.on(own_probe(11, 3)), [Output::Say(Say::InitDone)]);
     // It is read all the same, once it is back.
     for _ in 0..2 {
         assert_eq!(core.on(Input::SnapshotDue), [Output::StartSnapshot]);
@@ -159,7 +203,7 @@ fn a_stream_that_does_not_go_on_where_we_stopped_needs_a_snapshot() {
     let others = [
         delivered(11),
         delivered(0),
-        own_probe(0, 2),
+        own_probe(0, 3),
         Input::Delivered { mark: Some(recreated), probe: None },
         Input::Delivered { mark: None, probe: None },
     ];
@@ -171,10 +215,11 @@ fn a_stream_that_does_not_go_on_where_we_stopped_needs_a_snapshot() {
             [Output::Disconnect, Output::Say(Say::Lost(Cause::Gap)), Output::Pause(Pause::Spread)];
         assert_eq!(outputs, expected, "{first:?}");
         assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::Replay)]);
-        assert_eq!(core.on(Input::Bound), [Output::Say(Say::Init), Output::StartSnapshot]);
-        assert_eq!(core.on(own_probe(0, 2)), []);
+        assert_eq!(core.on(Input::Bound), begin(4));
+        assert_eq!(core.on(own_probe(0, 3)), [], "one that was sent before");
+        assert_eq!(core.on(own_probe(1, 4)), []);
         core.on(Input::SnapshotDone);
-        assert_eq!(core.on(own_probe(1, 3)), [Output::Say(Say::InitDone)]);
+        assert_eq!(core.on(own_probe(2, 5)), [Output::Say(Say::InitDone)]);
     }
 }
 
@@ -213,14 +258,16 @@ fn a_loss_while_connecting_resumes_and_one_while_resuming_begins_anew() {
 #[test]
 fn a_queue_of_our_own_forgets_and_needs_a_snapshot_after_each_loss() {
     let rules = Rules { resumes: false, ..STREAM };
-    let nowhere = |probe| Input::Delivered { mark: None, probe };
-    let mut core = after(rules, &[Input::Start, Input::Bound, Input::SnapshotDone]);
-    assert_eq!(core.on(nowhere(Some(1))), [Output::Say(Say::InitDone)]);
+    let nowhere =
+        |number| Input::Delivered { mark: None, probe: Some(Returned { number, in_time: true }) };
+    let inputs = [Input::Start, Input::Bound, nowhere(1), Input::SnapshotDone];
+    let mut core = after(rules, &inputs);
+    assert_eq!(core.on(nowhere(2)), [Output::Say(Say::InitDone)]);
     let lost = core.on(Input::Lost);
     let spread = [Output::Say(Say::Lost(Cause::Broker)), Output::Pause(Pause::Spread)];
     assert_eq!(lost, spread, "not all replicas at once");
     assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::Replay)]);
-    assert_eq!(core.on(Input::Bound), [Output::Say(Say::Init), Output::StartSnapshot]);
+    assert_eq!(core.on(Input::Bound), begin(3));
 }
 
 #[test]
@@ -236,7 +283,7 @@ fn without_the_broker_a_complete_set_serves_if_misses_are_looked_up() {
     core.on(Input::ConnectDue);
     assert_eq!(
         core.on(Input::Bound),
-        [Output::Say(Say::Init), Output::StartSnapshot],
+        begin(1),
         "what was published between that snapshot and this is in neither"
     );
 }
@@ -244,7 +291,7 @@ fn without_the_broker_a_complete_set_serves_if_misses_are_looked_up() {
 #[test]
 fn a_snapshot_that_was_begun_without_the_broker_is_begun_anew_with_it() {
     let mut core = after(STREAM, &[Input::Start, Input::Lost, Input::ConnectDue]);
-    let bound = [Output::StopSnapshot, Output::Say(Say::Init), Output::StartSnapshot];
+    let bound = [&[Output::StopSnapshot], &begin(1)[..]].concat();
     assert_eq!(core.on(Input::Bound), bound);
 }
 
