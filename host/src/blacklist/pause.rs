@@ -13,6 +13,8 @@ const LONGEST: Duration = Duration::from_secs(1);
 const SPREAD: Duration = Duration::from_secs(2);
 /// Between two attempts to read the snapshot.
 const SNAPSHOT: Duration = Duration::from_secs(1);
+/// At most this long after the broker came back, and at least half of it, the store is read once more.
+const SECOND_READING: Duration = Duration::from_secs(4);
 
 /// A pause before connecting again, after so many failures in a row.
 pub(super) fn before_connecting(failures: u32) -> Duration {
@@ -27,6 +29,11 @@ pub(super) fn spread() -> Duration {
 /// A pause before reading the snapshot again.
 pub(super) fn before_snapshot() -> Duration {
     SNAPSHOT / 2 + part(SNAPSHOT / 2, chance())
+}
+
+/// A pause before the store is read once more.
+pub(super) fn before_second_reading() -> Duration {
+    SECOND_READING / 2 + part(SECOND_READING / 2, chance())
 }
 
 /// A random number. Should the system have none, everybody waits the whole time.

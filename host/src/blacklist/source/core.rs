@@ -28,6 +28,10 @@ pub(super) struct Core {
     /// The first probe of this connection, until it has come back: the queue gets what is published.
     /// It was sent before the snapshot began.
     first_probe: Option<u64>,
+    /// Whether the store has to be read a second time after the connection was lost. A broker that
+    /// comes back keeps nothing of what some publishers send although it keeps what we send, and
+    /// confirms it to them all the same.
+    owes_second_reading: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,6 +77,7 @@ impl Core {
             last: None,
             probes: 0,
             first_probe: None,
+            owes_second_reading: false,
         }
     }
 
@@ -281,8 +286,13 @@ impl Core {
             self.complete = true;
             return vec![Output::Say(Say::Unbound)];
         }
-        self.owes_reading = false;
-        self.store_was_read()
+        let owed = std::mem::take(&mut self.owes_reading);
+        if !self.is_live() {
+            return self.store_was_read();
+        }
+        // One that was owed is the first.
+        self.owes_second_reading &= owed;
+        self.pause_second_reading()
     }
 
     fn snapshot_failed(&mut self) -> Vec<Output> {
@@ -339,7 +349,14 @@ impl Core {
         let mut outputs = self.stop_unbound();
         self.go_live();
         outputs.push(Output::Say(Say::InitDone));
+        if !self.owes_reading {
+            outputs.extend(self.pause_second_reading());
+        }
         outputs
+    }
+
+    fn pause_second_reading(&self) -> Vec<Output> {
+        if self.owes_second_reading { vec![Output::PauseSecondReading] } else { vec![] }
     }
 
     fn go_live(&mut self) {
@@ -352,6 +369,7 @@ impl Core {
         match self.phase {
             Phase::Snapshot | Phase::CatchingUp { read: false, .. } => vec![Output::StopSnapshot],
             _ if self.owes_reading => vec![Output::StopSnapshot],
+            Phase::Live if self.owes_second_reading => vec![Output::StopSnapshot],
             _ => vec![],
         }
     }
@@ -364,6 +382,7 @@ impl Core {
     }
 
     const fn send_first_probe(&mut self) -> Output {
+        self.owes_second_reading = self.complete && self.rules.reads_store;
         let sent = self.send_probe();
         self.first_probe = Some(self.probes);
         sent
@@ -374,10 +393,11 @@ impl Core {
         Output::Probe(self.probes)
     }
 
-    const fn wants_snapshot(&self) -> bool {
-        matches!(self.phase, Phase::Snapshot)
-            || matches!(self.unbound, Unbound::Reading)
+    fn wants_snapshot(&self) -> bool {
+        self.phase == Phase::Snapshot
+            || self.unbound == Unbound::Reading
             || self.owes_reading
+            || (self.is_live() && self.owes_second_reading)
     }
 
     const fn is_bound(&self) -> bool {

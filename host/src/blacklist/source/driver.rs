@@ -86,7 +86,7 @@ impl Driver {
     pub(super) fn new(source: Source) -> Self {
         let now = Instant::now();
         Self {
-            pulse: Pulse::new(source.probes.interval, source.probes.timeout, now),
+            pulse: source.pulse(),
             source,
             tasks: Tasks::default(),
             session: None,
@@ -159,11 +159,7 @@ impl Driver {
                     Position::Replay => None,
                 };
                 self.notes.bound(resumed);
-                self.pulse = Pulse::new(
-                    self.source.probes.interval,
-                    self.source.probes.timeout,
-                    Instant::now(),
-                );
+                self.pulse = self.source.pulse();
                 self.session = Some(session);
                 self.source.ends.metrics.set_connected(true);
                 if std::mem::replace(&mut self.was_connected, true) {
@@ -359,8 +355,9 @@ impl Driver {
                     self.tasks.snapshot.stop();
                     self.snapshot_at = None;
                 }
-                Output::PauseSnapshot => {
-                    self.snapshot_at = Some(Instant::now() + pause::before_snapshot());
+                Output::PauseSnapshot => self.read_later(pause::before_snapshot()),
+                Output::PauseSecondReading => {
+                    self.read_later(pause::before_second_reading());
                 }
                 Output::Probe(number) => self.probe(number).await,
                 Output::Say(say) => self.say(say).await?,
@@ -389,6 +386,10 @@ impl Driver {
     ) -> impl Future<Output = Result<u64, crate::blacklist::StoreError>> + Send + use<> {
         let ends = &self.source.ends;
         tasks::read_store(ends.redis.clone(), ends.feed.clone(), self.source.rules.reads_store)
+    }
+
+    fn read_later(&mut self, pause: Duration) {
+        self.snapshot_at = Some(Instant::now() + pause);
     }
 
     /// Asks the store anew, whatever it is being asked already.

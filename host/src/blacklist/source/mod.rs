@@ -13,11 +13,11 @@ mod rules;
 mod steps;
 mod tasks;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use self::{core::Core, driver::Driver, rules::Rules};
+use self::{core::Core, driver::Driver, pulse::Pulse, rules::Rules};
 use super::{
     config::Config,
     feed::FeedEvent,
@@ -74,6 +74,11 @@ impl Source {
         });
         let broker = broker.map(|broker| Broker::new(broker, &replica)).transpose()?;
         Ok(Self { core: Core::new(rules), rules, broker, probes, ends, replica })
+    }
+
+    /// As of a connection that begins now.
+    fn pulse(&self) -> Pulse {
+        Pulse::new(self.probes.interval, self.probes.timeout, Instant::now())
     }
 
     /// Works until `drain` begins.

@@ -71,6 +71,8 @@ pub(super) enum Output {
     StopSnapshot,
     /// Wait before reading it again.
     PauseSnapshot,
+    /// Wait longer, because the first reading may have been too early for something.
+    PauseSecondReading,
     /// Send a probe with this number.
     Probe(u64),
     /// Tell the feed.

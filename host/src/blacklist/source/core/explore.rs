@@ -149,7 +149,9 @@ impl World {
             }
             Step::Forget => {
                 spend(&mut next.budget.forget)?;
-                if next.cursor.is_some() && next.routed {
+                let second_began = next.core.is_live() && next.snapshot.is_some();
+                let keeps = next.routed && (!next.core.owes_second_reading || second_began);
+                if next.cursor.is_some() && keeps {
                     return None;
                 }
                 next.forgotten |= 1 << next.published;
@@ -320,7 +322,7 @@ impl World {
                     self.snapshot = None;
                     self.snapshot_pausing = false;
                 }
-                Output::PauseSnapshot => self.snapshot_pausing = true,
+                Output::PauseSnapshot | Output::PauseSecondReading => self.snapshot_pausing = true,
                 Output::Probe(number) => {
                     let reached = self.cursor.is_some() && self.routed;
                     // What a lost one would prove tells no worlds apart.
@@ -330,8 +332,13 @@ impl World {
                     }
                 }
                 Output::Say(Say::InitDone) => {
-                    // Where broker and store fail together, what only the store knows comes late.
-                    let late = if self.core.owes_reading { self.forgotten } else { 0 };
+                    // What only the store knows comes late where broker and store fail together, or
+                    // the broker keeps some of what it confirms and not all.
+                    let late = if self.core.owes_reading || self.core.owes_second_reading {
+                        self.forgotten
+                    } else {
+                        0
+                    };
                     self.violated |= proven & !self.known & !late != 0;
                 }
                 Output::Say(_) => {}
@@ -357,7 +364,8 @@ fn explore(rules: Rules, budget: Budget, sabotage: Sabotage) -> (usize, usize, O
             .cursor
             .zip(world.stream.as_ref())
             .is_some_and(|(cursor, stream)| cursor == stream.len());
-        let settled = world.core.is_live() && drained && !world.core.owes_reading;
+        let read = !world.core.owes_reading && !world.core.owes_second_reading;
+        let settled = world.core.is_live() && drained && read;
         let missed = settled && world.stored & !world.known != 0;
         if world.violated || missed {
             return (seen.len(), live, Some(way(&ways, at)));

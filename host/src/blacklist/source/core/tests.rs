@@ -26,6 +26,9 @@ fn begin(first_probe: u64) -> [Output; 3] {
     [Output::Probe(first_probe), Output::Say(Say::Init), Output::StartSnapshot]
 }
 
+/// What is done when it is live once more after an interruption.
+const LIVE_AGAIN: [Output; 2] = [Output::Say(Say::InitDone), Output::PauseSecondReading];
+
 /// A source that has gone through all of this.
 fn after(rules: Rules, inputs: &[Input]) -> Core {
     let mut core = Core::new(rules);
@@ -165,7 +168,7 @@ fn a_lost_stream_is_read_on_from_the_last_message_and_the_store_is_read_as_well(
     assert_eq!(core.on(Input::StoreAnswered), [Output::Say(Say::Fresh)]);
     assert_eq!(
         core.on(Input::SnapshotDone),
-        [Output::Say(Say::InitDone)],
+        LIVE_AGAIN,
         "what was confirmed and kept nowhere has been applied"
     );
 }
@@ -192,9 +195,47 @@ fn a_store_that_does_not_answer_holds_up_no_resumed_stream() {
         assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
     }
     core.on(Input::SnapshotDue);
+    assert_eq!(core.on(Input::SnapshotDone), [Output::PauseSecondReading]);
+    core.on(Input::SnapshotDue);
     assert_eq!(core.on(Input::SnapshotDone), []);
     assert_eq!(core.on(Input::SnapshotDue), [], "once");
     assert!(core.is_live());
+}
+
+#[test]
+fn after_an_interruption_the_store_is_read_once_more_by_a_set_that_is_live() {
+    let live_again = || {
+        let mut core = reconnecting();
+        core.on(Input::Bound);
+        core.on(delivered(10));
+        core.on(Input::SnapshotDone);
+        assert_eq!(core.on(own_probe(11, 3)), LIVE_AGAIN);
+        core
+    };
+    let mut core = live_again();
+    assert_eq!(core.on(Input::SnapshotDue), [Output::StartSnapshot]);
+    assert_eq!(core.on(Input::SnapshotDone), []);
+    assert_eq!(core.on(Input::SnapshotDue), [], "once");
+    assert!(core.is_live());
+
+    let mut core = live_again();
+    assert_eq!(core.on(Input::Lost).first(), Some(&Output::StopSnapshot));
+    assert_eq!(core.on(Input::SnapshotDue), [], "the next connection has its own");
+
+    let mut core = live_again();
+    core.on(Input::SnapshotDue);
+    assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
+    assert_eq!(core.on(Input::SnapshotDue), [Output::StartSnapshot]);
+    assert!(core.is_live());
+
+    let keeps_nothing = Rules { reads_store: false, ..STREAM };
+    let mut core = live(keeps_nothing);
+    core.on(Input::Lost);
+    core.on(Input::ConnectDue);
+    core.on(Input::Bound);
+    core.on(delivered(10));
+    core.on(Input::SnapshotDone);
+    assert_eq!(core.on(own_probe(11, 3)), [Output::Say(Say::InitDone)]);
 }
 
 #[test]
@@ -219,7 +260,7 @@ fn a_stream_that_does_not_go_on_where_we_stopped_needs_a_snapshot() {
         assert_eq!(core.on(own_probe(0, 3)), [], "one that was sent before");
         assert_eq!(core.on(own_probe(1, 4)), []);
         core.on(Input::SnapshotDone);
-        assert_eq!(core.on(own_probe(2, 5)), [Output::Say(Say::InitDone)]);
+        assert_eq!(core.on(own_probe(2, 5)), LIVE_AGAIN);
     }
 }
 
