@@ -323,9 +323,13 @@ async fn a_broker_that_falls_silent_is_noticed_within_two_seconds() {
 #[tokio::test]
 async fn a_broker_that_delivers_late_is_not_relied_upon_until_it_has_caught_up() {
     let world = World::start().await;
-    let config = world.config().with("blacklist.rabbitmq.probe_timeout", "1500ms");
+    // More than three seconds are late, and four are silence.
+    let config = world
+        .config()
+        .with("blacklist.rabbitmq.probe_interval", "1s")
+        .with("blacklist.rabbitmq.probe_timeout", "4s");
     let replica = world.replica_with(&config).await;
-    world.link.slow(1500).await;
+    world.link.slow(3300).await;
     let events: Vec<_> = (0..500).map(|n| Event::add_for_an_hour(&format!("early-{n}"))).collect();
     world.publisher.publish_all(&events).await;
     let claims = Claims::default();
