@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 const SPREAD: Duration = Duration::from_secs(2);
 /// Between two attempts to read the snapshot.
 const SNAPSHOT: Duration = Duration::from_secs(1);
-/// At most this long after the broker came back, and at least half of it, the store is read once more.
+/// The store is read a second time this long after the feed is live again, or up to half sooner.
 const SECOND_READING: Duration = Duration::from_secs(4);
 
 /// A pause before connecting again, after so many failures in a row.
@@ -31,7 +31,7 @@ pub(super) fn before_snapshot() -> Duration {
     SNAPSHOT / 2 + part(SNAPSHOT / 2, chance())
 }
 
-/// A pause before the store is read once more.
+/// A pause before the store is read a second time.
 pub(super) fn before_second_reading() -> Duration {
     SECOND_READING / 2 + part(SECOND_READING / 2, chance())
 }

@@ -25,12 +25,11 @@ pub(super) struct Core {
     last: Option<Mark>,
     /// How many probes were sent.
     probes: u64,
-    /// The first probe of this connection, until it has come back: the queue gets what is published.
-    /// It was sent before the snapshot began.
+    /// The first probe of this connection, sent before the snapshot began, until it has come back
+    /// and shown that the queue gets what is published.
     first_probe: Option<u64>,
-    /// Whether the store has to be read a second time after the connection was lost. A broker that
-    /// comes back keeps nothing of what some publishers send although it keeps what we send, and
-    /// confirms it to them all the same.
+    /// Whether the store has to be read a second time after an interruption: for a while, a broker
+    /// that comes back may keep what we send, and not what others do. It confirms both.
     owes_second_reading: bool,
 }
 
