@@ -253,12 +253,18 @@ async fn start(cluster: &mut Cluster, size: &Size, replayed: usize) -> Start {
     for events in events("start", size.entries) {
         publisher.store(&events).await;
     }
-    // That all of it is copied to the other Redis is no part of the start.
+    // That all of it is copied to the other Redis, and that their files are tidied up, is no part of
+    // the start.
     let _: String = client.command(&["SET", "chaos:last", "written"]).await;
     eventually::holds_within(PATIENCE, "the store is copied", async || {
         client.command::<u64>(&["WAIT", "1", "1000"]).await == 1
     })
     .await;
+    for member in [primary, primary.other()] {
+        let server = cluster.redis.client(member);
+        let rests = async || !server.is_rewriting().await;
+        eventually::holds_within(PATIENCE, "Redis has written its file anew", rests).await;
+    }
     cluster.replica(0).kill(0);
     let began = Instant::now();
     cluster.replica(0).relaunch(0, |config| config).await;

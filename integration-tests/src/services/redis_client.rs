@@ -128,6 +128,12 @@ impl RedisClient {
             .collect()
     }
 
+    /// Whether it writes its append-only file anew, or is about to. It does when much was written.
+    pub async fn is_rewriting(&self) -> bool {
+        let info: String = self.command(&["INFO", "persistence"]).await;
+        ["aof_rewrite_in_progress:1", "aof_rewrite_scheduled:1"].iter().any(|on| info.contains(on))
+    }
+
     /// Counts calls from zero.
     pub async fn forget_calls(&self) {
         let _: String = self.command(&["CONFIG", "RESETSTAT"]).await;
