@@ -15,6 +15,6 @@ pub mod redis_client;
 pub mod sentinel;
 
 pub use self::{
-    link::Link, postgres::Postgres, rabbitmq::RabbitMq, redis::Redis, redis_client::RedisClient,
-    sentinel::RedisSentinel,
+    container::hold_for_any_time, link::Link, postgres::Postgres, rabbitmq::RabbitMq, redis::Redis,
+    redis_client::RedisClient, sentinel::RedisSentinel,
 };

@@ -14,6 +14,7 @@ use portcullis_chaos::{
     run::run,
     svg,
 };
+use portcullis_integration_tests::services::hold_for_any_time;
 
 /// Runs revokers, checkers and faults against three replicas, and judges what they answered.
 #[derive(Debug, Parser)]
@@ -72,6 +73,7 @@ async fn all_runs(options: &Options) -> Report {
         ("bound_ms", options.bound_ms.to_string()),
         ("relay_ms", options.relay_ms.to_string()),
     ]);
+    hold_for_any_time();
     let mut cluster = Box::pin(Cluster::start(Topology::Stream)).await;
     if !options.no_figures {
         eprintln!("measuring an outage, a flood and a start");

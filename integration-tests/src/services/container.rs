@@ -6,7 +6,10 @@ use std::{
     collections::HashMap,
     fmt,
     io::Write,
-    sync::mpsc::{self, RecvTimeoutError, Sender},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
     thread,
     time::Duration,
 };
@@ -23,8 +26,10 @@ use crate::{eventually, ports::Port};
 
 /// By this label `make images` finds what a killed test left behind.
 const OWNER: &str = "portcullis.test.process";
-/// Nothing needs a container for as long as this. Whoever still has one waits for what never comes.
+/// No test needs a container for as long as this. One that still has it waits for what never comes.
 const LIMIT: Duration = Duration::from_mins(15);
+/// Whether whoever starts containers is no test.
+static UNLIMITED: AtomicBool = AtomicBool::new(false);
 
 /// A container to be.
 pub(super) struct Setup {
@@ -35,9 +40,9 @@ pub(super) struct Setup {
 /// A running container. It is removed, with what it has stored, when this is dropped.
 pub(super) struct Container {
     name: &'static str,
-    container: ContainerAsync<GenericImage>,
+    running: ContainerAsync<GenericImage>,
     // Tells, when it is dropped, that this was given back.
-    _held: Sender<()>,
+    _held: Option<Sender<()>>,
 }
 
 // === impl Setup ===
@@ -89,7 +94,7 @@ impl Setup {
 
     /// Shares the network of another container, as the containers of a pod do.
     pub(super) fn network_of(mut self, other: &Container) -> Self {
-        self.request = self.request.with_network(format!("container:{}", other.container.id()));
+        self.request = self.request.with_network(format!("container:{}", other.running.id()));
         self
     }
 
@@ -99,10 +104,10 @@ impl Setup {
     /// When Docker refuses.
     pub(super) async fn start(self) -> Container {
         let name = self.name;
-        let container = self.request.start().await.unwrap_or_else(|error| {
+        let running = self.request.start().await.unwrap_or_else(|error| {
             panic!("cannot start {name}; run `make images` and see what it says: {error}")
         });
-        Container { name, container, _held: watch(name) }
+        Container { name, running, _held: watch(name) }
     }
 }
 
@@ -113,7 +118,7 @@ impl Container {
     pub(super) async fn kill(&self) {
         let docker = docker_client_instance().await.expect("Docker answered before");
         docker
-            .kill_container(self.container.id(), None)
+            .kill_container(self.running.id(), None)
             .await
             .unwrap_or_else(|error| panic!("cannot kill {}: {error}", self.name));
         let what = format!("{} is gone", self.name);
@@ -122,7 +127,7 @@ impl Container {
 
     /// Starts it again after [`kill`](Self::kill), with what it had stored, on the same ports.
     pub(super) async fn start_again(&self) {
-        self.container
+        self.running
             .start()
             .await
             .unwrap_or_else(|error| panic!("cannot start {} again: {error}", self.name));
@@ -130,7 +135,7 @@ impl Container {
 
     /// Stops all of its processes where they are. Connections to it stay, and are silent.
     pub(super) async fn pause(&self) {
-        self.container
+        self.running
             .pause()
             .await
             .unwrap_or_else(|error| panic!("cannot pause {}: {error}", self.name));
@@ -138,7 +143,7 @@ impl Container {
 
     /// Lets its processes go on.
     pub(super) async fn unpause(&self) {
-        self.container
+        self.running
             .unpause()
             .await
             .unwrap_or_else(|error| panic!("cannot unpause {}: {error}", self.name));
@@ -146,7 +151,7 @@ impl Container {
 
     /// Whether it runs; a paused one does.
     pub(super) async fn is_running(&self) -> bool {
-        self.container.is_running().await.expect("Docker answered before")
+        self.running.is_running().await.expect("Docker answered before")
     }
 
     /// Fails the test if it ended by itself.
@@ -165,7 +170,7 @@ impl Container {
         let exec =
             ExecCommand::new(command.iter().copied()).with_cmd_ready_condition(CmdWaitFor::exit());
         let run = async {
-            let mut run = self.container.exec(exec).await?;
+            let mut run = self.running.exec(exec).await?;
             let output = [run.stdout_to_vec().await?, run.stderr_to_vec().await?];
             Ok::<_, TestcontainersError>((run.exit_code().await?, output))
         };
@@ -179,8 +184,8 @@ impl Container {
 
     /// What it has written so far.
     pub(super) async fn output(&self) -> String {
-        let output = self.container.stdout_to_vec().await.unwrap_or_default();
-        let errors = self.container.stderr_to_vec().await.unwrap_or_default();
+        let output = self.running.stdout_to_vec().await.unwrap_or_default();
+        let errors = self.running.stderr_to_vec().await.unwrap_or_default();
         String::from_utf8_lossy(&[output, errors].concat()).into_owned()
     }
 }
@@ -191,9 +196,18 @@ impl fmt::Debug for Container {
     }
 }
 
+/// Lets containers that are started from now on be held for any time.
+pub fn hold_for_any_time() {
+    UNLIMITED.store(true, Ordering::Relaxed);
+}
+
 /// Ends the process, so that it fails, when the container is not given back in time: the test
 /// runner would wait for a hanging test forever. A thread, which sees blocked ones too.
-fn watch(name: &'static str) -> Sender<()> {
+#[expect(clippy::disallowed_methods, reason = "nothing else ends a test that is blocked")]
+fn watch(name: &'static str) -> Option<Sender<()>> {
+    if UNLIMITED.load(Ordering::Relaxed) {
+        return None;
+    }
     // The thread of a test has its name.
     let holder = thread::current().name().unwrap_or("somebody").to_owned();
     let (held, given_back) = mpsc::channel();
@@ -204,5 +218,5 @@ fn watch(name: &'static str) -> Sender<()> {
             std::process::exit(1);
         }
     });
-    held
+    Some(held)
 }

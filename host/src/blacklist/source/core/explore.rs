@@ -42,6 +42,7 @@ enum Entry {
 
 /// The broker, the store, and one replica.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct World {
     core: Core,
     budget: Budget,
