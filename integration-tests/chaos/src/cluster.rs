@@ -32,7 +32,7 @@ use crate::{
 /// The stream that the replicas read.
 pub const STREAM: &str = "portcullis.blacklist";
 /// How long anything may take to be well again; a broker takes long to start on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(5);
 /// Something that was published and has not arrived after this long may be lost.
 const SOON: Duration = Duration::from_secs(5);
 
@@ -225,8 +225,9 @@ impl Cluster {
         self.rabbitmq.ready().await;
         self.relay.assert_running();
         for replica in 0..REPLICAS {
-            self.replicas[replica].ready().await;
+            // First, because after a flood there is much to replay.
             self.live(replica).await;
+            self.replicas[replica].ready().await;
         }
         self.drained().await;
         self.marked().await;
