@@ -107,6 +107,13 @@ impl FaultKind {
         }
     }
 
+    /// Whether keys may be gone from the store afterwards. Another Redis that becomes the primary
+    /// has those only that were copied to it.
+    #[must_use]
+    pub const fn loses_keys(self) -> bool {
+        matches!(self.excuse(), Excuse::StoreAway | Excuse::StoreEmptied)
+    }
+
     /// What it excuses.
     #[must_use]
     pub const fn excuse(self) -> Excuse {

@@ -141,9 +141,12 @@ impl Plan {
         let mut random = Random::new(seed);
         let mut kinds = kinds(seed, scale.faults);
         let topology = topology(&kinds, &mut random);
-        if topology == Topology::ExclusiveQueue {
-            // A replica that starts has nothing but the store to learn from, which is emptied later.
-            kinds.sort_by_key(|kind| *kind == FaultKind::RedisFlushed);
+        let forgets =
+            topology == Topology::ExclusiveQueue || kinds.contains(&FaultKind::StreamDeleted);
+        if forgets {
+            // A replica that starts has nothing but the store to learn from, which is emptied, or
+            // loses what it has not copied, later.
+            kinds.sort_by_key(|kind| kind.loses_keys());
         }
         let faults = kinds.iter().map(|kind| fault(*kind, scale, &mut random)).collect();
         let [least, most] = scale.quiet;
@@ -153,10 +156,8 @@ impl Plan {
             tokens.push(alone(tokens.len()));
         }
         // Where events can be lost with their queue, only the store remembers: it must come first.
-        let key_first =
-            topology == Topology::ExclusiveQueue || kinds.contains(&FaultKind::StreamDeleted);
         let revocations = std::array::from_fn(|_| {
-            (0..REVOCATIONS).map(|_| revocation(key_first, &mut tokens, &mut random)).collect()
+            (0..REVOCATIONS).map(|_| revocation(forgets, &mut tokens, &mut random)).collect()
         });
         Self { seed, topology, tokens, good: GOOD, faults, last_quiet, revocations }
     }
@@ -280,14 +281,30 @@ mod tests {
         assert!(cutoffs > 0);
     }
 
+    /// Whether events can be lost with what keeps them.
+    fn forgets(plan: &Plan) -> bool {
+        plan.topology == Topology::ExclusiveQueue
+            || plan.faults.iter().any(|fault| fault.kind == FaultKind::StreamDeleted)
+    }
+
+    #[test]
+    fn no_replica_starts_when_both_the_store_and_the_queue_may_have_lost_something() {
+        for seed in 0..256 {
+            let plan = Plan::new(seed, &Scale::long());
+            let faults = plan.faults.iter();
+            let mut after = faults.skip_while(|fault| !fault.kind.loses_keys());
+            let starts = [FaultKind::ReplicaKilled, FaultKind::ReplicaKilledAtStart];
+            let learns = after.any(|fault| starts.contains(&fault.kind));
+            assert!(!(forgets(&plan) && learns), "seed {seed}");
+        }
+    }
+
     #[test]
     fn a_queue_that_loses_events_is_only_used_by_publishers_that_write_the_store_first() {
         for seed in 0..64 {
             let plan = Plan::new(seed, &Scale::short());
-            let loses = plan.topology == Topology::ExclusiveQueue
-                || plan.faults.iter().any(|fault| fault.kind == FaultKind::StreamDeleted);
             let late = plan.revocations.iter().flatten().any(|one| one.path == Path::EventThenKey);
-            assert_eq!(loses, !late, "seed {seed}");
+            assert_eq!(forgets(&plan), !late, "seed {seed}");
         }
     }
 }
