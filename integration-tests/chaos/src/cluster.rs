@@ -216,12 +216,7 @@ impl Cluster {
     /// # Panics
     /// When it does not become so.
     pub async fn settled(&mut self) {
-        // Sentinels that are about to choose another primary have not settled yet.
-        eventually::holds_within(PATIENCE, "the sentinels settle", async || {
-            let settling = async { self.redis.settled(self.primary().await).await };
-            tokio::time::timeout(2 * SOON, settling).await.is_ok()
-        })
-        .await;
+        self.redis_settled().await;
         self.rabbitmq.ready().await;
         self.relay.assert_running();
         for replica in 0..REPLICAS {
@@ -231,6 +226,19 @@ impl Cluster {
         }
         self.drained().await;
         self.marked().await;
+    }
+
+    /// Waits until there is one primary, which the other Redis follows.
+    ///
+    /// # Panics
+    /// When it does not become so.
+    pub async fn redis_settled(&self) {
+        // Sentinels that are about to choose another primary have not settled yet.
+        eventually::holds_within(PATIENCE, "the sentinels settle", async || {
+            let settling = async { self.redis.settled(self.primary().await).await };
+            tokio::time::timeout(2 * SOON, settling).await.is_ok()
+        })
+        .await;
     }
 
     /// Waits until a replica is live.

@@ -126,6 +126,9 @@ async fn break_redis(cluster: &Cluster, kind: FaultKind, lasts: Duration) {
         FaultKind::SentinelFailover => drop(redis.fail_over().await),
         _ => drop(cluster.store().command::<String>(&["FLUSHALL"]).await),
     }
+    // Until the old primary follows the new one, it takes writes that will be lost. Were the broker
+    // to fail meanwhile, too, a revocation would be nowhere.
+    cluster.redis_settled().await;
 }
 
 async fn kill_relay(cluster: &mut Cluster, planned: &PlannedFault) {
