@@ -3,7 +3,8 @@
 //! None of them is taken from a run, because other work would disturb it.
 
 use std::{
-    fmt,
+    array, fmt, slice,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,7 @@ use crate::{
     cluster::Cluster,
     history::{Clock, Verdict},
     plan::{Plan, REPLICAS, Scale},
+    propagation::Times,
     workload::{Asker, Board},
 };
 
@@ -33,8 +35,23 @@ pub struct Figures {
     pub start_after_flood: Option<Start>,
     /// How often Redis was asked for each check while everything was well.
     pub redis_calls_per_check: Option<f64>,
+    /// How long single revocations took while there was nothing else to do.
+    pub propagation: Option<Quantiles>,
     /// How long it took until a flood was in force everywhere.
     pub flood: Option<Flood>,
+}
+
+/// What is told of a distribution of times, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quantiles {
+    /// How many times there were.
+    pub count: u64,
+    /// Half of them were no longer.
+    pub p50: f64,
+    /// 99 of 100 were no longer.
+    pub p99: f64,
+    /// The longest.
+    pub max: f64,
 }
 
 /// After an outage.
@@ -81,6 +98,8 @@ pub struct Size {
     pub entries: usize,
     /// Events of the flood.
     pub flood: usize,
+    /// Revocations that are made one after the other.
+    pub revocations: usize,
     /// Checks while Redis is watched.
     pub checks: usize,
 }
@@ -101,6 +120,7 @@ impl Size {
             missed: 10_000,
             entries: 1_000_000,
             flood: 1_000_000,
+            revocations: 1000,
             checks: 30_000,
         }
     }
@@ -113,6 +133,7 @@ impl Size {
             missed: 2000,
             entries: 20_000,
             flood: 20_000,
+            revocations: 50,
             checks: 2000,
         }
     }
@@ -128,11 +149,13 @@ impl Figures {
     pub async fn measure(cluster: &mut Cluster, size: &Size) -> Self {
         cluster.settled().await;
         let redis_calls_per_check = Some(redis_calls_per_check(cluster, size).await);
+        let propagation = Some(propagation(cluster, size).await);
         let start_alone = Some(start(cluster, size, 0).await);
         let resync = Some(resync(cluster, size).await);
         let flood = Some(flood(cluster, size).await);
         let start_after_flood = Some(start(cluster, size, size.flood).await);
-        Self { resync, start: start_alone, start_after_flood, redis_calls_per_check, flood }
+        let start = start_alone;
+        Self { resync, start, start_after_flood, redis_calls_per_check, propagation, flood }
     }
 
     /// The figures as JSON, by name.
@@ -156,6 +179,10 @@ impl Figures {
         }
         if let Some(calls) = self.redis_calls_per_check {
             put("redis_calls_per_check".to_owned(), json!(calls));
+        }
+        if let Some(Quantiles { count, p50, p99, max }) = self.propagation {
+            let times = json!({ "count": count, "p50": p50, "p99": p99, "max": max });
+            put("propagation_alone_ms".to_owned(), times);
         }
         all
     }
@@ -181,6 +208,10 @@ impl fmt::Display for Figures {
         }
         if let Some(calls) = self.redis_calls_per_check {
             writeln!(out, "{:<44}{calls:>8}", "Redis calls per check, while all is well")?;
+        }
+        if let Some(Quantiles { count, p50, p99, max }) = self.propagation {
+            let what = format!("published -> denied on all, {count} times, alone");
+            writeln!(out, "{what:<44} p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.2} ms")?;
         }
         writeln!(out)
     }
@@ -276,6 +307,34 @@ async fn start(cluster: &mut Cluster, size: &Size, replayed: usize) -> Start {
     Start { entries: size.entries, replayed, took }
 }
 
+/// Revokes one token after the other, and asks all replicas about each until all deny it.
+async fn propagation(cluster: &Cluster, size: &Size) -> Quantiles {
+    // Tokens of its own.
+    let plan = Plan::new(u64::MAX, &Scale::short());
+    let board = Arc::new(Board::new(&plan));
+    let grpc = cluster.endpoints().grpc;
+    let mut askers: [Asker; REPLICAS] = array::from_fn(|replica| {
+        Asker::new(replica, grpc[replica], Arc::clone(&board), Clock::begin())
+    });
+    let mut times = Times::new();
+    for token in (0..plan.tokens.len()).take(size.revocations) {
+        let event = Event::add(&board.names().jti(token), board.names().expires_at());
+        let began = Instant::now();
+        let denied = async {
+            for asker in &mut askers {
+                while !matches!(asker.ask(token).await, Verdict::Deny(_)) {}
+            }
+            began.elapsed()
+        };
+        let denied = tokio::time::timeout(PATIENCE, denied);
+        let publish = cluster.publisher().publish_all(slice::from_ref(&event));
+        let (denied, ()) = tokio::join!(denied, publish);
+        times.record(denied.expect("a revocation comes through"));
+    }
+    let count = times.count();
+    Quantiles { count, p50: times.quantile(0.5), p99: times.quantile(0.99), max: times.max() }
+}
+
 /// Asks all replicas about good tokens, each several times, and counts what Redis was asked for
 /// them. What replicas do by themselves once in a while, checks or not, has other commands: they say
 /// that they are there (a script with ZADD) and look into the outbox (LLEN, LRANGE), which a look at
@@ -283,7 +342,7 @@ async fn start(cluster: &mut Cluster, size: &Size, replayed: usize) -> Start {
 async fn redis_calls_per_check(cluster: &mut Cluster, size: &Size) -> f64 {
     const LOOKUPS: [&str; 5] = ["get", "mget", "exists", "ttl", "pttl"];
     let plan = Plan::new(0, &Scale::short());
-    let board = std::sync::Arc::new(Board::new(&plan));
+    let board = Arc::new(Board::new(&plan));
     let endpoints = cluster.endpoints();
     // The relay looks into the outbox by itself.
     cluster.relay().kill();
@@ -292,7 +351,7 @@ async fn redis_calls_per_check(cluster: &mut Cluster, size: &Size) -> f64 {
     let mut asked = 0;
     for replica in 0..REPLICAS {
         let grpc = endpoints.grpc[replica];
-        let mut client = Asker::new(replica, grpc, std::sync::Arc::clone(&board), Clock::begin());
+        let mut client = Asker::new(replica, grpc, Arc::clone(&board), Clock::begin());
         for number in 0..size.checks / REPLICAS {
             let verdict = client.ask(number % plan.tokens.len()).await;
             assert_eq!(verdict, Verdict::Allow, "nobody revoked this token");

@@ -93,11 +93,11 @@ fn denied_everywhere(
 // === impl Times ===
 
 impl Times {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Histogram::new_with_max(LONGEST, 3).expect("the range is one that it can have"))
     }
 
-    fn record(&mut self, time: Duration) {
+    pub(crate) fn record(&mut self, time: Duration) {
         self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(LONGEST));
     }
 
