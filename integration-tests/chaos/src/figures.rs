@@ -20,11 +20,12 @@ use crate::{
     history::{Clock, Verdict},
     plan::{Plan, REPLICAS, Scale},
     propagation::Times,
+    report,
     workload::{Asker, Board},
 };
 
 /// What was measured. What was not is left out.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figures {
     /// How long all replicas took to have everything again, after an outage in which events were
     /// published.
@@ -36,22 +37,9 @@ pub struct Figures {
     /// How often Redis was asked for each check while everything was well.
     pub redis_calls_per_check: Option<f64>,
     /// How long single revocations took while there was nothing else to do.
-    pub propagation: Option<Quantiles>,
+    pub propagation: Option<Times>,
     /// How long it took until a flood was in force everywhere.
     pub flood: Option<Flood>,
-}
-
-/// What is told of a distribution of times, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Quantiles {
-    /// How many times there were.
-    pub count: u64,
-    /// Half of them were no longer.
-    pub p50: f64,
-    /// 99 of 100 were no longer.
-    pub p99: f64,
-    /// The longest.
-    pub max: f64,
 }
 
 /// After an outage.
@@ -180,9 +168,8 @@ impl Figures {
         if let Some(calls) = self.redis_calls_per_check {
             put("redis_calls_per_check".to_owned(), json!(calls));
         }
-        if let Some(Quantiles { count, p50, p99, max }) = self.propagation {
-            let times = json!({ "count": count, "p50": p50, "p99": p99, "max": max });
-            put("propagation_alone_ms".to_owned(), times);
+        if let Some(times) = &self.propagation {
+            put("propagation_alone_ms".to_owned(), report::times(times));
         }
         all
     }
@@ -209,8 +196,9 @@ impl fmt::Display for Figures {
         if let Some(calls) = self.redis_calls_per_check {
             writeln!(out, "{:<44}{calls:>8}", "Redis calls per check, while all is well")?;
         }
-        if let Some(Quantiles { count, p50, p99, max }) = self.propagation {
-            let what = format!("published -> denied on all, {count} times, alone");
+        if let Some(times) = &self.propagation {
+            let what = format!("published -> denied on all, {} times, alone", times.count());
+            let [p50, p99, max] = [times.quantile(0.5), times.quantile(0.99), times.max()];
             writeln!(out, "{what:<44} p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.2} ms")?;
         }
         writeln!(out)
@@ -308,7 +296,7 @@ async fn start(cluster: &mut Cluster, size: &Size, replayed: usize) -> Start {
 }
 
 /// Revokes one token after the other, and asks all replicas about each until all deny it.
-async fn propagation(cluster: &Cluster, size: &Size) -> Quantiles {
+async fn propagation(cluster: &Cluster, size: &Size) -> Times {
     // Tokens of its own.
     let plan = Plan::new(u64::MAX, &Scale::short());
     let board = Arc::new(Board::new(&plan));
@@ -331,8 +319,7 @@ async fn propagation(cluster: &Cluster, size: &Size) -> Quantiles {
         let (denied, ()) = tokio::join!(denied, publish);
         times.record(denied.expect("a revocation comes through"));
     }
-    let count = times.count();
-    Quantiles { count, p50: times.quantile(0.5), p99: times.quantile(0.99), max: times.max() }
+    times
 }
 
 /// Asks all replicas about good tokens, each several times, and counts what Redis was asked for

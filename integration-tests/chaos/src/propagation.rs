@@ -21,7 +21,7 @@ pub struct Propagation {
 }
 
 /// A distribution of times.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Times(Histogram<u64>);
 
 /// The longest time that is told apart from longer ones, in microseconds.

@@ -169,7 +169,8 @@ fn name(fault: Option<FaultKind>) -> &'static str {
     fault.map_or("no fault", FaultKind::name)
 }
 
-fn times(times: &Times) -> Value {
+/// A distribution as JSON, in milliseconds.
+pub(crate) fn times(times: &Times) -> Value {
     json!({
         "p50": times.quantile(0.5),
         "p99": times.quantile(0.99),
