@@ -34,7 +34,7 @@ use crate::{
     token_id::TokenId,
 };
 
-/// What a source has to say. A source sends `Init`, any number of `InitApply`, if it buffered
+/// What a source has to say. A source sends `Init`, any number of `Init…`, if it buffered
 /// `Replay` and what it buffered, then `InitDone`; `Apply` at any time; after `Lost`, `Init` again.
 #[derive(Debug)]
 pub enum FeedEvent {
@@ -42,6 +42,11 @@ pub enum FeedEvent {
     Init,
     /// Entries of the snapshot. Only those that revoke are heeded.
     InitApply(Vec<Event>),
+    /// The same of tokens of which only the ids have been read: they are revoked for ever, until
+    /// `InitSettle` says for how long.
+    InitHold(Vec<TokenId>),
+    /// Entries of the snapshot as the store has them, which knows how long they last.
+    InitSettle(Vec<Event>),
     /// The snapshot has been read whole; what was published meanwhile follows as `Apply`.
     Replay,
     /// Everything that was published before this moment has been sent.
@@ -186,10 +191,22 @@ impl Core {
             }
             FeedEvent::InitApply(events) => {
                 self.heard();
-                for event in events {
-                    if event.revokes() && !self.removed.contains(&event) {
-                        self.writer.apply(event);
+                for event in self.removed.without(events) {
+                    self.writer.apply(event);
+                }
+            }
+            FeedEvent::InitHold(token_ids) => {
+                self.heard();
+                for token_id in token_ids {
+                    if !self.removed.token_ids.contains(&token_id) {
+                        self.writer.hold(token_id);
                     }
+                }
+            }
+            FeedEvent::InitSettle(events) => {
+                self.heard();
+                for event in self.removed.without(events) {
+                    self.writer.settle(event);
                 }
             }
             FeedEvent::Replay => self.progress.on(Signal::Replay, now),
@@ -316,6 +333,11 @@ impl Removed {
             Event::Add { token_id, .. } => drop(self.token_ids.remove(token_id)),
             Event::CutOff { cutoff, .. } => drop(self.cutoffs.remove(cutoff)),
         }
+    }
+
+    /// Those of `events` that revoke what was not removed.
+    fn without(&self, events: Vec<Event>) -> impl Iterator<Item = Event> + use<'_> {
+        events.into_iter().filter(|event| event.revokes() && !self.contains(event))
     }
 
     /// Whether what `event` adds was removed.

@@ -3,10 +3,14 @@
 //!
 //! Reading takes no lock, does no I/O and changes nothing. Writing only extends: an event can make
 //! an entry last longer, never shorter, so duplicates, replays and reordering cannot un-revoke a
-//! token. Entries leave by expiry ([`Writer::sweep`]) or by an explicit removal.
+//! token. Entries leave by expiry ([`Writer::sweep`]) or by an explicit removal. Where it is known
+//! that a token is revoked before it is known for how long, it is so for ever until the store has
+//! said it ([`Writer::hold`], [`Writer::settle`]).
 //!
 //! A set that nobody keeps current must not be believed. It begins as not current, and it ends so
 //! if its writer is dropped without [`Writer::retire`], as when the writer's task panics.
+
+mod term;
 
 use std::{
     fmt,
@@ -19,6 +23,7 @@ use std::{
 
 use papaya::HashMap;
 
+use self::term::{Reach, Term};
 use super::{
     cutoff::{Cutoff, CutoffKind},
     event::Event,
@@ -119,21 +124,13 @@ pub enum Found {
 
 /// What both sides share.
 struct Store {
-    /// Until when each token is revoked.
-    tokens: HashMap<Key, Timestamp, BuildKeyHasher>,
+    tokens: HashMap<Key, Term, BuildKeyHasher>,
     cutoffs: HashMap<Cutoff, Reach, BuildKeyHasher>,
     /// One bit for each kind of cut-off that there is, by [`CutoffKind::index`], so that a reader
     /// computes no digest in vain.
     cutoff_kinds: AtomicU8,
     /// A [`Reliance`].
     reliance: AtomicU8,
-}
-
-/// How far a cut-off reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Reach {
-    issued_before: Timestamp,
-    until: Timestamp,
 }
 
 // === impl Blacklist ===
@@ -159,8 +156,8 @@ impl Blacklist {
     /// session or its issuer. Says nothing of value while [`Blacklist::is_expired`].
     #[must_use]
     pub fn is_blacklisted(&self, token: &Presented<'_>, now: Timestamp) -> bool {
-        let by_id = token.token_id.and_then(|token_id| self.until(token_id));
-        by_id.is_some_and(|until| lasts(until, now)) || self.is_cut_off(token, now)
+        let by_id = token.token_id.and_then(|token_id| self.term(token_id));
+        by_id.is_some_and(|term| term.lasts(now)) || self.is_cut_off(token, now)
     }
 
     /// Whether the set must not be relied upon: no complete snapshot has been applied yet, or the
@@ -171,11 +168,11 @@ impl Blacklist {
         self.store.reliance.load(Ordering::Acquire) == Reliance::None as u8
     }
 
-    /// Until when the token with this id is revoked by its id, [`Timestamp::MAX`] being for ever.
-    /// It may be in the past.
+    /// Until when the token with this id is revoked by its id, [`Timestamp::MAX`] being for ever, or
+    /// as long as nobody has said it. It may be in the past.
     #[must_use]
     pub fn until(&self, token_id: &TokenId) -> Option<Timestamp> {
-        self.store.tokens.pin().get(&Key::from(*token_id)).copied()
+        self.term(token_id).map(Term::end)
     }
 
     /// How many token ids the set holds, expired ones included until they are swept.
@@ -194,6 +191,10 @@ impl Blacklist {
     #[must_use]
     pub fn cutoffs(&self) -> usize {
         self.store.cutoffs.len()
+    }
+
+    fn term(&self, token_id: &TokenId) -> Option<Term> {
+        self.store.tokens.pin().get(&Key::from(*token_id)).copied()
     }
 
     fn is_cut_off(&self, token: &Presented<'_>, now: Timestamp) -> bool {
@@ -225,7 +226,7 @@ impl Writer {
     /// Changes the set as `event` says. Readers that start after the return see the change.
     pub fn apply(&mut self, event: Event) -> Applied {
         match event {
-            Event::Add { token_id, expires_at } => self.add(token_id, self.until(expires_at)),
+            Event::Add { token_id, expires_at } => self.add(token_id, expires_at, false),
             Event::Remove { token_id } => {
                 match self.store.tokens.pin().remove(&Key::from(token_id)) {
                     Some(_) => Applied::Removed,
@@ -245,18 +246,37 @@ impl Writer {
         }
     }
 
+    /// Revokes a token for ever, until [`Writer::settle`] says for how long. Says nothing new of one
+    /// that is in the set.
+    pub fn hold(&mut self, token_id: TokenId) {
+        let tokens = self.store.tokens.pin();
+        let key = Key::from(token_id);
+        if !tokens.contains_key(&key) {
+            tokens.insert(key, Term::HELD);
+        }
+    }
+
+    /// As [`Writer::apply`], for what the store says: it is the one that knows how long an entry lasts
+    /// which so far was only held.
+    pub fn settle(&mut self, event: Event) {
+        match event {
+            Event::Add { token_id, expires_at } => drop(self.add(token_id, expires_at, true)),
+            _ => drop(self.apply(event)),
+        }
+    }
+
     /// Removes what has expired by `now`, and returns how many entries that were. Takes time in
     /// proportion to the size of the set.
     pub fn sweep(&mut self, now: Timestamp) -> usize {
         let mut swept = 0;
-        self.store.tokens.pin().retain(|_, until| {
-            let keep = lasts(*until, now);
+        self.store.tokens.pin().retain(|_, term| {
+            let keep = term.lasts(now);
             swept += usize::from(!keep);
             keep
         });
         let mut kept_by_kind = [0; 5];
         self.store.cutoffs.pin().retain(|cutoff, reach| {
-            let keep = lasts(reach.until, now);
+            let keep = reach.lasts(now);
             if let Some(kept) = kept_by_kind.get_mut(cutoff.kind().index()) {
                 *kept += usize::from(keep);
             }
@@ -299,17 +319,20 @@ impl Writer {
         expires_at.map_or(Timestamp::MAX, |expires_at| expires_at.plus(self.margin))
     }
 
-    fn add(&mut self, token_id: TokenId, until: Timestamp) -> Applied {
+    fn add(&mut self, token_id: TokenId, expires_at: Option<Timestamp>, by_store: bool) -> Applied {
+        let until = self.until(expires_at);
         let tokens = self.store.tokens.pin();
         let key = Key::from(token_id);
         // Nobody else writes, so nothing can change between the reading and the writing.
-        let applied = match tokens.get(&key) {
-            Some(known) if *known >= until => return Applied::Unchanged,
-            Some(_) => Applied::Extended,
-            None => Applied::Added,
+        let Some(known) = tokens.get(&key).copied() else {
+            tokens.insert(key, Term::new(until));
+            return Applied::Added;
         };
-        tokens.insert(key, until);
-        applied
+        let term = known.extend(until, by_store);
+        if term != known {
+            tokens.insert(key, term);
+        }
+        if term.end() > known.end() { Applied::Extended } else { Applied::Unchanged }
     }
 
     fn cut_off(&mut self, cutoff: Cutoff, reach: Reach) -> Applied {
@@ -388,25 +411,6 @@ impl fmt::Debug for Presented<'_> {
         // Whose token it is belongs into the decision log, not into debug output.
         f.debug_struct("Presented").field("issued_at", &self.issued_at).finish_non_exhaustive()
     }
-}
-
-// === impl Reach ===
-
-impl Reach {
-    fn covers(self, token: &Presented<'_>, now: Timestamp) -> bool {
-        token.is_as_old_as(self.issued_before) && lasts(self.until, now)
-    }
-
-    fn join(self, other: Self) -> Self {
-        Self {
-            issued_before: self.issued_before.max(other.issued_before),
-            until: self.until.max(other.until),
-        }
-    }
-}
-
-fn lasts(until: Timestamp, now: Timestamp) -> bool {
-    now < until || until == Timestamp::MAX
 }
 
 #[cfg(test)]

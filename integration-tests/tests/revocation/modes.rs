@@ -132,6 +132,11 @@ async fn a_live_set_is_the_last_word_and_redis_is_not_asked() {
         portcullis.admin().revocations().await["state"] == "live"
     })
     .await;
+    // How long the early one is revoked is asked a little later.
+    eventually::holds("all that was left out has been read", async || {
+        redis.client().calls().await.contains_key("pttl")
+    })
+    .await;
     // Nobody published it: only whoever asks Redis can know.
     revoke(&redis.client(), &late).await;
     redis.client().forget_calls().await;

@@ -128,11 +128,15 @@ fn a_live_removal_wins_over_the_snapshot_in_either_order() {
             FeedEvent::Apply(remove(4), None),
             FeedEvent::Apply(add(4), None),
             FeedEvent::InitApply(vec![add(4)]),
+            FeedEvent::Apply(remove(5), None),
+            FeedEvent::InitHold(vec![id(5), id(6)]),
+            FeedEvent::InitSettle(vec![add(5), remove(6), add(7)]),
             FeedEvent::InitDone,
         ],
     );
     assert!((1..4).all(|name| !has(&blacklist, name)));
     assert!(has(&blacklist, 4), "revoked again after the removal");
+    assert!(!has(&blacklist, 5) && has(&blacklist, 6) && has(&blacklist, 7));
     // A removal is remembered for one snapshot, not for ever.
     tell(&mut core, [FeedEvent::Init, FeedEvent::InitApply(vec![add(1)]), FeedEvent::InitDone]);
     assert!(has(&blacklist, 1));

@@ -43,11 +43,16 @@ impl Wanted {
         }
     }
 
+    /// The id of the token, unless it is a cut-off.
+    pub(super) const fn token_id(&self) -> Option<TokenId> {
+        self.token_id
+    }
+
     pub(super) fn key(&self) -> &str {
         &self.key
     }
 
-    const fn is_cutoff(&self) -> bool {
+    pub(super) const fn is_cutoff(&self) -> bool {
         self.token_id.is_none()
     }
 }

@@ -32,6 +32,7 @@ pub(super) use parked::Parked;
 pub(super) use producer::Producer;
 pub use producer::WriteError;
 pub(super) use roll::{Reach, Roll};
+pub(super) use snapshot::Reading;
 
 use self::{
     connect::{Connection, Connector, Standing},

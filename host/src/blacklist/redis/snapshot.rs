@@ -25,6 +25,18 @@ use super::{
 };
 use crate::timestamp::Timestamp;
 
+/// What is read of the tokens that are revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::blacklist) enum Reading {
+    /// Their ids. The store needs half as long for it.
+    TokenIds,
+    /// And for how long they are.
+    Terms,
+}
+
+/// Keys that the store has named.
+type Page = Vec<Vec<u8>>;
+
 /// A connection that nobody shares.
 struct Own(MultiplexedConnection);
 
@@ -47,17 +59,19 @@ const ATTEMPTS: u32 = 3;
 
 impl Redis {
     /// Sends everything that the store holds to the feed, what is parked in the outbox included,
-    /// and returns how many entries that were. Ends with an error unless it was everything.
+    /// and returns how many entries that were. Ends with an error unless it was everything. For how
+    /// long tokens are revoked can be left to another `reading`.
     ///
     /// # Errors
     /// When the store fails, or nobody takes the entries.
     pub(in crate::blacklist) async fn snapshot(
         &self,
+        reading: Reading,
         into: &mpsc::Sender<FeedEvent>,
     ) -> Result<u64, StoreError> {
         let mut attempt = 1;
         loop {
-            match self.read_all(into).await {
+            match self.read_all(reading, into).await {
                 Err(error) if error.is_of_the_connection() && attempt < ATTEMPTS => {
                     tracing::info!(%error, "reading the store from the start again");
                     attempt += 1;
@@ -67,29 +81,39 @@ impl Redis {
         }
     }
 
-    async fn read_all(&self, into: &mpsc::Sender<FeedEvent>) -> Result<u64, StoreError> {
+    async fn read_all(
+        &self,
+        reading: Reading,
+        into: &mpsc::Sender<FeedEvent>,
+    ) -> Result<u64, StoreError> {
         let began = Instant::now();
         let Connection { to, address } = self.shared.connector.connect().await?;
         let (own, keys) = (Own(to), self.keys());
         self.metrics.set_evicts(eviction::check(&own).await?);
         let (found, pages) = mpsc::channel(AHEAD);
-        let ((), mut count) = tokio::try_join!(own.scan(keys, found), own.read(keys, pages, into))?;
+        let read = own.read(keys, reading, pages, into);
+        let ((), mut count) = tokio::try_join!(own.scan(keys, found), read)?;
         let mut parked = Parked::default();
         parked.read(keys, &own).await?;
-        count += send(into, parked.take()).await?;
+        count += send(into, FeedEvent::InitApply, parked.take()).await?;
         if !self.shared.connector.leads_to_primary(own.0, &address).await? {
             return Err(StoreError::Moved);
         }
-        tracing::info!(entries = count, took = ?began.elapsed(), "everything in Redis was read");
+        let took = began.elapsed();
+        tracing::info!(entries = count, ?reading, ?took, "everything in Redis was read");
         Ok(count)
     }
 }
 
 /// Waits while the feed is busy, so that no more is read than it can take.
-async fn send(into: &mpsc::Sender<FeedEvent>, events: Vec<Event>) -> Result<u64, StoreError> {
-    let count = events.len() as u64;
+async fn send<T>(
+    into: &mpsc::Sender<FeedEvent>,
+    as_event: impl FnOnce(Vec<T>) -> FeedEvent,
+    entries: Vec<T>,
+) -> Result<u64, StoreError> {
+    let count = entries.len() as u64;
     if count > 0 {
-        into.send(FeedEvent::InitApply(events)).await.map_err(|_| StoreError::Closed)?;
+        into.send(as_event(entries)).await.map_err(|_| StoreError::Closed)?;
     }
     Ok(count)
 }
@@ -98,16 +122,15 @@ async fn send(into: &mpsc::Sender<FeedEvent>, events: Vec<Event>) -> Result<u64,
 
 impl Own {
     /// Finds all keys, page by page.
-    async fn scan(&self, keys: &Keys, into: mpsc::Sender<Vec<Wanted>>) -> Result<(), StoreError> {
+    async fn scan(&self, keys: &Keys, into: mpsc::Sender<Page>) -> Result<(), StoreError> {
         let pattern = keys.pattern();
         let mut cursor = 0;
         loop {
             let mut commands = Pipeline::with_capacity(1);
             commands.cmd("SCAN").arg(cursor);
             commands.arg("MATCH").arg(&pattern).arg("COUNT").arg(COUNT);
-            let ((next, found),): ((u64, Vec<Vec<u8>>),) = self.ask(&commands).await?;
-            let wanted = found.into_iter().filter_map(|key| Wanted::from_key(keys, key));
-            into.send(wanted.collect()).await.map_err(|_| StoreError::Closed)?;
+            let ((next, found),): ((u64, Page),) = self.ask(&commands).await?;
+            into.send(found).await.map_err(|_| StoreError::Closed)?;
             if next == 0 {
                 return Ok(());
             }
@@ -119,12 +142,23 @@ impl Own {
     async fn read(
         &self,
         keys: &Keys,
-        mut pages: mpsc::Receiver<Vec<Wanted>>,
+        reading: Reading,
+        mut pages: mpsc::Receiver<Page>,
         into: &mpsc::Sender<FeedEvent>,
     ) -> Result<u64, StoreError> {
         let mut count = 0;
-        while let Some(wanted) = pages.recv().await {
-            count += send(into, self.entries(keys, &wanted).await?).await?;
+        while let Some(page) = pages.recv().await {
+            let found = page.into_iter().filter_map(|key| Wanted::from_key(keys, key));
+            let wanted = match reading {
+                Reading::Terms => found.collect(),
+                Reading::TokenIds => {
+                    let (cutoffs, tokens): (_, Vec<_>) = found.partition(Wanted::is_cutoff);
+                    let ids = tokens.iter().filter_map(Wanted::token_id).collect();
+                    count += send(into, FeedEvent::InitHold, ids).await?;
+                    cutoffs
+                }
+            };
+            count += send(into, FeedEvent::InitSettle, self.entries(keys, &wanted).await?).await?;
         }
         Ok(count)
     }

@@ -9,6 +9,7 @@ use super::{
     rules::Rules,
     steps::{Cause, Input, Mark, Output, Pause, Position, Returned, Say},
 };
+use crate::blacklist::redis::Reading;
 
 /// Where things stand.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -31,6 +32,8 @@ pub(super) struct Core {
     /// Whether the store has to be read a second time after an interruption: for a while, a broker
     /// that comes back may keep what we send, and not what others do. It confirms both.
     owes_second_reading: bool,
+    /// What the store has told, whatever became of the connection.
+    told: Told,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,6 +59,15 @@ enum Phase {
     StoreLost,
 }
 
+/// The first reading asks which tokens are revoked and not how long, because it takes half the time
+/// and is all that it takes to deny them. Another one has to follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Told {
+    Nothing,
+    TokenIds,
+    Everything,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Unbound {
     No,
@@ -77,6 +89,7 @@ impl Core {
             probes: 0,
             first_probe: None,
             owes_second_reading: false,
+            told: if rules.reads_store { Told::Nothing } else { Told::Everything },
         }
     }
 
@@ -136,7 +149,7 @@ impl Core {
             return vec![Output::Connect(Position::Replay)];
         }
         self.phase = Phase::Snapshot;
-        vec![Output::Say(Say::Init), Output::StartSnapshot]
+        vec![Output::Say(Say::Init), self.start_snapshot()]
     }
 
     fn bound(&mut self) -> Vec<Output> {
@@ -155,7 +168,7 @@ impl Core {
                 outputs.extend([
                     self.send_first_probe(),
                     Output::Say(Say::Init),
-                    Output::StartSnapshot,
+                    self.start_snapshot(),
                 ]);
                 outputs
             }
@@ -178,7 +191,7 @@ impl Core {
             outputs.extend([
                 Output::Say(Say::Init),
                 Output::Say(Say::Replay),
-                Output::StartSnapshot,
+                self.start_snapshot(),
             ]);
             return outputs;
         }
@@ -209,7 +222,7 @@ impl Core {
         let mut outputs = self.stop_snapshot();
         self.owes_reading = false;
         self.phase = Phase::Snapshot;
-        outputs.extend([Output::Say(Say::Init), Output::StartSnapshot]);
+        outputs.extend([Output::Say(Say::Init), self.start_snapshot()]);
         outputs
     }
 
@@ -264,12 +277,16 @@ impl Core {
         let mut outputs = vec![Output::Say(Say::Lost(cause)), Output::Pause(pause)];
         if self.rules.serves_unbound && !self.complete && self.unbound == Unbound::No {
             self.unbound = Unbound::Reading;
-            outputs.push(Output::StartSnapshot);
+            outputs.push(self.start_snapshot());
         }
         outputs
     }
 
     fn snapshot_done(&mut self) -> Vec<Output> {
+        self.told = match self.told {
+            Told::Nothing => Told::TokenIds,
+            Told::TokenIds | Told::Everything => Told::Everything,
+        };
         if self.phase == Phase::Snapshot {
             let replay = Output::Say(Say::Replay);
             if self.rules.broker {
@@ -277,8 +294,9 @@ impl Core {
                 self.phase = Phase::CatchingUp { probe: self.probes, seen: false, read: true };
                 return vec![replay, sent];
             }
-            self.go_live();
-            return vec![replay, Output::Say(Say::InitDone)];
+            let mut outputs = vec![replay];
+            outputs.extend(self.go_live());
+            return outputs;
         }
         if self.unbound == Unbound::Reading {
             self.unbound = Unbound::Done;
@@ -311,15 +329,16 @@ impl Core {
 
     fn snapshot_due(&mut self) -> Vec<Output> {
         if self.phase == Phase::Snapshot && !self.rules.broker {
-            return vec![Output::Say(Say::Init), Output::StartSnapshot];
+            return vec![Output::Say(Say::Init), self.start_snapshot()];
         }
-        if self.wants_snapshot() { vec![Output::StartSnapshot] } else { vec![] }
+        if self.wants_snapshot() { vec![self.start_snapshot()] } else { vec![] }
     }
 
     fn store_answered(&mut self) -> Vec<Output> {
         if self.phase == Phase::StoreLost {
-            self.go_live();
-            return vec![Output::Say(Say::Init), Output::Say(Say::InitDone)];
+            let mut outputs = vec![Output::Say(Say::Init)];
+            outputs.extend(self.go_live());
+            return outputs;
         }
         let fresh = self.rules.serves_unbound && self.complete && !self.is_live();
         if fresh { vec![Output::Say(Say::Fresh)] } else { vec![] }
@@ -346,8 +365,14 @@ impl Core {
         }
         // It may have begun before the broker came back.
         let mut outputs = self.stop_unbound();
-        self.go_live();
-        outputs.push(Output::Say(Say::InitDone));
+        outputs.extend(self.go_live());
+        outputs
+    }
+
+    fn go_live(&mut self) -> Vec<Output> {
+        self.phase = Phase::Live;
+        self.complete = true;
+        let mut outputs = vec![Output::Say(Say::InitDone)];
         if !self.owes_reading {
             outputs.extend(self.pause_second_reading());
         }
@@ -355,12 +380,18 @@ impl Core {
     }
 
     fn pause_second_reading(&self) -> Vec<Output> {
-        if self.owes_second_reading { vec![Output::PauseSecondReading] } else { vec![] }
+        if self.owes_another_reading() { vec![Output::PauseSecondReading] } else { vec![] }
     }
 
-    fn go_live(&mut self) {
-        self.phase = Phase::Live;
-        self.complete = true;
+    fn owes_another_reading(&self) -> bool {
+        self.owes_second_reading || self.told == Told::TokenIds
+    }
+
+    const fn start_snapshot(&self) -> Output {
+        Output::StartSnapshot(match self.told {
+            Told::Nothing => Reading::TokenIds,
+            Told::TokenIds | Told::Everything => Reading::Terms,
+        })
     }
 
     /// Stops reading the snapshot that the connection needs, if it is being read.
@@ -368,7 +399,7 @@ impl Core {
         match self.phase {
             Phase::Snapshot | Phase::CatchingUp { read: false, .. } => vec![Output::StopSnapshot],
             _ if self.owes_reading => vec![Output::StopSnapshot],
-            Phase::Live if self.owes_second_reading => vec![Output::StopSnapshot],
+            Phase::Live if self.owes_another_reading() => vec![Output::StopSnapshot],
             _ => vec![],
         }
     }
@@ -396,7 +427,7 @@ impl Core {
         self.phase == Phase::Snapshot
             || self.unbound == Unbound::Reading
             || self.owes_reading
-            || (self.is_live() && self.owes_second_reading)
+            || (self.is_live() && self.owes_another_reading())
     }
 
     const fn is_bound(&self) -> bool {

@@ -20,7 +20,7 @@ use crate::{
         feed::FeedEvent,
         pause,
         rabbitmq::{BrokerError, From, Message, Session},
-        redis::Parked,
+        redis::{Parked, Reading},
     },
     drain::Drain,
     failpoint,
@@ -135,7 +135,7 @@ impl Driver {
                 Next::Stop => return Ok(()),
                 Next::Done(done) => self.done(done).await?,
                 Next::Reread(resync) => {
-                    let reading = self.read_store();
+                    let reading = self.read_store(Reading::Terms);
                     let feed = self.source.ends.feed.clone();
                     self.tasks.reread.start(tasks::reread(reading, feed, resync));
                 }
@@ -329,7 +329,7 @@ impl Driver {
                 Output::Connect(position) => {
                     if failpoint::is_on(SNAPSHOT_BEFORE_BIND) {
                         // Whether it succeeds does not matter: it is wrong anyway.
-                        let _ = self.read_store().await;
+                        let _ = self.read_store(Reading::Terms).await;
                     }
                     failpoint::reached("feed::connect");
                     self.connect(position);
@@ -343,22 +343,19 @@ impl Driver {
                     self.failures = self.failures.saturating_add(1);
                     self.connect_at = Some(Instant::now() + pause);
                 }
-                Output::StartSnapshot => {
+                Output::StartSnapshot(reading) => {
                     let skipped = failpoint::is_on(SNAPSHOT_BEFORE_BIND)
                         || (failpoint::is_on(SKIP_REPLAY) && self.source.core.is_resuming());
-                    let reading = self.read_store();
-                    self.tasks
-                        .snapshot
-                        .start(async move { if skipped { Ok(0) } else { reading.await } });
+                    let read = self.read_store(reading);
+                    let read = async move { if skipped { Ok(0) } else { read.await } };
+                    self.tasks.snapshot.start(read);
                 }
                 Output::StopSnapshot => {
                     self.tasks.snapshot.stop();
                     self.snapshot_at = None;
                 }
                 Output::PauseSnapshot => self.read_later(pause::before_snapshot()),
-                Output::PauseSecondReading => {
-                    self.read_later(pause::before_second_reading());
-                }
+                Output::PauseSecondReading => self.read_later(pause::before_second_reading()),
                 Output::Probe(number) => self.probe(number).await,
                 Output::Say(say) => self.say(say).await?,
             }
@@ -383,9 +380,11 @@ impl Driver {
 
     fn read_store(
         &self,
+        reading: Reading,
     ) -> impl Future<Output = Result<u64, crate::blacklist::StoreError>> + Send + use<> {
         let ends = &self.source.ends;
-        tasks::read_store(ends.redis.clone(), ends.feed.clone(), self.source.rules.reads_store)
+        let reading = self.source.rules.reads_store.then_some(reading);
+        tasks::read_store(ends.redis.clone(), ends.feed.clone(), reading)
     }
 
     fn read_later(&mut self, pause: Duration) {

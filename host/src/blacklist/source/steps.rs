@@ -1,6 +1,8 @@
 //! Owns the words between the driver and the core: what happens, what is to be done, and what the
 //! feed is told.
 
+use crate::blacklist::redis::Reading;
+
 /// A message of the stream: its offset, and a digest of what it holds. A stream that was deleted
 /// and made again has the same offsets, but not the same messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,12 +68,12 @@ pub(super) enum Output {
     /// Wait before connecting again.
     Pause(Pause),
     /// Read the snapshot from the beginning.
-    StartSnapshot,
+    StartSnapshot(Reading),
     /// Stop reading it.
     StopSnapshot,
     /// Wait before reading it again.
     PauseSnapshot,
-    /// Wait longer, because the first reading may have been too early for something.
+    /// Wait longer, because what the first reading left out is in no hurry.
     PauseSecondReading,
     /// Send a probe with this number.
     Probe(u64),

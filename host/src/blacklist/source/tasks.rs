@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::blacklist::{
     feed::FeedEvent,
     rabbitmq::{Broker, BrokerError, From, Session},
-    redis::{Parked, Redis, StoreError},
+    redis::{Parked, Reading, Redis, StoreError},
     refresh::Resync,
 };
 
@@ -99,12 +99,12 @@ pub(super) fn connect(
 pub(super) async fn read_store(
     redis: Redis,
     feed: mpsc::Sender<FeedEvent>,
-    everything: bool,
+    reading: Option<Reading>,
 ) -> Result<u64, StoreError> {
-    if everything {
-        return redis.snapshot(&feed).await;
+    match reading {
+        Some(reading) => redis.snapshot(reading, &feed).await,
+        None => redis.ping(STORE_LIMIT).await.map(|()| 0),
     }
-    redis.ping(STORE_LIMIT).await.map(|()| 0)
 }
 
 /// Reads what publishers have parked since the last time.

@@ -77,6 +77,30 @@ fn a_later_event_extends_and_never_shortens() {
 }
 
 #[test]
+fn what_is_held_lasts_until_the_store_says_how_long_and_no_event_ends_it_before() {
+    let (mut writer, blacklist) = pair(MARGIN);
+    writer.apply(add("known", Some(100)));
+    writer.hold(id("known"));
+    writer.hold(id("new"));
+    assert!(!has(&blacklist, "known", 110), "that was known already");
+    assert_eq!(writer.apply(add("new", Some(50))), Applied::Unchanged);
+    assert_eq!(blacklist.until(&id("new")), Some(Timestamp::MAX));
+    assert_eq!(writer.sweep(at(200)), 1);
+    assert_eq!(writer.apply(add("new", Some(300))), Applied::Unchanged);
+    writer.settle(add("new", Some(200)));
+    assert_eq!(blacklist.until(&id("new")), Some(at(310)), "whatever is later");
+    writer.settle(add("new", Some(400)));
+    writer.hold(id("new"));
+    assert_eq!(blacklist.until(&id("new")), Some(at(410)));
+    writer.hold(id("removed"));
+    assert_eq!(writer.apply(Event::Remove { token_id: id("removed") }), Applied::Removed);
+    writer.hold(id("permanent"));
+    writer.settle(add("permanent", None));
+    assert_eq!(writer.sweep(at(410)), 1);
+    assert_eq!(blacklist.until(&id("permanent")), Some(Timestamp::MAX));
+}
+
+#[test]
 fn a_removal_removes_and_tolerates_absence() {
     let (mut writer, blacklist) = pair(MARGIN);
     writer.apply(add("j", None));
@@ -215,6 +239,8 @@ fn readers_never_miss_a_finished_write_while_the_table_grows() {
 #[derive(Debug, Clone)]
 enum Step {
     Add(u8, Option<i64>),
+    Hold(u8),
+    Settle(u8, Option<i64>),
     Remove(u8),
     CutOff(u8, i64, Option<i64>),
     Lift(u8),
@@ -226,6 +252,8 @@ fn step() -> impl Strategy<Value = Step> {
     let expiry = || prop::option::weighted(0.8, 0..100_i64);
     prop_oneof![
         4 => (name.clone(), expiry()).prop_map(|(name, expiry)| Step::Add(name, expiry)),
+        1 => name.clone().prop_map(Step::Hold),
+        1 => (name.clone(), expiry()).prop_map(|(name, expiry)| Step::Settle(name, expiry)),
         1 => name.clone().prop_map(Step::Remove),
         3 => (name.clone(), 0..100_i64, expiry())
             .prop_map(|(name, before, expiry)| Step::CutOff(name, before, expiry)),
@@ -237,8 +265,21 @@ fn step() -> impl Strategy<Value = Step> {
 /// Times in seconds; `None` is for ever.
 #[derive(Default)]
 struct Expected {
-    tokens: Model<u8, Option<i64>>,
+    tokens: Model<u8, Said>,
     cutoffs: Model<u8, (i64, Option<i64>)>,
+}
+
+/// Everything that was said of a token, and whether the store has yet to say something.
+#[derive(Default)]
+struct Said {
+    until: Vec<Option<i64>>,
+    held: bool,
+}
+
+impl Said {
+    fn live(&self, now: i64) -> bool {
+        self.held || self.until.iter().any(|until| live(*until, now))
+    }
 }
 
 fn later(one: Option<i64>, other: Option<i64>) -> Option<i64> {
@@ -254,8 +295,15 @@ impl Expected {
         let until = |expiry: Option<i64>| expiry.map(|expiry| expiry + 10);
         match *step {
             Step::Add(name, expiry) => {
-                let entry = self.tokens.entry(name).or_insert(until(expiry));
-                *entry = later(*entry, until(expiry));
+                self.tokens.entry(name).or_default().until.push(until(expiry));
+            }
+            Step::Hold(name) => {
+                self.tokens.entry(name).or_insert(Said { until: vec![], held: true });
+            }
+            Step::Settle(name, expiry) => {
+                let said = self.tokens.entry(name).or_default();
+                said.until.push(until(expiry));
+                said.held = false;
             }
             Step::Remove(name) => drop(self.tokens.remove(&name)),
             Step::CutOff(name, before, expiry) => {
@@ -264,7 +312,7 @@ impl Expected {
             }
             Step::Lift(name) => drop(self.cutoffs.remove(&name)),
             Step::Sweep(now) => {
-                self.tokens.retain(|_, until| live(*until, now));
+                self.tokens.retain(|_, said| said.live(now));
                 self.cutoffs.retain(|_, (_, until)| live(*until, now));
             }
         }
@@ -287,6 +335,8 @@ proptest! {
             expected.apply(step);
             match *step {
                 Step::Add(name, expiry) => drop(writer.apply(add(&name.to_string(), expiry))),
+                Step::Hold(name) => writer.hold(id(&name.to_string())),
+                Step::Settle(name, expiry) => writer.settle(add(&name.to_string(), expiry)),
                 Step::Remove(name) => {
                     writer.apply(Event::Remove { token_id: id(&name.to_string()) });
                 }
@@ -300,7 +350,7 @@ proptest! {
         prop_assert_eq!(blacklist.len(), expected.tokens.len());
         prop_assert_eq!(blacklist.cutoffs(), expected.cutoffs.len());
         for name in 0..4_u8 {
-            let listed = expected.tokens.get(&name).is_some_and(|until| live(*until, now));
+            let listed = expected.tokens.get(&name).is_some_and(|said| said.live(now));
             prop_assert_eq!(has(&blacklist, &name.to_string(), now), listed, "token {}", name);
             for issued_at in [None, Some(0), Some(50), Some(99)] {
                 let covered = expected.cutoffs.get(&name).is_some_and(|(before, until)| {

@@ -22,12 +22,16 @@ fn late_probe(offset: u64, number: u64) -> Input {
 }
 
 /// What is done when a connection is there that must be followed by a snapshot.
-fn begin(first_probe: u64) -> [Output; 3] {
-    [Output::Probe(first_probe), Output::Say(Say::Init), Output::StartSnapshot]
+fn begin(first_probe: u64, snapshot: Output) -> [Output; 3] {
+    [Output::Probe(first_probe), Output::Say(Say::Init), snapshot]
 }
 
-/// What is done when it is live once more after an interruption.
-const LIVE_AGAIN: [Output; 2] = [Output::Say(Say::InitDone), Output::PauseSecondReading];
+/// What is read before the set is complete for the first time, and later.
+const FIRST_SNAPSHOT: Output = Output::StartSnapshot(Reading::TokenIds);
+const SNAPSHOT: Output = Output::StartSnapshot(Reading::Terms);
+
+/// What is done when it is live, and the store is to be read a second time.
+const LIVE: [Output; 2] = [Output::Say(Say::InitDone), Output::PauseSecondReading];
 
 /// A source that has gone through all of this.
 fn after(rules: Rules, inputs: &[Input]) -> Core {
@@ -38,12 +42,13 @@ fn after(rules: Rules, inputs: &[Input]) -> Core {
     core
 }
 
-/// One that went live with the stream at offset 10.
+/// One that went live with the stream at offset 10, and has read the store a second time.
 fn live(rules: Rules) -> Core {
-    let core = after(
-        rules,
-        &[Input::Start, Input::Bound, own_probe(9, 1), Input::SnapshotDone, own_probe(10, 2)],
-    );
+    let inputs = [Input::Start, Input::Bound, own_probe(9, 1), Input::SnapshotDone];
+    let mut core = after(rules, &inputs);
+    core.on(own_probe(10, 2));
+    core.on(Input::SnapshotDue);
+    assert_eq!(core.on(Input::SnapshotDone), []);
     assert!(core.is_live());
     core
 }
@@ -84,7 +89,7 @@ fn what_arrives_late_is_not_current_until_a_probe_is_quick_again() {
 fn the_queue_is_bound_before_the_snapshot_is_read() {
     let mut core = Core::new(STREAM);
     assert_eq!(core.on(Input::Start), [Output::Connect(Position::Replay)]);
-    assert_eq!(core.on(Input::Bound), begin(1));
+    assert_eq!(core.on(Input::Bound), begin(1, FIRST_SNAPSHOT));
 }
 
 #[test]
@@ -95,7 +100,7 @@ fn the_set_is_complete_when_a_probe_sent_after_the_snapshot_comes_back() {
     assert_eq!(core.on(delivered(6)), []);
     assert_eq!(core.on(own_probe(7, 1)), []);
     assert!(core.awaits_probe() && !core.is_live());
-    assert_eq!(core.on(own_probe(8, 2)), [Output::Say(Say::InitDone)]);
+    assert_eq!(core.on(own_probe(8, 2)), LIVE);
     assert!(core.is_live());
 }
 
@@ -104,38 +109,38 @@ fn a_probe_that_got_lost_is_made_good_by_the_next() {
     let inputs = [Input::Start, Input::Bound, own_probe(0, 1), Input::SnapshotDone];
     let mut core = after(STREAM, &inputs);
     assert_eq!(core.on(Input::ProbeDue), [Output::Probe(3)]);
-    assert_eq!(core.on(own_probe(1, 3)), [Output::Say(Say::InitDone)]);
+    assert_eq!(core.on(own_probe(1, 3)), LIVE);
 }
 
 #[test]
 fn a_snapshot_that_was_begun_while_nothing_reached_the_queue_is_begun_anew() {
-    let again = [Output::Say(Say::Init), Output::StartSnapshot];
-    let stopped = [&[Output::StopSnapshot], &again[..]].concat();
+    let again = |snapshot| [Output::Say(Say::Init), snapshot];
+    let stopped = |snapshot| [&[Output::StopSnapshot], &again(snapshot)[..]].concat();
     let mut core = after(STREAM, &[Input::Start, Input::Bound]);
     assert!(core.awaits_probe());
     assert_eq!(core.on(Input::ProbeDue), [Output::Probe(2)]);
     assert_eq!(core.on(delivered(0)), []);
-    assert_eq!(core.on(own_probe(1, 2)), stopped, "the first one is lost");
+    assert_eq!(core.on(own_probe(1, 2)), stopped(FIRST_SNAPSHOT), "the first one is lost");
     assert!(!core.awaits_probe());
     assert_eq!(core.on(own_probe(2, 3)), [], "once");
     core.on(Input::SnapshotDone);
-    assert_eq!(core.on(own_probe(3, 4)), [Output::Say(Say::InitDone)]);
+    assert_eq!(core.on(own_probe(3, 4)), LIVE);
 
     let mut core = after(STREAM, &[Input::Start, Input::Bound, Input::SnapshotDone]);
-    assert_eq!(core.on(own_probe(1, 2)), again, "it had been read already");
+    assert_eq!(core.on(own_probe(1, 2)), again(SNAPSHOT), "it had been read already");
 
     let mut core = reconnecting();
     core.on(Input::Bound);
     core.on(delivered(10));
     core.on(Input::ProbeDue);
-    assert_eq!(core.on(own_probe(11, 4)), stopped);
+    assert_eq!(core.on(own_probe(11, 4)), stopped(SNAPSHOT));
 
     let mut core = reconnecting();
     core.on(Input::Bound);
     core.on(delivered(10));
     core.on(Input::SnapshotFailed);
     core.on(Input::ProbeDue);
-    assert_eq!(core.on(own_probe(11, 4)), stopped, "it may be under way again");
+    assert_eq!(core.on(own_probe(11, 4)), stopped(SNAPSHOT), "it may be under way again");
     assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
     assert!(!core.is_live(), "something may be missing");
 }
@@ -145,11 +150,11 @@ fn a_snapshot_that_fails_is_read_again_and_nothing_is_complete_before() {
     let mut core = after(STREAM, &[Input::Start, Input::Bound]);
     for _ in 0..3 {
         assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
-        assert_eq!(core.on(Input::SnapshotDue), [Output::StartSnapshot]);
+        assert_eq!(core.on(Input::SnapshotDue), [FIRST_SNAPSHOT]);
         assert_eq!(core.on(own_probe(1, 1)), []);
     }
     core.on(Input::SnapshotDone);
-    assert_eq!(core.on(own_probe(2, 2)), [Output::Say(Say::InitDone)]);
+    assert_eq!(core.on(own_probe(2, 2)), LIVE);
 }
 
 #[test]
@@ -161,14 +166,14 @@ fn a_lost_stream_is_read_on_from_the_last_message_and_the_store_is_read_as_well(
     assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::At(mark(11)))]);
     assert_eq!(core.on(Input::Bound), [Output::Probe(3)]);
     assert!(core.has_seen(Some(mark(11))) && !core.has_seen(Some(mark(12))));
-    let resumed = [Output::Say(Say::Init), Output::Say(Say::Replay), Output::StartSnapshot];
+    let resumed = [Output::Say(Say::Init), Output::Say(Say::Replay), SNAPSHOT];
     assert_eq!(core.on(delivered(11)), resumed);
     assert_eq!(core.on(delivered(12)), []);
     assert_eq!(core.on(own_probe(13, 3)), []);
     assert_eq!(core.on(Input::StoreAnswered), [Output::Say(Say::Fresh)]);
     assert_eq!(
         core.on(Input::SnapshotDone),
-        LIVE_AGAIN,
+        LIVE,
         "what was confirmed and kept nowhere has been applied"
     );
 }
@@ -191,7 +196,7 @@ fn a_store_that_does_not_answer_holds_up_no_resumed_stream() {
     assert_eq!(core.on(own_probe(11, 3)), [Output::Say(Say::InitDone)]);
     // It is read all the same, once it is back.
     for _ in 0..2 {
-        assert_eq!(core.on(Input::SnapshotDue), [Output::StartSnapshot]);
+        assert_eq!(core.on(Input::SnapshotDue), [SNAPSHOT]);
         assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
     }
     core.on(Input::SnapshotDue);
@@ -203,17 +208,42 @@ fn a_store_that_does_not_answer_holds_up_no_resumed_stream() {
 }
 
 #[test]
+fn how_long_tokens_are_revoked_is_asked_once_the_set_is_live() {
+    let mut core = after(STREAM, &[Input::Start, Input::Bound, own_probe(9, 1)]);
+    core.on(Input::SnapshotDone);
+    assert_eq!(core.on(own_probe(10, 2)), LIVE);
+    assert_eq!(core.on(Input::Lost).first(), Some(&Output::StopSnapshot));
+    core.on(Input::ConnectDue);
+    core.on(Input::Bound);
+    let resumed = core.on(delivered(10));
+    assert_eq!(resumed.last(), Some(&SNAPSHOT), "the next connection asks at once");
+
+    let rules = Rules { broker: false, resumes: false, ..STREAM };
+    let mut core = after(rules, &[Input::Start]);
+    let live = [&[Output::Say(Say::Replay)], &LIVE[..]].concat();
+    assert_eq!(core.on(Input::SnapshotDone), live);
+    core.on(Input::StoreSilent);
+    assert_eq!(core.on(Input::SnapshotDue), [], "it would not answer");
+    assert_eq!(core.on(Input::StoreAnswered), [&[Output::Say(Say::Init)], &LIVE[..]].concat());
+    assert_eq!(core.on(Input::SnapshotDue), [SNAPSHOT]);
+    assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
+    assert_eq!(core.on(Input::SnapshotDue), [SNAPSHOT]);
+    assert_eq!(core.on(Input::SnapshotDone), []);
+    assert_eq!(core.on(Input::SnapshotDue), [], "once");
+}
+
+#[test]
 fn after_an_interruption_the_store_is_read_once_more_by_a_set_that_is_live() {
     let live_again = || {
         let mut core = reconnecting();
         core.on(Input::Bound);
         core.on(delivered(10));
         core.on(Input::SnapshotDone);
-        assert_eq!(core.on(own_probe(11, 3)), LIVE_AGAIN);
+        assert_eq!(core.on(own_probe(11, 3)), LIVE);
         core
     };
     let mut core = live_again();
-    assert_eq!(core.on(Input::SnapshotDue), [Output::StartSnapshot]);
+    assert_eq!(core.on(Input::SnapshotDue), [SNAPSHOT]);
     assert_eq!(core.on(Input::SnapshotDone), []);
     assert_eq!(core.on(Input::SnapshotDue), [], "once");
     assert!(core.is_live());
@@ -225,7 +255,7 @@ fn after_an_interruption_the_store_is_read_once_more_by_a_set_that_is_live() {
     let mut core = live_again();
     core.on(Input::SnapshotDue);
     assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
-    assert_eq!(core.on(Input::SnapshotDue), [Output::StartSnapshot]);
+    assert_eq!(core.on(Input::SnapshotDue), [SNAPSHOT]);
     assert!(core.is_live());
 
     let keeps_nothing = Rules { reads_store: false, ..STREAM };
@@ -256,11 +286,11 @@ fn a_stream_that_does_not_go_on_where_we_stopped_needs_a_snapshot() {
             [Output::Disconnect, Output::Say(Say::Lost(Cause::Gap)), Output::Pause(Pause::Spread)];
         assert_eq!(outputs, expected, "{first:?}");
         assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::Replay)]);
-        assert_eq!(core.on(Input::Bound), begin(4));
+        assert_eq!(core.on(Input::Bound), begin(4, SNAPSHOT));
         assert_eq!(core.on(own_probe(0, 3)), [], "one that was sent before");
         assert_eq!(core.on(own_probe(1, 4)), []);
         core.on(Input::SnapshotDone);
-        assert_eq!(core.on(own_probe(2, 5)), LIVE_AGAIN);
+        assert_eq!(core.on(own_probe(2, 5)), LIVE);
     }
 }
 
@@ -303,28 +333,30 @@ fn a_queue_of_our_own_forgets_and_needs_a_snapshot_after_each_loss() {
         |number| Input::Delivered { mark: None, probe: Some(Returned { number, in_time: true }) };
     let inputs = [Input::Start, Input::Bound, nowhere(1), Input::SnapshotDone];
     let mut core = after(rules, &inputs);
-    assert_eq!(core.on(nowhere(2)), [Output::Say(Say::InitDone)]);
+    assert_eq!(core.on(nowhere(2)), LIVE);
+    core.on(Input::SnapshotDue);
+    core.on(Input::SnapshotDone);
     let lost = core.on(Input::Lost);
     let spread = [Output::Say(Say::Lost(Cause::Broker)), Output::Pause(Pause::Spread)];
     assert_eq!(lost, spread, "not all replicas at once");
     assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::Replay)]);
-    assert_eq!(core.on(Input::Bound), begin(3));
+    assert_eq!(core.on(Input::Bound), begin(3, SNAPSHOT));
 }
 
 #[test]
 fn without_the_broker_a_complete_set_serves_if_misses_are_looked_up() {
     let mut core = after(STREAM, &[Input::Start]);
     let lost = core.on(Input::Lost);
-    assert_eq!(lost.last(), Some(&Output::StartSnapshot));
+    assert_eq!(lost.last(), Some(&FIRST_SNAPSHOT));
     assert_eq!(core.on(Input::StoreAnswered), [], "nothing is complete yet");
-    assert!(!core.on(Input::Lost).contains(&Output::StartSnapshot), "one is under way");
+    assert!(!core.on(Input::Lost).contains(&FIRST_SNAPSHOT), "one is under way");
     assert_eq!(core.on(Input::SnapshotDone), [Output::Say(Say::Unbound)]);
     assert_eq!(core.on(Input::StoreAnswered), [Output::Say(Say::Fresh)]);
     assert_eq!(core.on(Input::StoreSilent), []);
     core.on(Input::ConnectDue);
     assert_eq!(
         core.on(Input::Bound),
-        begin(1),
+        begin(1, SNAPSHOT),
         "what was published between that snapshot and this is in neither"
     );
 }
@@ -332,7 +364,7 @@ fn without_the_broker_a_complete_set_serves_if_misses_are_looked_up() {
 #[test]
 fn a_snapshot_that_was_begun_without_the_broker_is_begun_anew_with_it() {
     let mut core = after(STREAM, &[Input::Start, Input::Lost, Input::ConnectDue]);
-    let bound = [&[Output::StopSnapshot], &begin(1)[..]].concat();
+    let bound = [&[Output::StopSnapshot], &begin(1, FIRST_SNAPSHOT)[..]].concat();
     assert_eq!(core.on(Input::Bound), bound);
 }
 
@@ -340,7 +372,7 @@ fn a_snapshot_that_was_begun_without_the_broker_is_begun_anew_with_it() {
 fn without_the_broker_nothing_serves_if_misses_are_not_looked_up() {
     let rules = Rules { serves_unbound: false, ..STREAM };
     let mut core = after(rules, &[Input::Start]);
-    assert!(!core.on(Input::Lost).contains(&Output::StartSnapshot));
+    assert!(!core.on(Input::Lost).contains(&FIRST_SNAPSHOT));
     assert_eq!(core.on(Input::StoreAnswered), []);
     let mut core = live(rules);
     core.on(Input::Lost);
@@ -364,7 +396,7 @@ fn while_stale_every_answer_of_the_store_keeps_the_set_fresh() {
 fn with_the_store_alone_its_answers_decide() {
     let rules = Rules { broker: false, resumes: false, ..STREAM };
     let mut core = Core::new(rules);
-    let begin = [Output::Say(Say::Init), Output::StartSnapshot];
+    let begin = [Output::Say(Say::Init), FIRST_SNAPSHOT];
     assert_eq!(core.on(Input::Start), begin);
     assert_eq!(
         core.on(Input::SnapshotFailed),
