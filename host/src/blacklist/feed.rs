@@ -42,7 +42,7 @@ pub enum FeedEvent {
     Init,
     /// Entries of the snapshot. Only those that revoke are heeded.
     InitApply(Vec<Event>),
-    /// The same of tokens of which only the ids have been read: they are revoked for ever, until
+    /// As `InitApply`, of tokens of which only the ids have been read: they are revoked for ever, until
     /// `InitSettle` says for how long.
     InitHold(Vec<TokenId>),
     /// Entries of the snapshot as the store has them, which knows how long they last.

@@ -246,14 +246,12 @@ impl Writer {
         }
     }
 
-    /// Revokes a token for ever, until [`Writer::settle`] says for how long. Says nothing new of one
-    /// that is in the set.
+    /// Revokes a token for ever, until [`Writer::settle`] says for how long.
     pub fn hold(&mut self, token_id: TokenId) {
         let tokens = self.store.tokens.pin();
         let key = Key::from(token_id);
-        if !tokens.contains_key(&key) {
-            tokens.insert(key, Term::HELD);
-        }
+        let held = Term::hold(tokens.get(&key).copied());
+        tokens.insert(key, held);
     }
 
     /// As [`Writer::apply`], for what the store says: it is the one that knows how long an entry lasts

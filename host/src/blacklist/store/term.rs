@@ -23,10 +23,15 @@ pub(super) struct Reach {
 
 impl Term {
     /// Nobody has said anything.
-    pub(super) const HELD: Self = Self { until: Timestamp::from_millis(i64::MIN), held: true };
+    const UNSAID: Self = Self::new(Timestamp::from_millis(i64::MIN));
 
     pub(super) const fn new(until: Timestamp) -> Self {
         Self { until, held: false }
+    }
+
+    /// As it is when the store has named the token.
+    pub(super) fn hold(known: Option<Self>) -> Self {
+        Self { held: true, ..known.unwrap_or(Self::UNSAID) }
     }
 
     /// As it is when `until` is said besides, by the store or by somebody else.
