@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use portcullis_integration_tests::{
+    client::Request,
     eventually,
     portcullis::Portcullis,
     services::{RabbitMq, Redis, RedisClient, RedisSentinel, sentinel},
@@ -149,6 +151,33 @@ async fn a_live_set_is_the_last_word_and_redis_is_not_asked() {
     // What is parked is looked at now and then, whether or not there are requests.
     let lookups = ["pttl", "mget", "get", "exists"];
     assert!(lookups.iter().all(|call| !calls.contains_key(*call)), "{calls:?}");
+}
+
+#[tokio::test]
+async fn what_redis_names_at_the_start_is_revoked_at_once_and_ends_when_redis_says() {
+    let redis = Redis::start().await;
+    let (revoked, lasting) = (Claims::default(), Claims::default());
+    revoke(&redis.client(), &revoked).await;
+    let key = format!("blacklist:{}", lasting.jti());
+    let _: String = redis.client().command(&["SET", &key, "{}"]).await;
+    let began = Timestamp::now().as_second();
+    let portcullis = start("redis-on-miss", settings(&redis)).await;
+    assert_eq!(check(&portcullis, &revoked).await, 403);
+    assert_eq!(check(&portcullis, &lasting).await, 403);
+    let admin = portcullis.admin();
+    let until = async |claims: &Claims| {
+        let path = format!("/v1/revocations/{}", claims.jti());
+        admin.call(Request::get(&path)).await.json()["until"].clone()
+    };
+    eventually::holds("it is known how long", async || until(&revoked).await.is_i64()).await;
+    // The key's life, leeway and skew.
+    let lifetime = until(&revoked).await.as_i64().unwrap_or_default() - began;
+    assert!((3_600..3_700).contains(&lifetime), "{lifetime}");
+    assert_eq!(until(&lasting).await, Value::Null, "it has no end");
+    for claims in [&revoked, &lasting] {
+        assert_eq!(check(&portcullis, claims).await, 403);
+    }
+    assert_eq!(lookups(&portcullis, "found").await, 0, "nothing of it had to be asked");
 }
 
 #[tokio::test]
