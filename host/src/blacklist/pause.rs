@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 const SPREAD: Duration = Duration::from_secs(2);
 /// Between two attempts to read the snapshot.
 const SNAPSHOT: Duration = Duration::from_secs(1);
-/// The store is read a second time this long after the feed is live again, or up to half sooner.
+/// The store is read a second time this long after the feed is live, or up to half sooner.
 const SECOND_READING: Duration = Duration::from_secs(4);
 
 /// A pause before connecting again, after so many failures in a row.

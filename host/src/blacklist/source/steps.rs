@@ -73,7 +73,8 @@ pub(super) enum Output {
     StopSnapshot,
     /// Wait before reading it again.
     PauseSnapshot,
-    /// Wait longer, because what the first reading left out is in no hurry.
+    /// Wait longer: the first reading may have been too early for something, and what it left out on
+    /// purpose is in no hurry.
     PauseSecondReading,
     /// Send a probe with this number.
     Probe(u64),
