@@ -19,8 +19,8 @@ pub trait Authorize: Send + Sync + 'static {
     /// Decides on `attributes`. `deadline` is how much time the caller still gives; without one,
     /// the route's own holds.
     ///
-    /// It waits only where the blacklist has to ask its store; otherwise the future is ready when
-    /// it is first polled.
+    /// It waits only where the blacklist has to ask its store, or where a policy is slow or has no
+    /// instance ready; otherwise the future is ready when it is first polled.
     fn authorize(
         &self,
         attributes: &Attributes,

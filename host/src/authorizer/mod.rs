@@ -39,7 +39,7 @@ use route::{Key, Route, RoutePolicy, Routes};
 use crate::{
     attributes::{Attributes, Headers, HttpAttributes},
     decision::{Allow, Decision, Deny, Header, Reason, Verdict},
-    policy::{self, CallError, EvaluateError, Input, Policies, PolicyUse},
+    policy::{self, Budget, Input, Policies, PolicyUse},
     timestamp::Timestamp,
     token::{self, BearerError, VerifiedToken, Verifier},
 };
@@ -176,7 +176,7 @@ impl Authorizer {
         now: Timestamp,
     ) -> Decision {
         let Some(http) = &attributes.http else {
-            return self.decide_connection(attributes, deadline, now);
+            return Box::pin(self.decide_connection(attributes, deadline, now)).await;
         };
         if let Some(refresh) = self.refresh_asked_for(http) {
             // Boxed, so that the many that do not wait need not carry along what the few wait with.
@@ -233,11 +233,11 @@ impl Authorizer {
             source: &check.attributes.source,
             body: http.body.as_ref(),
         };
-        self.ask_policy(check, &input, token.as_deref())
+        self.ask_policy(check, &input, token.as_deref()).await
     }
 
     /// A raw TCP connection: no headers, so no token; a policy may decide by the peer.
-    fn decide_connection(
+    async fn decide_connection(
         &self,
         attributes: &Attributes,
         deadline: Option<Instant>,
@@ -261,7 +261,7 @@ impl Authorizer {
             source: &attributes.source,
             body: None,
         };
-        self.ask_policy(&Check { attributes, route, now, deadline }, &input, None)
+        self.ask_policy(&Check { attributes, route, now, deadline }, &input, None).await
     }
 
     /// The verified and unrevoked token of the request, if the route reads one and there is one.
@@ -296,7 +296,7 @@ impl Authorizer {
         }
     }
 
-    fn ask_policy(
+    async fn ask_policy(
         &self,
         check: &Check<'_>,
         input: &Input<'_>,
@@ -306,14 +306,13 @@ impl Authorizer {
         let Some(policy) = &route.policy else {
             return self.guarded(Allow::default(), Some(route), token).on(route);
         };
-        let deadline =
-            patience(check.deadline).map_or(route.deadline, |left| left.min(route.deadline));
-        let policy::Evaluation { digest, outcome } = policy.handle.evaluate(input, deadline);
+        let budget = Budget::new(route.deadline, patience(check.deadline));
+        let policy::Evaluation { digest, outcome } = policy.handle.evaluate(input, budget).await;
         policy.metrics.evaluated(record::outcome(&outcome));
         let decision = match outcome {
             Ok((Verdict::Allow(allow), _)) => self.guarded(allow, Some(route), token),
             Ok((Verdict::Deny(deny), reason)) => policy_deny(deny, reason),
-            Err(EvaluateError::Call(error @ CallError::Timeout(_))) => {
+            Err(error) if error.is_about_time() => {
                 Decision::deny(Reason::PolicyTimeout).with_detail(error.to_string())
             }
             Err(error) => Decision::deny(Reason::PolicyFailed).with_detail(error.to_string()),

@@ -9,7 +9,7 @@ use crate::{
     attributes::Attributes,
     blacklist::Found,
     decision::{Decision, Reason, Verdict},
-    policy::{CallError, EvaluateError},
+    policy::EvaluateError,
     telemetry::{DecisionLine, DecisionLog, Event, InFlight, Metrics, Observation, Outcome},
 };
 
@@ -96,7 +96,7 @@ pub(super) fn outcome<T>(result: &Result<(Verdict, T), EvaluateError>) -> Outcom
     match result {
         Ok((Verdict::Allow(_), _)) => Outcome::Allow,
         Ok((Verdict::Deny(_), _)) => Outcome::Deny,
-        Err(EvaluateError::Call(CallError::Timeout(_))) => Outcome::Timeout,
+        Err(error) if error.is_about_time() => Outcome::Timeout,
         Err(_) => Outcome::Failure,
     }
 }

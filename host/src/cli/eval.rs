@@ -15,7 +15,7 @@ use crate::{
     authorizer::DEFAULT_DEADLINE,
     decision::{Allow, Deny, Header, Verdict},
     duration::HumanDuration,
-    policy::{self, HostConfig, Identity, Input, PolicyConfig, PolicyUse},
+    policy::{self, Budget, HostConfig, Identity, Input, PolicyConfig, PolicyUse},
     telemetry::Metrics,
 };
 
@@ -62,6 +62,9 @@ pub enum EvalError {
     /// The policy gave no verdict.
     #[error("the policy gave no verdict, which denies the request: {0}")]
     NoVerdict(#[from] policy::EvaluateError),
+    /// The runtime cannot be started.
+    #[error("cannot start the runtime: {0}; check the limit on file descriptors")]
+    Runtime(#[from] std::io::Error),
 }
 
 /// A request as people write it.
@@ -135,11 +138,12 @@ impl Eval {
         let route_use = PolicyUse { route: request.route.clone(), settings: settings.to_string() };
         let uses = BTreeMap::from([(NAME.to_owned(), vec![route_use])]);
         let (policies, ..) = policy::build(&host, &policies, &uses, &Metrics::new(&[]))?;
-        let evaluation = request.with_input(|input| {
-            policies.handle(NAME, 0).map(|policy| policy.evaluate(input, self.deadline.get()))
-        });
         // The policy was built under this very name.
-        let Some(evaluation) = evaluation else { return Ok(Value::Null) };
+        let Some(policy) = policies.handle(NAME, 0) else { return Ok(Value::Null) };
+        let budget = Budget::new(self.deadline.get(), None);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let evaluation =
+            request.with_input(|input| runtime.block_on(policy.evaluate(input, budget)));
         let (verdict, reason) = evaluation.outcome?;
         Ok(show(&verdict, reason.as_deref(), &evaluation.digest))
     }

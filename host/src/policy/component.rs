@@ -10,7 +10,7 @@ use wasmtime::{
 
 use super::{
     bindings::PolicyPre,
-    instance::Limits,
+    instance::State,
     linker::{self, LinkError},
 };
 
@@ -25,7 +25,7 @@ const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 /// A compiled and type-checked policy.
 #[derive(Clone)]
 pub(super) struct Prepared {
-    pub(super) pre: PolicyPre<Limits>,
+    pub(super) pre: PolicyPre<State>,
     pub(super) digest: Arc<str>,
 }
 

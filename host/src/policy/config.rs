@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::duration::{HumanDuration, longer_than_zero};
 
@@ -25,9 +25,14 @@ pub struct HostConfig {
     pub output_limit_bytes: usize,
     /// How large a policy file may be, in bytes.
     pub max_component_bytes: u64,
-    /// How long a policy may take to read its settings.
+    /// How much processor time a policy may take to read its settings.
     #[serde(deserialize_with = "longer_than_zero")]
     pub configure_deadline: HumanDuration,
+    /// How many threads the slow calls of one route's policy may hold at once. A call is slow from
+    /// 1 ms of processor time on; what exceeds the bound waits for its turn, and is denied when the
+    /// caller's time is up. Without it, half as many as there are processors, and at least one.
+    #[serde(deserialize_with = "at_least_one")]
+    pub slow_calls: Option<usize>,
 }
 
 /// Where one policy comes from.
@@ -48,6 +53,16 @@ impl Default for HostConfig {
             output_limit_bytes: 64 << 10,
             max_component_bytes: 16 << 20,
             configure_deadline: HumanDuration::from_millis(5000),
+            slow_calls: None,
         }
+    }
+}
+
+fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    match Option::deserialize(deserializer)? {
+        Some(0) => {
+            Err(serde::de::Error::custom("must be at least 1; leave it out for the default"))
+        }
+        count => Ok(count),
     }
 }

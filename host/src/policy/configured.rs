@@ -1,18 +1,30 @@
-//! Owns a policy together with one set of settings: what it reads, and its warm instances.
+//! Configured policy: a component together with one set of settings, its instances and its threads.
 
-use std::time::{Duration, Instant};
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
 
-use crossbeam_queue::ArrayQueue;
+use tokio::task::spawn_blocking;
 
 use super::{
     HostConfig,
     bindings::exports::portcullis::policy::evaluator as wit,
+    budget::Budget,
     component::Prepared,
     convert::{self, Answer},
-    input::Input,
+    engine::EpochTicker,
+    filler::Filler,
+    input::{Input, OwnedInput},
     instance::{CallError, Instance},
     manifest::{Manifest, ManifestError},
+    pool::{NoInstance, Pool, Seated},
+    share::{QUICK, Share},
 };
+
+/// Instances that are started before a revision serves, where there are that many threads. More are
+/// started when requests find none.
+const AT_FIRST: usize = 4;
 
 /// A policy that accepted its settings.
 #[derive(Debug)]
@@ -21,10 +33,29 @@ pub(super) struct Configured {
     host: HostConfig,
     settings: String,
     manifest: Manifest,
-    /// Instances that have been configured and are between two requests. Bounded by the number of
-    /// threads that can be inside a call at once, so a burst leaves no heap of instances behind.
-    warm: ArrayQueue<Instance>,
+    pool: Pool,
+    share: Share,
+    filler: Filler,
+    /// The filler knows that instances are missing.
+    is_asked: AtomicBool,
+    /// Calls end by its ticks, so it lives for as long as there can be calls.
+    _ticker: Arc<EpochTicker>,
+    this: Weak<Self>,
 }
+
+/// What a policy is configured with, besides its settings.
+#[derive(Debug, Clone)]
+pub(super) struct Surroundings {
+    pub(super) host: HostConfig,
+    /// Threads that serve requests.
+    pub(super) threads: usize,
+    pub(super) filler: Filler,
+    pub(super) ticker: Arc<EpochTicker>,
+}
+
+/// The place of one instance in the count of its pool.
+#[derive(Debug)]
+pub(super) struct Seat(Weak<Configured>);
 
 /// A policy does not take its settings.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +74,9 @@ pub enum ConfigureError {
     /// It asks for inputs that do not exist.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// Two instances with the same settings ask for different inputs.
+    #[error("its manifest is another one in each instance; the same settings must give the same")]
+    Unsteady,
     /// `configure` did not return.
     #[error("`configure` {0}")]
     Call(#[from] CallError),
@@ -57,79 +91,228 @@ pub enum EvaluateError {
     /// It returned an error.
     #[error("`evaluate` failed: {0}")]
     Failed(String),
-    /// A new instance refused the settings that the first one accepted.
-    #[error("a new instance refuses its settings: {0}")]
-    Unsteady(String),
+    /// Slow calls hold all the threads that the policy may use.
+    #[error("slow calls hold all threads of the policy; no thread became free in time")]
+    Busy,
+    /// No instance became free, and none could be started, in time.
+    #[error("no instance became free in time")]
+    NoInstance,
+}
+
+/// What came of asking the policy on the thread of the request.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// It answered, or failed.
+    Answered(Outcome),
+    /// No instance is ready.
+    NoInstance,
+    /// It needs a thread of its own.
+    Slow,
+}
+
+/// A request could not be answered by this revision.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    /// The revision has been replaced; the one that replaced it answers.
+    Replaced,
+    /// There is no verdict.
+    Error(EvaluateError),
+}
+
+type Outcome = Result<Answer, EvaluateError>;
+
+/// Instances that one configured policy has at most: one for each call that can be under way, and
+/// one that is ready when another is used up.
+pub(super) fn capacity(host: &HostConfig, threads: usize) -> usize {
+    threads + slow_threads(host, threads) + 1
+}
+
+/// Threads that slow calls of one configured policy may hold.
+fn slow_threads(host: &HostConfig, threads: usize) -> usize {
+    host.slow_calls.unwrap_or(threads / 2).max(1)
+}
+
+// === impl EvaluateError ===
+
+impl EvaluateError {
+    /// Whether there was too little time, rather than something wrong.
+    #[must_use]
+    pub fn is_about_time(&self) -> bool {
+        matches!(
+            self,
+            Self::Busy | Self::NoInstance | Self::Call(CallError::Timeout(_) | CallError::Late)
+        )
+    }
 }
 
 // === impl Configured ===
 
 impl Configured {
-    /// Asks a first instance whether it takes `settings`, JSON text.
+    /// Asks a first instance whether it takes `settings`, JSON text, and starts the others.
     pub(super) fn new(
         prepared: &Prepared,
-        host: &HostConfig,
         settings: String,
-        threads: usize,
-    ) -> Result<Self, ConfigureError> {
-        let deadline = host.configure_deadline.get();
-        let (instance, manifest) = start(prepared, host, &settings, deadline)?;
-        let warm = ArrayQueue::new(threads.max(1));
-        if host.instance_reuse > 1 {
-            // The queue is empty and holds at least one.
-            let _ = warm.push(instance);
-        }
-        Ok(Self {
+        surroundings: Surroundings,
+    ) -> Result<Arc<Self>, ConfigureError> {
+        let Surroundings { host, threads, filler, ticker } = surroundings;
+        let (capacity, slow_threads) = (capacity(&host, threads), slow_threads(&host, threads));
+        let (instance, manifest) = start(prepared, &host, &settings)?;
+        let configured = Arc::new_cyclic(|this| Self {
             prepared: prepared.clone(),
-            host: host.clone(),
+            host,
             settings,
-            manifest: Manifest::check(manifest)?,
-            warm,
-        })
+            manifest,
+            pool: Pool::new(AT_FIRST.min(threads + 1), capacity),
+            share: Share::new(slow_threads),
+            filler,
+            is_asked: AtomicBool::new(false),
+            _ticker: ticker,
+            this: Weak::clone(this),
+        });
+        configured.pool.reserve();
+        configured.seat(instance);
+        while configured.pool.reserve() {
+            let (instance, manifest) =
+                start(&configured.prepared, &configured.host, &configured.settings)
+                    .inspect_err(|_| configured.pool.release())?;
+            if manifest != configured.manifest {
+                configured.pool.release();
+                return Err(ConfigureError::Unsteady);
+            }
+            configured.seat(instance);
+        }
+        Ok(configured)
     }
 
-    /// Asks the policy. Starting an instance, where none is warm, counts against `deadline` too.
-    pub(super) fn evaluate(
-        &self,
+    /// Asks the policy on this thread. Whatever is not an answer has to go on in
+    /// [`Configured::evaluate_later`].
+    pub(super) fn evaluate_now(&self, input: &Input<'_>, budget: Budget) -> Attempt {
+        if self.share.is_used_up() {
+            return Attempt::Slow;
+        }
+        match self.pool.take() {
+            Some(seated) => self.attempt(seated, input, budget),
+            None => Attempt::NoInstance,
+        }
+    }
+
+    /// Asks the policy as soon as there is an instance, and on a thread of its own if it is slow.
+    pub(super) async fn evaluate_later(
+        self: &Arc<Self>,
+        mut attempt: Attempt,
         input: &Input<'_>,
-        deadline: Duration,
-    ) -> Result<Answer, EvaluateError> {
-        let (mut instance, left) = if let Some(instance) = self.warm.pop() {
-            (instance, deadline)
-        } else {
-            let begun = Instant::now();
-            let instance = self.start_another(deadline)?;
-            (instance, deadline.saturating_sub(begun.elapsed()))
-        };
+        budget: Budget,
+    ) -> Result<Answer, Unanswered> {
+        if matches!(attempt, Attempt::NoInstance) {
+            attempt = self.attempt(self.instance(budget).await?, input, budget);
+        }
+        if let Attempt::Answered(outcome) = attempt {
+            return outcome.map_err(Unanswered::Error);
+        }
+        let busy = Unanswered::Error(EvaluateError::Busy);
+        let thread = self.share.thread(budget.until).await.ok_or(busy)?;
+        let seated = self.instance(budget).await?;
+        let (this, input) = (Arc::clone(self), OwnedInput::from(input));
+        let call = spawn_blocking(move || {
+            // Held until the call is over, even if the caller has gone away.
+            let _thread = thread;
+            this.call(seated, &input.as_input(), budget)
+        });
+        match call.await {
+            Ok(outcome) => outcome.map_err(Unanswered::Error),
+            Err(_) => Err(Unanswered::Error(EvaluateError::Failed("the host panicked".to_owned()))),
+        }
+    }
+
+    /// Starts instances until there are as many as wanted. Only the filler calls this.
+    pub(super) fn fill(&self) {
+        // From here on, a request that finds none asks again.
+        self.is_asked.store(false, SeqCst);
+        while self.pool.reserve() {
+            match start(&self.prepared, &self.host, &self.settings) {
+                Ok((instance, manifest)) if manifest == self.manifest => self.seat(instance),
+                failed => {
+                    // Requests wait for one, and ask again; to go on trying here would be a loop.
+                    self.pool.release();
+                    let error = failed.err().unwrap_or(ConfigureError::Unsteady);
+                    tracing::warn!(%error, digest = %self.prepared.digest, "cannot start a policy instance");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Gives all instances up, because another revision serves now.
+    pub(super) fn retire(&self) {
+        self.pool.close();
+    }
+
+    /// Asks the policy on this thread, for [`QUICK`] at most. A policy that needs longer has not
+    /// answered; as it is a function of the request, asking it again does no harm.
+    fn attempt(&self, seated: Seated, input: &Input<'_>, budget: Budget) -> Attempt {
+        let outcome = self.call(seated, input, budget.at_most(QUICK));
+        if !matches!(outcome, Err(EvaluateError::Call(CallError::Timeout(_)))) {
+            return Attempt::Answered(outcome);
+        }
+        self.share.spend();
+        if budget.processor > QUICK { Attempt::Slow } else { Attempt::Answered(outcome) }
+    }
+
+    fn call(&self, mut seated: Seated, input: &Input<'_>, budget: Budget) -> Outcome {
+        let instance = &mut seated.instance;
         let decision = convert::with_request(&self.manifest, input, |request| {
-            instance.evaluate(request, left)
+            instance.evaluate(request, budget)
         })?;
         // Only an instance that returned is put back; `?` above drops one that did not.
         if instance.calls < self.host.instance_reuse {
-            let _ = self.warm.push(instance);
+            self.pool.put(seated);
         }
         decision.map(convert::answer).map_err(|error| EvaluateError::Failed(text(error)))
     }
 
-    fn start_another(&self, deadline: Duration) -> Result<Instance, EvaluateError> {
-        match start(&self.prepared, &self.host, &self.settings, deadline) {
-            Ok((instance, _)) => Ok(instance),
-            Err(ConfigureError::Call(error)) => Err(error.into()),
-            Err(error) => Err(EvaluateError::Unsteady(error.to_string())),
+    /// Waits for an instance within the budget.
+    async fn instance(&self, budget: Budget) -> Result<Seated, Unanswered> {
+        if let Some(seated) = self.pool.take() {
+            return Ok(seated);
+        }
+        self.pool.grow();
+        self.ask_filler();
+        self.pool.wait(budget.until).await.map_err(|none| match none {
+            NoInstance::Closed => Unanswered::Replaced,
+            NoInstance::Late => Unanswered::Error(EvaluateError::NoInstance),
+        })
+    }
+
+    fn seat(&self, instance: Instance) {
+        self.pool.put(Seated { instance, _seat: Seat(Weak::clone(&self.this)) });
+    }
+
+    fn ask_filler(&self) {
+        if !self.is_asked.swap(true, SeqCst) {
+            self.filler.fill(Weak::clone(&self.this));
         }
     }
 }
 
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(configured) = self.0.upgrade() {
+            configured.pool.release();
+            configured.ask_filler();
+        }
+    }
+}
+
+/// Starts an instance and gives it its settings.
 fn start(
     prepared: &Prepared,
     host: &HostConfig,
     settings: &str,
-    deadline: Duration,
-) -> Result<(Instance, wit::Manifest), ConfigureError> {
-    let begun = Instant::now();
-    let mut instance = Instance::new(&prepared.pre, host, deadline)?;
-    match instance.configure(settings, deadline.saturating_sub(begun.elapsed()))? {
-        Ok(manifest) => Ok((instance, manifest)),
+) -> Result<(Instance, Manifest), ConfigureError> {
+    let budget = Budget::new(host.configure_deadline.get(), None);
+    let mut instance = Instance::new(&prepared.pre, host, budget)?;
+    match instance.configure(settings, budget)? {
+        Ok(manifest) => Ok((instance, Manifest::check(manifest)?)),
         Err(wit::SettingsError::Syntax(message)) => {
             Err(ConfigureError::Syntax(printable(&message)))
         }

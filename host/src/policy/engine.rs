@@ -1,5 +1,5 @@
-//! Owns the wasmtime engine: what compiled policies may contain, how many instances there may be,
-//! and the clock that ends calls which take too long.
+//! wasmtime engine: what compiled policies may contain, how many instances there may be, and the
+//! clock by which calls are measured.
 
 use std::{
     io,
@@ -30,6 +30,11 @@ const TABLES_PER_COMPONENT: u32 = 4;
 /// Memory that an instance leaves behind is cleared in place up to this size, and given back to the
 /// operating system beyond it: clearing a little is cheaper than faulting it in again.
 const KEEP_RESIDENT: usize = 128 << 10;
+/// Processes have 128 TiB of address space. Up to so many instances may have 4 GiB each, which makes
+/// them quicker.
+const MANY_INSTANCES: u64 = 4096;
+/// Unmapped bytes behind a memory that has no 4 GiB of its own.
+const SMALL_GUARD: u64 = 64 << 10;
 /// More ticks than any call lasts, and so few that adding them to an epoch cannot overflow.
 const MAX_TICKS: u64 = u32::MAX as u64;
 
@@ -39,7 +44,8 @@ pub enum EngineError {
     /// wasmtime refused the configuration.
     #[error(
         "policy_host: cannot set up room for {instances} policy instances: {cause}; use fewer \
-         routes or a smaller `policy_host.memory_limit_bytes`"
+         routes with a policy, a smaller `policy_host.memory_limit_bytes`, or a higher limit on \
+         address space (`ulimit -v`)"
     )]
     Refused {
         /// How many instances were wanted.
@@ -71,6 +77,11 @@ pub(super) fn build(config: &HostConfig, instances: u32) -> Result<Engine, Engin
         .table_keep_resident(KEEP_RESIDENT);
 
     let mut engine = Config::new();
+    if u64::from(instances) > MANY_INSTANCES {
+        // Memories no longer have 4 GiB of address space each, in which a wrong address cannot
+        // leave them, so compiled code checks its addresses.
+        engine.memory_reservation(config.memory_limit_bytes as u64).memory_guard_size(SMALL_GUARD);
+    }
     engine
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .epoch_interruption(true)

@@ -35,6 +35,30 @@ pub struct Input<'a> {
     pub body: Option<&'a Body>,
 }
 
+/// A copy of an input, for a thread other than the request's.
+#[derive(Debug)]
+pub(super) struct OwnedInput {
+    route: String,
+    method: String,
+    scheme: String,
+    host: String,
+    path: String,
+    raw_path: String,
+    query: Option<String>,
+    headers: Headers,
+    context: Vec<(String, String)>,
+    metadata: Map<String, Value>,
+    identity: Option<OwnedIdentity>,
+    source: Peer,
+    body: Option<Body>,
+}
+
+struct OwnedIdentity {
+    claims: Map<String, Value>,
+    scopes: Vec<String>,
+    expires_at: Option<i64>,
+}
+
 /// A verified caller. `Debug` names the claims without their values.
 #[derive(Clone, Copy)]
 pub struct Identity<'a> {
@@ -49,5 +73,62 @@ pub struct Identity<'a> {
 impl std::fmt::Debug for Identity<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.claims.keys()).finish()
+    }
+}
+
+impl std::fmt::Debug for OwnedIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.claims.keys()).finish()
+    }
+}
+
+// === impl OwnedInput ===
+
+impl From<&Input<'_>> for OwnedInput {
+    fn from(input: &Input<'_>) -> Self {
+        Self {
+            route: input.route.to_owned(),
+            method: input.method.to_owned(),
+            scheme: input.scheme.to_owned(),
+            host: input.host.to_owned(),
+            path: input.path.to_owned(),
+            raw_path: input.raw_path.to_owned(),
+            query: input.query.map(str::to_owned),
+            headers: input.headers.clone(),
+            context: input.context.to_vec(),
+            metadata: input.metadata.clone(),
+            identity: input.identity.map(|who| OwnedIdentity {
+                claims: who.claims.clone(),
+                scopes: who.scopes.to_vec(),
+                expires_at: who.expires_at,
+            }),
+            source: input.source.clone(),
+            body: input.body.cloned(),
+        }
+    }
+}
+
+impl OwnedInput {
+    /// The same input, borrowed.
+    pub(super) fn as_input(&self) -> Input<'_> {
+        Input {
+            route: &self.route,
+            method: &self.method,
+            scheme: &self.scheme,
+            host: &self.host,
+            path: &self.path,
+            raw_path: &self.raw_path,
+            query: self.query.as_deref(),
+            headers: &self.headers,
+            context: &self.context,
+            metadata: &self.metadata,
+            identity: self.identity.as_ref().map(|who| Identity {
+                claims: &who.claims,
+                scopes: &who.scopes,
+                expires_at: who.expires_at,
+            }),
+            source: &self.source,
+            body: self.body.as_ref(),
+        }
     }
 }

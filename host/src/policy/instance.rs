@@ -1,6 +1,6 @@
-//! Owns one running instance of a policy: its store, its limits, its deadline.
+//! Policy instance: its store, its limits, and the budget of each call.
 //!
-//! An instance that trapped or ran out of time must be dropped; the caller does so by not putting
+//! An instance that trapped or used up its budget must be dropped; the caller does so by not putting
 //! it back.
 
 use std::time::Duration;
@@ -8,16 +8,20 @@ use std::time::Duration;
 use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, Trap};
 
 use super::{
-    HostConfig, bindings::PolicyPre, bindings::exports::portcullis::policy::evaluator as wit,
-    engine::ticks,
+    HostConfig,
+    bindings::{PolicyPre, exports::portcullis::policy::evaluator as wit},
+    budget::{Budget, Meter},
 };
 
-/// What a store carries: the limits, and nothing else, since a policy has no capabilities.
-pub(super) type Limits = StoreLimits;
+/// What a store carries: limits and the meter of the call. A policy has no capabilities.
+pub(super) struct State {
+    limits: StoreLimits,
+    meter: Meter,
+}
 
 /// A policy that can be called.
 pub(super) struct Instance {
-    store: Store<Limits>,
+    store: Store<State>,
     evaluator: wit::Guest,
     output_limit: usize,
     /// Calls of `evaluate` so far.
@@ -27,9 +31,12 @@ pub(super) struct Instance {
 /// A call into a policy did not return.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// It ran longer than its deadline.
+    /// It used more processor time than its deadline allows.
     #[error("took longer than its deadline of {0:?}")]
     Timeout(Duration),
+    /// It did not end before its caller stops waiting.
+    #[error("did not end before its caller stops waiting")]
+    Late,
     /// It trapped, or exceeded a limit.
     #[error("trapped: {0}")]
     Trap(String),
@@ -41,22 +48,23 @@ pub enum CallError {
 // === impl Instance ===
 
 impl Instance {
-    /// Instantiates; runs the component's own start functions under `deadline`.
+    /// Instantiates; runs the component's own start functions within `budget`.
     pub(super) fn new(
-        pre: &PolicyPre<Limits>,
+        pre: &PolicyPre<State>,
         config: &HostConfig,
-        deadline: Duration,
+        budget: Budget,
     ) -> Result<Self, CallError> {
         let limits = StoreLimitsBuilder::new()
             .memory_size(config.memory_limit_bytes)
             .table_elements(config.table_elements)
             .build();
-        let mut store = Store::new(pre.engine(), limits);
-        store.limiter(|limits| limits);
-        store.set_epoch_deadline(ticks(deadline));
+        let mut store = Store::new(pre.engine(), State { limits, meter: Meter::new(budget) });
+        store.limiter(|state| &mut state.limits);
+        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().meter.look()));
+        store.set_epoch_deadline(Budget::first_ticks());
         store.set_hostcall_fuel(config.output_limit_bytes);
         let policy = pre.instantiate(&mut store).map_err(|error| match trap_of(&error) {
-            Some(trap) => call_error(trap, deadline),
+            Some(trap) => call_error(trap, budget),
             None => CallError::NoInstance(format!("{error:#}")),
         })?;
         let evaluator = policy.portcullis_policy_evaluator().clone();
@@ -67,30 +75,31 @@ impl Instance {
     pub(super) fn configure(
         &mut self,
         settings: &str,
-        deadline: Duration,
+        budget: Budget,
     ) -> Result<Result<wit::Manifest, wit::SettingsError>, CallError> {
-        self.prepare(deadline);
+        self.prepare(budget);
         self.evaluator
             .call_configure(&mut self.store, settings)
-            .map_err(|error| describe(&error, deadline))
+            .map_err(|error| describe(&error, budget))
     }
 
     /// Calls `evaluate`.
     pub(super) fn evaluate(
         &mut self,
         request: wit::Request<'_>,
-        deadline: Duration,
+        budget: Budget,
     ) -> Result<Result<wit::Decision, wit::EvaluateError>, CallError> {
-        self.prepare(deadline);
+        self.prepare(budget);
         self.calls = self.calls.saturating_add(1);
         self.evaluator
             .call_evaluate(&mut self.store, request)
-            .map_err(|error| describe(&error, deadline))
+            .map_err(|error| describe(&error, budget))
     }
 
-    /// Each call gets its full deadline and its full output limit.
-    fn prepare(&mut self, deadline: Duration) {
-        self.store.set_epoch_deadline(ticks(deadline));
+    /// Each call gets its full budget and its full output limit.
+    fn prepare(&mut self, budget: Budget) {
+        self.store.data_mut().meter = Meter::new(budget);
+        self.store.set_epoch_deadline(Budget::first_ticks());
         self.store.set_hostcall_fuel(self.output_limit);
     }
 }
@@ -105,16 +114,17 @@ fn trap_of(error: &wasmtime::Error) -> Option<Trap> {
     error.downcast_ref::<Trap>().copied()
 }
 
-fn describe(error: &wasmtime::Error, deadline: Duration) -> CallError {
+fn describe(error: &wasmtime::Error, budget: Budget) -> CallError {
     match trap_of(error) {
-        Some(trap) => call_error(trap, deadline),
+        Some(trap) => call_error(trap, budget),
         None => CallError::Trap(format!("{error:#}")),
     }
 }
 
-fn call_error(trap: Trap, deadline: Duration) -> CallError {
+fn call_error(trap: Trap, budget: Budget) -> CallError {
     match trap {
-        Trap::Interrupt => CallError::Timeout(deadline),
+        Trap::Interrupt if budget.is_over() => CallError::Late,
+        Trap::Interrupt => CallError::Timeout(budget.processor),
         trap => CallError::Trap(trap.to_string()),
     }
 }

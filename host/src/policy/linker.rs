@@ -9,7 +9,7 @@ use wasmtime::{
     component::{Component, InstancePre, Linker},
 };
 
-use super::instance::Limits;
+use super::instance::State;
 
 /// Interface packages that may be imported, and that trap when called.
 pub const INERT_PACKAGES: [&str; 2] = ["wasi:cli/", "wasi:io/"];
@@ -38,7 +38,7 @@ pub enum LinkError {
 pub(super) fn link(
     engine: &Engine,
     component: &Component,
-) -> Result<InstancePre<Limits>, LinkError> {
+) -> Result<InstancePre<State>, LinkError> {
     if let Some(import) = imports(engine, component).into_iter().find(|name| !is_inert(name)) {
         return Err(LinkError::ForbiddenImport { import });
     }

@@ -18,7 +18,7 @@ use wasmtime::Engine;
 use super::{
     HostConfig,
     component::{self, PrepareError, Prepared},
-    configured::{ConfigureError, Configured},
+    configured::{ConfigureError, Configured, Surroundings},
     slot::{Revision, Slot},
 };
 use crate::{drain::Drain, file_watch::FileWatch, telemetry::PolicyMetrics, timestamp::Timestamp};
@@ -94,10 +94,9 @@ pub struct PolicyStatus {
 pub(super) struct Loader {
     pub(super) name: String,
     pub(super) file: PathBuf,
-    pub(super) host: HostConfig,
     pub(super) uses: Vec<PolicyUse>,
-    pub(super) threads: usize,
     pub(super) engine: Engine,
+    pub(super) surroundings: Surroundings,
     pub(super) metrics: PolicyMetrics,
 }
 
@@ -152,7 +151,7 @@ impl Loader {
     }
 
     fn read(&self, file: &Path) -> Result<Vec<u8>, LoadCause> {
-        let limit = self.host.max_component_bytes;
+        let limit = self.surroundings.host.max_component_bytes;
         let size = std::fs::metadata(file)?.len();
         if size > limit {
             return Err(LoadCause::TooLarge { size, limit });
@@ -164,8 +163,8 @@ impl Loader {
         &self,
         prepared: &Prepared,
         policy_use: &PolicyUse,
-    ) -> Result<Configured, LoadCause> {
-        Configured::new(prepared, &self.host, policy_use.settings.clone(), self.threads)
+    ) -> Result<Arc<Configured>, LoadCause> {
+        Configured::new(prepared, policy_use.settings.clone(), self.surroundings.clone())
             .map_err(|cause| LoadCause::Configure { route: policy_use.route.clone(), cause })
     }
 }

@@ -5,21 +5,26 @@
 
 mod beat;
 mod bindings;
+mod budget;
 mod component;
 mod config;
 mod configured;
 mod convert;
 mod engine;
+mod filler;
 mod input;
 mod instance;
 mod linker;
 mod loader;
 mod manifest;
+mod pool;
+mod share;
 mod slot;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, thread};
 
 pub use beat::Beat;
+pub use budget::Budget;
 pub use component::{Inspection, PrepareError};
 pub use config::{HostConfig, PolicyConfig};
 pub use configured::{ConfigureError, EvaluateError};
@@ -31,6 +36,8 @@ pub use loader::{LoadCause, LoadError, PolicyReloader, PolicyStatus, PolicyUse, 
 pub use manifest::{Manifest, ManifestError, Parts};
 pub use slot::{Evaluation, PolicyHandle};
 
+use configured::Surroundings;
+use filler::Filler;
 use loader::{Loaded, Loader};
 
 use crate::{file_watch::FileWatch, telemetry::Metrics};
@@ -43,8 +50,6 @@ const REVISIONS: usize = 3;
 #[derive(Clone)]
 pub struct Policies {
     loaded: Arc<Vec<Arc<Loaded>>>,
-    /// Ticks as long as anything can call a policy.
-    _ticker: Arc<EpochTicker>,
     beat: Beat,
 }
 
@@ -71,34 +76,39 @@ pub fn build(
 ) -> Result<(Policies, Reload, PolicyReloader), BuildError> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let configured: usize = uses.values().map(Vec::len).sum();
-    // Calls are synchronous, so no more than one per thread is running, plus as many kept warm.
-    let instances = configured.max(1) * (2 * threads + 1) * REVISIONS;
+    let instances = configured.max(1) * configured::capacity(host, threads) * REVISIONS;
     let engine = engine::build(host, u32::try_from(instances).unwrap_or(u32::MAX))?;
     let beat = Beat::default();
     let ticker = EpochTicker::start(&engine, beat.clone()).map_err(EngineError::from)?;
+    let ticker = Arc::new(ticker);
     // Watched before they are read: a change in between is then seen at the first look.
     let watches: Vec<_> = policies.values().map(|policy| FileWatch::new(&policy.file)).collect();
     let loaded = policies
         .iter()
         .map(|(name, policy)| {
-            Loaded::new(Loader {
+            let loader = Loader {
                 name: name.clone(),
                 file: policy.file.clone(),
-                host: host.clone(),
                 uses: uses.get(name).cloned().unwrap_or_default(),
-                threads,
                 engine: engine.clone(),
+                surroundings: Surroundings {
+                    host: host.clone(),
+                    threads,
+                    filler: Filler::start().map_err(EngineError::from)?,
+                    ticker: Arc::clone(&ticker),
+                },
                 metrics: metrics.policy(name),
-            })
+            };
+            Ok(Loaded::new(loader)?)
         })
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<Vec<_>, BuildError>>()?;
     let (reload, requests) = Reload::channel();
     let reloader = PolicyReloader {
         policies: loaded.iter().cloned().zip(watches).collect(),
         requests,
         host: host.clone(),
     };
-    let policies = Policies { loaded: Arc::new(loaded), _ticker: Arc::new(ticker), beat };
+    let policies = Policies { loaded: Arc::new(loaded), beat };
     Ok((policies, reload, reloader))
 }
 

@@ -3,13 +3,14 @@
 //! Reading takes no lock; a call that has begun finishes on the revision it began with. Only the
 //! loader replaces.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 
 use super::{
-    configured::{Configured, EvaluateError},
-    convert,
+    budget::Budget,
+    configured::{Attempt, Configured, EvaluateError, Unanswered},
+    convert::Answer,
     input::Input,
 };
 use crate::{decision::Verdict, timestamp::Timestamp};
@@ -19,7 +20,7 @@ pub(super) struct Revision {
     pub(super) digest: Arc<str>,
     pub(super) loaded_at: Timestamp,
     /// In the order of the uses given to the loader.
-    pub(super) configured: Vec<Configured>,
+    pub(super) configured: Vec<Arc<Configured>>,
 }
 
 /// The current revision of one policy.
@@ -56,7 +57,8 @@ impl Slot {
     }
 
     pub(super) fn replace(&self, revision: Revision) {
-        self.revision.store(Arc::new(revision));
+        let replaced = self.revision.swap(Arc::new(revision));
+        replaced.configured.iter().for_each(|configured| configured.retire());
     }
 }
 
@@ -72,18 +74,40 @@ impl PolicyHandle {
         &self.slot.name
     }
 
-    /// Asks the current revision. Takes `deadline` at the most, plus two ticks.
-    pub fn evaluate(&self, input: &Input<'_>, deadline: Duration) -> Evaluation {
-        let revision = self.slot.current();
-        let outcome = match revision.configured.get(self.index) {
-            Some(configured) => configured
-                .evaluate(input, deadline)
-                .map(|convert::Answer { verdict, reason }| (verdict, reason)),
-            // Every revision is built for every use; this is out of reach, and a deny.
-            None => Err(EvaluateError::Unsteady("no such settings".to_owned())),
-        };
-        Evaluation { digest: Arc::clone(&revision.digest), outcome }
+    /// Asks the current revision, within `budget`.
+    ///
+    /// The future is ready when it is first polled, but where the policy is slow or all its
+    /// instances are in use.
+    pub async fn evaluate(&self, input: &Input<'_>, budget: Budget) -> Evaluation {
+        loop {
+            let revision = self.slot.current();
+            let digest = Arc::clone(&revision.digest);
+            let Some(configured) = revision.configured.get(self.index) else {
+                // Every revision is built for every use; this is out of reach, and a deny.
+                let outcome = Err(EvaluateError::Failed("no such settings".to_owned()));
+                return Evaluation { digest, outcome };
+            };
+            let attempt = match configured.evaluate_now(input, budget) {
+                Attempt::Answered(outcome) => {
+                    return Evaluation { digest, outcome: outcome.map(parts) };
+                }
+                attempt => attempt,
+            };
+            let configured = Arc::clone(configured);
+            drop(revision);
+            // Boxed, so that the many that do not wait need not carry along what the few wait with.
+            let outcome = match Box::pin(configured.evaluate_later(attempt, input, budget)).await {
+                Ok(answer) => Ok(parts(answer)),
+                Err(Unanswered::Error(error)) => Err(error),
+                Err(Unanswered::Replaced) => continue,
+            };
+            return Evaluation { digest, outcome };
+        }
     }
+}
+
+fn parts(Answer { verdict, reason }: Answer) -> (Verdict, Option<String>) {
+    (verdict, reason)
 }
 
 impl fmt::Debug for PolicyHandle {

@@ -21,6 +21,7 @@ mod drain;
 mod frames;
 mod hostile;
 mod inputs;
+mod isolation;
 mod issuers;
 mod metrics;
 mod raw_guest;

@@ -145,6 +145,71 @@ async fn a_hundred_swaps_under_load_lose_no_request() {
     assert_eq!((&status["reloads"], &status["failures"]), (&json!(90), &json!(10)));
 }
 
+/// Rules that take some milliseconds to read; the first one denies nothing that is asked.
+fn many_rules(number: usize) -> Value {
+    let never = |n| json!({"match": {"paths": [format!("/never/{n}")]}, "effect": "deny"});
+    let mut rules: Vec<Value> = (0..number).map(never).collect();
+    rules.push(json!({"effect": "allow"}));
+    json!({ "rules": rules })
+}
+
+/// The same component with another digest: a custom section of `number`.
+fn with_section(component: &[u8], number: u8) -> Vec<u8> {
+    // Section 0: length 3, name of length 1, one byte.
+    [component, &[0, 3, 1, b'n', number]].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn swaps_of_large_settings_on_a_busy_machine_deny_nothing() {
+    for (rules, swaps) in [(1, 10), (1000, 6), (4000, 4)] {
+        let folder = Folder::new();
+        let settings = many_rules(rules);
+        let mut config = folder.config_with_policy(&component("portcullis_rules"), &settings);
+        config["policy_host"] = json!({"reload_interval": "1h"});
+        config["log"] = json!({"filter": "info,decision=off"});
+        config["routes"][0]["deadline"] = json!("50ms");
+        let service = Service::start(folder, &config);
+        let open = policies().open;
+        let burners = Burners::start(4);
+        let load = Load::start(&service);
+        for number in 0..swaps {
+            service.folder.replace("policy.wasm", &with_section(&open, number));
+            assert_eq!(service.reload(), 200, "{}", service.policy());
+        }
+        let answered = load.end().await;
+        drop(burners);
+        assert!(answered > 10, "{answered} requests are no load");
+        assert_eq!(service.policy()["reloads"], swaps, "{rules} rules");
+    }
+}
+
+/// Threads that keep the processors busy until this is dropped.
+struct Burners {
+    stop: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Burners {
+    fn start(number: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let burn = |_| {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || while !stop.load(SeqCst) {})
+        };
+        let threads = (0..number).map(burn).collect();
+        Self { stop, threads }
+    }
+}
+
+impl Drop for Burners {
+    fn drop(&mut self) {
+        self.stop.store(true, SeqCst);
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_file_is_noticed_without_any_call() {
     let service = service("20ms");

@@ -61,6 +61,13 @@ impl Admin {
         Err(AdminError::NotReady)
     }
 
+    /// How long `/livez` takes to answer; nothing if it does not.
+    pub(crate) fn livez(&self) -> Option<Duration> {
+        let begun = Instant::now();
+        let answer = self.client.get(format!("{}/livez", self.base)).send().ok()?;
+        answer.status().is_success().then(|| begun.elapsed())
+    }
+
     /// Adds the first `entries` token ids to the blacklist.
     pub(crate) fn revoke(&self, entries: u64) -> Result<(), AdminError> {
         const PATH: &str = "/v1/revocations";

@@ -7,7 +7,7 @@ use std::{future::poll_fn, io, net::SocketAddr};
 
 use bytes::Bytes;
 use h2::{RecvStream, client::SendRequest};
-use http::{HeaderMap, Method, Request, StatusCode, Version, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header::CONTENT_TYPE};
 use tokio::net::TcpStream;
 
 /// One end of an HTTP/2 connection. Clones share the connection.
@@ -61,6 +61,12 @@ impl Caller {
             let _ = connection.await;
         });
         Ok(Self { sender, head: head(address)? })
+    }
+
+    /// The same, for a client that waits for so long, as gRPC writes it.
+    pub(crate) fn with_timeout(mut self, timeout: &'static str) -> Self {
+        self.head.headers_mut().insert("grpc-timeout", HeaderValue::from_static(timeout));
+        self
     }
 
     /// Sends one frame, and returns the frame that came back with HTTP status 200 and gRPC status 0.

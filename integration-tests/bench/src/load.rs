@@ -102,7 +102,7 @@ impl Target {
 }
 
 /// Runs `work` and the tasks that it spawns on this thread.
-fn run_local<T>(
+pub(crate) fn run_local<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, LoadError>>,
 ) -> Result<T, LoadError> {

@@ -8,6 +8,7 @@
 mod admin;
 mod config;
 mod exchange;
+mod isolation;
 mod load;
 mod micro;
 mod proc;
@@ -34,6 +35,7 @@ use clap::Parser;
 use crate::{
     admin::AdminError,
     config::{Files, Variant, WriteError},
+    isolation::{IsolationError, Row},
     load::{LoadError, Target},
     micro::MicroError,
     proc::{Memory, ReadError},
@@ -61,6 +63,10 @@ const SERVERS: [(&str, Option<Variant>); 4] = [
 
 /// What `--only` calls the micro benchmarks.
 const MICRO: &str = "micro";
+/// What `--only` calls the benchmark of what slow policies do to other routes.
+const ISOLATION: &str = "isolation";
+/// The name of another build of Portcullis that is measured in the same run.
+const OTHER: &str = "other";
 
 /// Measures Portcullis side by side with an empty gRPC server.
 #[derive(Debug, Parser)]
@@ -87,6 +93,9 @@ struct Options {
     /// Revoked token ids to load into Portcullis.
     #[arg(long, default_value = "1000000", value_parser = clap::value_parser!(u64).range(1..))]
     entries: u64,
+    /// Another build of the `portcullis` binary, to be measured in the same rounds as `other`.
+    #[arg(long, value_name = "FILE")]
+    other: Option<PathBuf>,
     /// Measure only this server, or only the steps of a decision; can be given several times.
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(names()))]
     only: Vec<String>,
@@ -115,6 +124,8 @@ enum BenchError {
     Round { source: Box<RoundError>, log: String },
     #[error("micro benchmarks: {0}")]
     Micro(#[from] MicroError),
+    #[error("isolation: {0}")]
+    Isolation(#[from] IsolationError),
     #[error("cannot write {0}: {1}")]
     Report(PathBuf, io::Error),
 }
@@ -152,12 +163,13 @@ fn run(options: &Options) -> Result<(), BenchError> {
     let mut running = Vec::new();
     let mut measured = Vec::new();
     let mut footprints = Vec::new();
-    for (name, variant) in SERVERS {
-        if !options.wants(name) {
+    let other = options.other.iter().map(|_| (OTHER, Some(Variant::Default)));
+    for (name, variant) in SERVERS.into_iter().chain(other) {
+        if name != OTHER && !options.wants(name) {
             continue;
         }
         eprintln!("starting {name}");
-        let server = start(name, variant, &programs, &files)?;
+        let server = start(name, variant, &options.program(name, &programs), &files)?;
         let target = target(&server, variant, &calls, options);
         footprints.extend(fill(name, &server, options.entries)?);
         verify(name, &server, &target, &calls)?;
@@ -184,14 +196,33 @@ fn run(options: &Options) -> Result<(), BenchError> {
     } else {
         Vec::new()
     };
+    let isolation = isolation(options, &programs, &files)?;
     let conditions = conditions(options, &calls);
-    let report = Report { conditions, servers: measured, footprints, steps };
+    let report = Report { conditions, servers: measured, footprints, steps, isolation };
     tell(&report, &target_folder.join("bench.json"))
 }
 
 /// Everything that can be measured.
 fn names() -> impl Iterator<Item = &'static str> {
-    SERVERS.into_iter().map(|(name, _)| name).chain([MICRO])
+    SERVERS.into_iter().map(|(name, _)| name).chain([MICRO, ISOLATION])
+}
+
+/// The rows of the benchmark of isolation, of each build of Portcullis.
+fn isolation(
+    options: &Options,
+    programs: &Path,
+    files: &Files,
+) -> Result<Vec<(&'static str, Vec<Row>)>, BenchError> {
+    let components = programs.parent().unwrap_or(programs).join("wasm32-wasip2/component");
+    let mut rows = Vec::new();
+    if options.wants(ISOLATION) {
+        for name in ["default"].into_iter().chain(options.other.iter().map(|_| OTHER)) {
+            eprintln!("measuring isolation of {name}");
+            let program = options.program(name, programs);
+            rows.push((name, isolation::measure(&program, &components, files)?));
+        }
+    }
+    Ok(rows)
 }
 
 /// The folder of this program, where the programs to measure are too.
@@ -203,12 +234,12 @@ fn programs() -> io::Result<PathBuf> {
 fn start(
     name: &'static str,
     variant: Option<Variant>,
-    programs: &Path,
+    program: &Path,
     files: &Files,
 ) -> Result<Server, BenchError> {
     let started = match variant {
-        None => Server::start_empty(&programs.join("empty-server"), files),
-        Some(variant) => Server::start_portcullis(&programs.join("portcullis"), files, variant),
+        None => Server::start_empty(program, files),
+        Some(variant) => Server::start_portcullis(program, files, name, variant),
     };
     started.map_err(|source| BenchError::Start(name, source))
 }
@@ -272,6 +303,15 @@ fn verify(
 impl Options {
     fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+
+    /// The program of the server `name`.
+    fn program(&self, name: &str, programs: &Path) -> PathBuf {
+        match &self.other {
+            Some(other) if name == OTHER => other.clone(),
+            _ if name == report::BASE => programs.join("empty-server"),
+            _ => programs.join("portcullis"),
+        }
     }
 }
 

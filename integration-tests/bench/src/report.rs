@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use serde_json::{Value, json};
 
-use crate::{micro::Step, proc::Memory, rounds::Measured, series::Series};
+use crate::{isolation::Row, micro::Step, proc::Memory, rounds::Measured, series::Series};
 
 /// The server that the others are compared with.
 pub(crate) const BASE: &str = "empty";
@@ -33,6 +33,8 @@ pub(crate) struct Report {
     pub(crate) footprints: Vec<Footprint>,
     /// What the steps of a decision cost.
     pub(crate) steps: Vec<Step>,
+    /// What slow policies do to other routes, by the name of the build.
+    pub(crate) isolation: Vec<(&'static str, Vec<Row>)>,
 }
 
 // === impl Footprint ===
@@ -60,7 +62,12 @@ impl Report {
             "servers": self.servers.iter().map(|server| self.server(server)).collect::<Vec<_>>(),
             "processes": self.footprints.iter().map(footprint).collect::<Vec<_>>(),
             "steps": self.steps.iter().map(step).collect::<Vec<_>>(),
+            "isolation": self.rows().map(|(name, row)| isolation(name, row)).collect::<Vec<_>>(),
         })
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (&'static str, &Row)> {
+        self.isolation.iter().flat_map(|(name, rows)| rows.iter().map(|row| (*name, row)))
     }
 
     fn base(&self) -> Option<&Measured> {
@@ -140,6 +147,25 @@ impl Report {
         Ok(())
     }
 
+    fn write_isolation(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let titles = ["callers", "slow/s", "other p50", "other max", "in 50 ms %", "livez max"];
+        write!(out, "{:<22}", "isolation (ms)")?;
+        titles.iter().try_for_each(|title| write!(out, "{title:>12}"))?;
+        out.write_char('\n')?;
+        for (name, row) in self.rows() {
+            write!(out, "{:<22}{:>12}", format!("{name}, {}", row.attack), row.callers)?;
+            let [_, other_max] = row.other.spread();
+            let [_, livez_max] = row.livez.spread();
+            let share = row.within_promise();
+            for figure in [row.attacked_per_second, row.other.median(), other_max, share, livez_max]
+            {
+                write!(out, "{figure:>12.1}")?;
+            }
+            out.write_char('\n')?;
+        }
+        out.write_char('\n')
+    }
+
     fn write_steps(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "{:<18}{:>24}", "step", "median ns")?;
         for step in &self.steps {
@@ -165,6 +191,9 @@ impl fmt::Display for Report {
         if !self.steps.is_empty() {
             self.write_steps(out)?;
         }
+        if !self.isolation.is_empty() {
+            self.write_isolation(out)?;
+        }
         let conditions = self.conditions.iter().map(|(name, value)| format!("{name} {value}"));
         writeln!(out, "{}", conditions.collect::<Vec<_>>().join(", "))
     }
@@ -183,6 +212,20 @@ fn footprint(print: &Footprint) -> Value {
 
 fn step(step: &Step) -> Value {
     json!({"name": step.name, "ns": step.ns})
+}
+
+fn isolation(name: &str, row: &Row) -> Value {
+    json!({
+        "name": name,
+        "attack": row.attack,
+        "callers": row.callers,
+        "attacked_per_second": row.attacked_per_second,
+        "other_p50_ms": row.other.median(),
+        "other_ms": row.other.spread(),
+        "other_within_50_ms_percent": row.within_promise(),
+        "livez_p50_ms": row.livez.median(),
+        "livez_ms": row.livez.spread(),
+    })
 }
 
 /// A median, and the range that it comes from.

@@ -63,7 +63,23 @@ pub(crate) enum AnswerError {
 impl Check {
     /// A call that carries `token`.
     pub(crate) fn new(token: &str, subject: String) -> Self {
-        let message = check_request(token);
+        Self::encode(&check_request(token), subject)
+    }
+
+    /// A call without a token, to another host and path, as Envoy sends it: the path comes twice.
+    pub(crate) fn anonymous(host: &str, path: &str) -> Self {
+        let mut message = check_request("");
+        let request = message.attributes.as_mut().and_then(|it| it.request.as_mut());
+        if let Some(http) = request.and_then(|request| request.http.as_mut()) {
+            http.headers.remove("authorization");
+            http.headers.insert(":path".to_owned(), path.to_owned());
+            host.clone_into(&mut http.host);
+            path.clone_into(&mut http.path);
+        }
+        Self::encode(&message, String::new())
+    }
+
+    fn encode(message: &CheckRequest, subject: String) -> Self {
         let length = message.encoded_len();
         let mut frame = BytesMut::with_capacity(FRAME_HEADER + length);
         frame.put_u8(0);

@@ -23,6 +23,13 @@ impl Series {
         }
     }
 
+    /// The share of values up to `limit`, from 0 to 1. Not a number without values.
+    pub(crate) fn share_up_to(&self, limit: f64) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "some thousands of values")]
+        let count = |n: usize| n as f64;
+        count(self.0.partition_point(|value| *value <= limit)) / count(self.0.len())
+    }
+
     /// The smallest and the largest value.
     pub(crate) fn spread(&self) -> [f64; 2] {
         [self.0.first(), self.0.last()].map(|value| value.copied().unwrap_or(f64::NAN))

@@ -74,11 +74,23 @@ impl Server {
     pub(crate) fn start_portcullis(
         program: &Path,
         files: &Files,
+        name: &str,
         variant: Variant,
     ) -> Result<Self, StartError> {
         let config = files.configuration(variant)?;
-        let log = files.path(&format!("{variant:?}.log"));
-        let announce = files.path(&format!("{variant:?}.json"));
+        Self::start_with(program, files, name, &config)
+    }
+
+    /// Starts Portcullis with the configuration file `config` and waits until it is ready. `name` is
+    /// for its log.
+    pub(crate) fn start_with(
+        program: &Path,
+        files: &Files,
+        name: &str,
+        config: &Path,
+    ) -> Result<Self, StartError> {
+        let log = files.path(&format!("{name}.log"));
+        let announce = files.path(&format!("{name}.json"));
         let begun = Instant::now();
         let mut command = Command::new(program);
         command.arg("serve").arg("--config").arg(config).arg("--announce").arg(&announce);

@@ -1,0 +1,126 @@
+//! Time budgets of calls into policies: processor time, and a last moment.
+//!
+//! A budget counts the processor time of the thread that makes the call, so that a busy machine or a
+//! throttled container is not taken for a slow policy. The last moment bounds the wait of the caller.
+
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use wasmtime::UpdateDeadline;
+
+use super::engine::ticks;
+
+/// How much longer than its processor time a call may last where the caller names no limit: on a
+/// machine that runs four times as much as it has processors for, a call takes four times as long.
+const STRETCH: u32 = 4;
+/// The same for calls that are so short that the scheduler's time slices count.
+const SLACK: Duration = Duration::from_millis(100);
+
+/// What one call into a policy may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Processor time.
+    pub processor: Duration,
+    /// The moment at which the call ends in any case.
+    pub until: Instant,
+}
+
+/// Measures a call against its budget, at each tick at which the engine asks.
+#[derive(Debug)]
+pub(super) struct Meter {
+    budget: Budget,
+    /// The thread's processor time when the engine first asked, which is one to two ticks after the
+    /// call began. Calls that end before that cost no system call.
+    first: Option<Duration>,
+}
+
+// === impl Budget ===
+
+impl Budget {
+    /// A budget of `processor` for a caller who waits for `patience`, if the caller said so.
+    #[must_use]
+    pub fn new(processor: Duration, patience: Option<Duration>) -> Self {
+        let wait =
+            patience.unwrap_or_else(|| processor.saturating_mul(STRETCH).saturating_add(SLACK));
+        let now = Instant::now();
+        // A deadline too far to be represented is none that is ever reached; an hour stands for it.
+        let until = now.checked_add(wait).unwrap_or(now + Duration::from_hours(1));
+        Self { processor, until }
+    }
+
+    /// The same budget with no more than `processor` of processor time.
+    pub(super) fn at_most(self, processor: Duration) -> Self {
+        Self { processor: self.processor.min(processor), ..self }
+    }
+
+    /// Whether its last moment has passed.
+    pub(super) fn is_over(self) -> bool {
+        Instant::now() >= self.until
+    }
+
+    /// Ticks until the engine first asks: early, so that most of the call's time is measured.
+    pub(super) fn first_ticks() -> u64 {
+        ticks(Duration::ZERO) + 1
+    }
+}
+
+// === impl Meter ===
+
+impl Meter {
+    pub(super) fn new(budget: Budget) -> Self {
+        Self { budget, first: None }
+    }
+
+    /// Whether the call may go on, and for how many ticks until the next look.
+    pub(super) fn look(&mut self) -> UpdateDeadline {
+        let now = thread_time();
+        let used = now.saturating_sub(*self.first.get_or_insert(now));
+        let left = self.budget.processor.saturating_sub(used);
+        let wait = self.budget.until.saturating_duration_since(Instant::now());
+        if left.is_zero() || wait.is_zero() {
+            UpdateDeadline::Interrupt
+        } else {
+            // The rest of the processor time cannot pass before as much time has passed.
+            UpdateDeadline::Continue(ticks(left.min(wait)))
+        }
+    }
+}
+
+/// The processor time that this thread has used.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let secs = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(secs, u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spin(duration: Duration) {
+        let end = thread_time() + duration;
+        while thread_time() < end {}
+    }
+
+    #[test]
+    fn a_call_that_waits_for_the_processor_uses_none_of_its_budget() {
+        let budget = Budget::new(Duration::from_millis(20), Some(Duration::from_mins(1)));
+        let mut meter = Meter::new(budget);
+        assert!(matches!(meter.look(), UpdateDeadline::Continue(_)));
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(matches!(meter.look(), UpdateDeadline::Continue(_)));
+        spin(Duration::from_millis(21));
+        assert!(matches!(meter.look(), UpdateDeadline::Interrupt));
+    }
+
+    #[test]
+    fn a_caller_who_no_longer_waits_ends_the_call() {
+        let mut meter = Meter::new(Budget::new(Duration::from_mins(1), Some(Duration::ZERO)));
+        assert!(matches!(meter.look(), UpdateDeadline::Interrupt));
+    }
+
+    #[test]
+    fn a_budget_without_end_does_not_overflow() {
+        assert!(!Budget::new(Duration::MAX, None).is_over());
+    }
+}

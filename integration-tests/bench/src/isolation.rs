@@ -1,0 +1,195 @@
+//! Isolation benchmark: what requests of one route wait for while callers sit on a slow policy of
+//! another route.
+//!
+//! Two attacks: a policy that never answers, and paths as long as a client may send them against
+//! rules with many patterns. The victim is a route without a policy, asked over a connection of its
+//! own, and `/livez`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::{
+    admin::Admin,
+    config::{Files, WriteError},
+    exchange::Caller,
+    load::{LoadError, run_local},
+    request::Check,
+    series::Series,
+    servers::{Server, StartError},
+};
+
+/// How many callers sit on the slow route, one row of the table for each.
+const CALLERS: [usize; 4] = [0, 2, 8, 64];
+/// How long each row is measured.
+const WINDOW: Duration = Duration::from_secs(4);
+/// What Envoy waits for an answer unless it is told otherwise.
+const ENVOYS_TIMEOUT: &str = "200m";
+/// Answers are to come within this time.
+const PROMISED: Duration = Duration::from_millis(50);
+/// How long a row may take in all.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// One row of the table.
+pub(crate) struct Row {
+    /// Which attack.
+    pub(crate) attack: &'static str,
+    /// How many callers.
+    pub(crate) callers: usize,
+    /// Answers on the slow route per second.
+    pub(crate) attacked_per_second: f64,
+    /// Latencies of the other route, in milliseconds.
+    pub(crate) other: Series,
+    /// Latencies of `/livez`, in milliseconds.
+    pub(crate) livez: Series,
+}
+
+/// The benchmark of isolation could not be completed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IsolationError {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("{attack} with {callers} callers: {source}\n{log}")]
+    Load { attack: &'static str, callers: usize, source: Box<LoadError>, log: String },
+}
+
+/// Measures both attacks against the program `portcullis`.
+pub(crate) fn measure(
+    portcullis: &Path,
+    components: &Path,
+    files: &Files,
+) -> Result<Vec<Row>, IsolationError> {
+    let mut rows = Vec::new();
+    for (attack, component, settings, path) in attacks() {
+        let config = configuration(files, &components.join(component), &settings)?;
+        let server = Server::start_with(portcullis, files, attack, &config)?;
+        let slow = Check::anonymous("attack.example", &path);
+        for callers in CALLERS {
+            let failed = |source| IsolationError::Load {
+                attack,
+                callers,
+                source: Box::new(source),
+                log: server.log(),
+            };
+            rows.push(row(attack, callers, &server, &slow).map_err(failed)?);
+        }
+    }
+    Ok(rows)
+}
+
+/// Name, component, settings and path of each attack.
+fn attacks() -> [(&'static str, &'static str, Value, String); 2] {
+    let pattern =
+        |word| json!({"match": {"paths": [format!("/**/*{word}*/**")]}, "effect": "deny"});
+    let rules: Vec<_> = ["alpha", "bravo", "charlie", "delta"].into_iter().map(pattern).collect();
+    [
+        ("spin", "hostile_guest.wasm", json!({"attack": "spin"}), "/attack".to_owned()),
+        ("long paths", "portcullis_rules.wasm", json!({"rules": rules}), "/a".repeat(14_000)),
+    ]
+}
+
+fn configuration(files: &Files, component: &Path, settings: &Value) -> Result<PathBuf, WriteError> {
+    let config = json!({
+        "grpc": {"listen": "127.0.0.1:0", "max_message_bytes": 192 << 10},
+        "admin": {"listen": "127.0.0.1:0", "token_file": files.path("admin-token")},
+        "log": {"filter": "warn"},
+        "policies": {"slow": {"file": component}},
+        "routes": [
+            {
+                "name": "slow",
+                "match": {"hosts": ["attack.example"]},
+                "token": "ignored",
+                "policy": "slow",
+                "settings": settings,
+            },
+            {"name": "other", "token": "ignored", "allow_without_policy": true},
+        ],
+    });
+    let path = files.path("isolation.yaml");
+    let written = fs::write(&path, format!("{config:#}\n"));
+    written.map_err(|source| WriteError::Write { path: path.clone(), source })?;
+    Ok(path)
+}
+
+fn row(
+    attack: &'static str,
+    callers: usize,
+    server: &Server,
+    slow: &Check,
+) -> Result<Row, LoadError> {
+    let (stop, attacked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let address = server.grpc;
+    let attackers = {
+        let (stop, attacked, frame) =
+            (Arc::clone(&stop), Arc::clone(&attacked), slow.frame.clone());
+        std::thread::spawn(move || {
+            run_local(LIMIT, async {
+                let mut tasks = JoinSet::new();
+                for _ in 0..callers {
+                    let mut caller = Caller::connect(address).await?.with_timeout(ENVOYS_TIMEOUT);
+                    let (stop, attacked, frame) =
+                        (Arc::clone(&stop), Arc::clone(&attacked), frame.clone());
+                    tasks.spawn_local(async move {
+                        while !stop.load(Relaxed) {
+                            caller.call(frame.clone()).await?;
+                            attacked.fetch_add(1, Relaxed);
+                        }
+                        Ok::<_, LoadError>(())
+                    });
+                }
+                while let Some(ended) = tasks.join_next().await {
+                    ended.unwrap_or(Err(LoadError::Panicked))?;
+                }
+                Ok(())
+            })
+        })
+    };
+    let begun = Instant::now();
+    let victims = victims(server, begun);
+    let took = begun.elapsed();
+    stop.store(true, Relaxed);
+    attackers.join().unwrap_or(Err(LoadError::Panicked))?;
+    let (other, livez) = victims?;
+    #[expect(clippy::cast_precision_loss, reason = "some thousands")]
+    let attacked_per_second = attacked.load(Relaxed) as f64 / took.as_secs_f64();
+    Ok(Row { attack, callers, attacked_per_second, other, livez })
+}
+
+/// Asks the other route and `/livez` in turn, and returns how long the answers took.
+fn victims(server: &Server, begun: Instant) -> Result<(Series, Series), LoadError> {
+    let (mut other, mut livez) = (Vec::new(), Vec::new());
+    let check = Check::anonymous("good.example", "/");
+    run_local(LIMIT, async {
+        let mut caller = Caller::connect(server.grpc).await?;
+        while begun.elapsed() < WINDOW {
+            let asked = Instant::now();
+            caller.call(check.frame.clone()).await?;
+            other.push(asked.elapsed().as_secs_f64() * 1e3);
+            if let Some(took) = server.admin.as_ref().and_then(Admin::livez) {
+                livez.push(took.as_secs_f64() * 1e3);
+            }
+        }
+        Ok(())
+    })?;
+    Ok((Series::new(other), Series::new(livez)))
+}
+
+// === impl Row ===
+
+impl Row {
+    /// The share of answers on the other route within [`PROMISED`], in percent.
+    pub(crate) fn within_promise(&self) -> f64 {
+        self.other.share_up_to(PROMISED.as_secs_f64() * 1e3) * 100.0
+    }
+}
