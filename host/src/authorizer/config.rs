@@ -34,7 +34,8 @@ pub struct RouteConfig {
     /// Settings for the policy, in the policy's own format.
     #[serde(default)]
     pub settings: Value,
-    /// How long the policy may take.
+    /// How much processor time the policy may use for one request. The caller's own time limit ends a
+    /// call too, or else four times the deadline and 100 ms.
     #[serde(default = "default_deadline")]
     pub deadline: HumanDuration,
     /// Request headers that tell the upstream who is calling: for each header, the claims to take

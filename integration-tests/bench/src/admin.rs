@@ -68,6 +68,19 @@ impl Admin {
         answer.status().is_success().then(|| begun.elapsed())
     }
 
+    /// Has the policies loaded again, and returns when they serve.
+    pub(crate) fn reload_policies(&self) -> Result<(), AdminError> {
+        const PATH: &str = "/v1/policies/reload";
+        let answer = self.client.post(format!("{}{PATH}", self.base)).bearer_auth(&self.token);
+        let answer = answer.send().map_err(|source| AdminError::Send { path: PATH, source })?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let body = answer.text().unwrap_or_default();
+        Err(AdminError::Refused { path: PATH, status, body })
+    }
+
     /// Adds the first `entries` token ids to the blacklist.
     pub(crate) fn revoke(&self, entries: u64) -> Result<(), AdminError> {
         const PATH: &str = "/v1/revocations";

@@ -18,6 +18,7 @@ mod revocations;
 mod rounds;
 mod series;
 mod servers;
+mod swaps;
 mod token;
 
 use std::{
@@ -44,6 +45,7 @@ use crate::{
     revocations::{FIRST_VALID, token_id},
     rounds::{Measured, RoundError, Schedule},
     servers::{Server, StartError},
+    swaps::SwapError,
     token::{IssueError, Issuer},
 };
 
@@ -65,6 +67,9 @@ const SERVERS: [(&str, Option<Variant>); 4] = [
 const MICRO: &str = "micro";
 /// What `--only` calls the benchmark of what slow policies do to other routes.
 const ISOLATION: &str = "isolation";
+/// What `--only` calls the benchmark of what swaps of a policy deny. It takes minutes, so it runs only
+/// when it is asked for.
+const SWAPS: &str = "swaps";
 /// The name of another build of Portcullis that is measured in the same run.
 const OTHER: &str = "other";
 
@@ -126,6 +131,8 @@ enum BenchError {
     Micro(#[from] MicroError),
     #[error("isolation: {0}")]
     Isolation(#[from] IsolationError),
+    #[error("swaps: {0}")]
+    Swaps(#[from] SwapError),
     #[error("cannot write {0}: {1}")]
     Report(PathBuf, io::Error),
 }
@@ -197,14 +204,32 @@ fn run(options: &Options) -> Result<(), BenchError> {
         Vec::new()
     };
     let isolation = isolation(options, &programs, &files)?;
+    let swaps = swaps(options, &programs, &files)?;
     let conditions = conditions(options, &calls);
-    let report = Report { conditions, servers: measured, footprints, steps, isolation };
+    let report = Report { conditions, servers: measured, footprints, steps, isolation, swaps };
     tell(&report, &target_folder.join("bench.json"))
 }
 
 /// Everything that can be measured.
 fn names() -> impl Iterator<Item = &'static str> {
-    SERVERS.into_iter().map(|(name, _)| name).chain([MICRO, ISOLATION])
+    SERVERS.into_iter().map(|(name, _)| name).chain([MICRO, ISOLATION, SWAPS])
+}
+
+/// The rows of the benchmark of swaps, of each build of Portcullis.
+fn swaps(
+    options: &Options,
+    programs: &Path,
+    files: &Files,
+) -> Result<Vec<(&'static str, Vec<swaps::Row>)>, BenchError> {
+    let components = programs.parent().unwrap_or(programs).join("wasm32-wasip2/component");
+    let mut rows = Vec::new();
+    if options.only.iter().any(|only| only == SWAPS) {
+        for name in ["default"].into_iter().chain(options.other.iter().map(|_| OTHER)) {
+            let program = options.program(name, programs);
+            rows.push((name, swaps::measure(&program, &components, files)?));
+        }
+    }
+    Ok(rows)
 }
 
 /// The rows of the benchmark of isolation, of each build of Portcullis.

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use serde_json::{Value, json};
 
-use crate::{isolation::Row, micro::Step, proc::Memory, rounds::Measured, series::Series};
+use crate::{isolation::Row, micro::Step, proc::Memory, rounds::Measured, series::Series, swaps};
 
 /// The server that the others are compared with.
 pub(crate) const BASE: &str = "empty";
@@ -35,6 +35,8 @@ pub(crate) struct Report {
     pub(crate) steps: Vec<Step>,
     /// What slow policies do to other routes, by the name of the build.
     pub(crate) isolation: Vec<(&'static str, Vec<Row>)>,
+    /// What swaps of a policy deny, by the name of the build.
+    pub(crate) swaps: Vec<(&'static str, Vec<swaps::Row>)>,
 }
 
 // === impl Footprint ===
@@ -63,11 +65,16 @@ impl Report {
             "processes": self.footprints.iter().map(footprint).collect::<Vec<_>>(),
             "steps": self.steps.iter().map(step).collect::<Vec<_>>(),
             "isolation": self.rows().map(|(name, row)| isolation(name, row)).collect::<Vec<_>>(),
+            "swaps": self.swap_rows().map(|(name, row)| swap(name, row)).collect::<Vec<_>>(),
         })
     }
 
     fn rows(&self) -> impl Iterator<Item = (&'static str, &Row)> {
         self.isolation.iter().flat_map(|(name, rows)| rows.iter().map(|row| (*name, row)))
+    }
+
+    fn swap_rows(&self) -> impl Iterator<Item = (&'static str, &swaps::Row)> {
+        self.swaps.iter().flat_map(|(name, rows)| rows.iter().map(|row| (*name, row)))
     }
 
     fn base(&self) -> Option<&Measured> {
@@ -166,6 +173,18 @@ impl Report {
         out.write_char('\n')
     }
 
+    fn write_swaps(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let titles = ["rules", "busy loops", "swaps", "answers", "denied"];
+        write!(out, "{:<22}", "swaps")?;
+        titles.iter().try_for_each(|title| write!(out, "{title:>12}"))?;
+        out.write_char('\n')?;
+        for (name, row) in self.swap_rows() {
+            let swaps::Row { rules, busy, swaps, answers, denied } = row;
+            writeln!(out, "{name:<22}{rules:>12}{busy:>12}{swaps:>12}{answers:>12}{denied:>12}")?;
+        }
+        out.write_char('\n')
+    }
+
     fn write_steps(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "{:<18}{:>24}", "step", "median ns")?;
         for step in &self.steps {
@@ -193,6 +212,9 @@ impl fmt::Display for Report {
         }
         if !self.isolation.is_empty() {
             self.write_isolation(out)?;
+        }
+        if !self.swaps.is_empty() {
+            self.write_swaps(out)?;
         }
         let conditions = self.conditions.iter().map(|(name, value)| format!("{name} {value}"));
         writeln!(out, "{}", conditions.collect::<Vec<_>>().join(", "))
@@ -225,6 +247,17 @@ fn isolation(name: &str, row: &Row) -> Value {
         "other_within_50_ms_percent": row.within_promise(),
         "livez_p50_ms": row.livez.median(),
         "livez_ms": row.livez.spread(),
+    })
+}
+
+fn swap(name: &str, row: &swaps::Row) -> Value {
+    json!({
+        "name": name,
+        "rules": row.rules,
+        "busy_loops": row.busy,
+        "swaps": row.swaps,
+        "answers": row.answers,
+        "denied": row.denied,
     })
 }
 

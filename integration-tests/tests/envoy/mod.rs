@@ -11,6 +11,7 @@ mod fail_closed;
 mod grpc_traffic;
 mod http_edge;
 mod identity;
+mod isolation;
 mod paths;
 mod policies;
 mod raw_headers;

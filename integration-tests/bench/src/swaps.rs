@@ -1,0 +1,194 @@
+//! Swap benchmark: how many requests are denied while a policy is replaced again and again.
+//!
+//! Sizes of settings, on an idle machine and beside busy loops. Both revisions allow every request,
+//! so each denial is one that neither of them would give.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::{
+    admin::AdminError,
+    config::{Files, WriteError},
+    exchange::Caller,
+    load::{LoadError, run_local},
+    request::{Check, Expected},
+    servers::{Server, StartError},
+};
+
+/// How many rules the settings have.
+const RULES: [usize; 3] = [1, 1000, 4000];
+/// How many busy loops run beside.
+const BUSY: [usize; 2] = [0, 4];
+/// How often the policy is replaced for each size.
+const SWAPS: u8 = 100;
+/// How many callers ask without a pause.
+const CALLERS: usize = 8;
+/// How long one row may take.
+const LIMIT: Duration = Duration::from_mins(10);
+
+/// One row of the table.
+pub(crate) struct Row {
+    /// Rules in the settings.
+    pub(crate) rules: usize,
+    /// Busy loops beside.
+    pub(crate) busy: usize,
+    /// Replacements.
+    pub(crate) swaps: u8,
+    /// Answers.
+    pub(crate) answers: u64,
+    /// Denials among them.
+    pub(crate) denied: u64,
+}
+
+/// The benchmark of swaps could not be completed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SwapError {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("{source}\n{log}")]
+    Reload { source: AdminError, log: String },
+    #[error("{source}\n{log}")]
+    Load { source: Box<LoadError>, log: String },
+}
+
+/// Measures the program `portcullis`.
+pub(crate) fn measure(
+    portcullis: &Path,
+    components: &Path,
+    files: &Files,
+) -> Result<Vec<Row>, SwapError> {
+    let component = components.join("portcullis_rules.wasm");
+    let bytes = fs::read(&component)
+        .map_err(|source| WriteError::Write { path: component.clone(), source })?;
+    let mut rows = Vec::new();
+    for busy in BUSY {
+        for rules in RULES {
+            eprintln!("swapping with {rules} rules beside {busy} busy loops");
+            rows.push(row(portcullis, &bytes, files, rules, busy)?);
+        }
+    }
+    Ok(rows)
+}
+
+fn row(
+    portcullis: &Path,
+    component: &[u8],
+    files: &Files,
+    rules: usize,
+    busy: usize,
+) -> Result<Row, SwapError> {
+    let policy = files.path("swapped.wasm");
+    put(&policy, component)?;
+    let config = configuration(files, &policy, rules)?;
+    let server = Server::start_with(portcullis, files, "swaps", &config)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let loops = burn(&stop, busy);
+    let (answers, denied) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let callers = {
+        let (address, stop) = (server.grpc, Arc::clone(&stop));
+        let (answers, denied) = (Arc::clone(&answers), Arc::clone(&denied));
+        thread::spawn(move || {
+            run_local(LIMIT, async {
+                let mut tasks = JoinSet::new();
+                for _ in 0..CALLERS {
+                    let mut caller = Caller::connect(address).await?;
+                    let (stop, answers, denied) =
+                        (Arc::clone(&stop), Arc::clone(&answers), Arc::clone(&denied));
+                    tasks.spawn_local(async move {
+                        let check = Check::anonymous("api.shop.example", "/");
+                        while !stop.load(Relaxed) {
+                            let answer = caller.call(check.frame.clone()).await?;
+                            answers.fetch_add(1, Relaxed);
+                            if check.verify(Expected::Allow, &answer).is_err() {
+                                denied.fetch_add(1, Relaxed);
+                            }
+                        }
+                        Ok::<_, LoadError>(())
+                    });
+                }
+                while let Some(ended) = tasks.join_next().await {
+                    ended.unwrap_or(Err(LoadError::Panicked))?;
+                }
+                Ok(())
+            })
+        })
+    };
+    let swapped = swap(&server, &policy, component);
+    stop.store(true, Relaxed);
+    let log = || server.log();
+    let load = callers.join().unwrap_or(Err(LoadError::Panicked));
+    for burner in loops {
+        // A busy loop cannot fail.
+        let _ = burner.join();
+    }
+    load.map_err(|source| SwapError::Load { source: Box::new(source), log: log() })?;
+    swapped?;
+    Ok(Row {
+        rules,
+        busy,
+        swaps: SWAPS,
+        answers: answers.load(Relaxed),
+        denied: denied.load(Relaxed),
+    })
+}
+
+/// Replaces the policy by others that differ in their digest alone.
+fn swap(server: &Server, policy: &Path, component: &[u8]) -> Result<(), SwapError> {
+    for number in 0..SWAPS {
+        // A custom section: its kind, its length, the length of its name, its name, one byte.
+        put(policy, &[component, &[0, 3, 1, b'n', number]].concat())?;
+        if let Some(admin) = &server.admin {
+            let reloaded = admin.reload_policies();
+            reloaded.map_err(|source| SwapError::Reload { source, log: server.log() })?;
+        }
+    }
+    Ok(())
+}
+
+fn burn(stop: &Arc<AtomicBool>, busy: usize) -> Vec<JoinHandle<()>> {
+    let burner = |_| {
+        let stop = Arc::clone(stop);
+        thread::spawn(move || while !stop.load(Relaxed) {})
+    };
+    (0..busy).map(burner).collect()
+}
+
+fn configuration(files: &Files, policy: &Path, rules: usize) -> Result<PathBuf, WriteError> {
+    let never = |n| json!({"match": {"paths": [format!("/never/{n}")]}, "effect": "deny"});
+    let mut list: Vec<Value> = (1..rules).map(never).collect();
+    list.push(json!({"effect": "allow"}));
+    let config = json!({
+        "grpc": {"listen": "127.0.0.1:0"},
+        "admin": {"listen": "127.0.0.1:0", "token_file": files.path("admin-token")},
+        "log": {"filter": "warn"},
+        "policies": {"swapped": {"file": policy}},
+        "policy_host": {"reload_interval": "1h"},
+        "routes": [{
+            "name": "all", "token": "ignored", "policy": "swapped", "settings": {"rules": list},
+        }],
+    });
+    let path = files.path("swaps.yaml");
+    put(&path, config.to_string().as_bytes())?;
+    Ok(path)
+}
+
+/// Replaces a file in one step.
+fn put(path: &Path, content: &[u8]) -> Result<(), WriteError> {
+    let failed = |source| WriteError::Write { path: path.to_owned(), source };
+    let new = path.with_extension("partial");
+    fs::write(&new, content).map_err(failed)?;
+    fs::rename(&new, path).map_err(failed)
+}

@@ -1,0 +1,90 @@
+//! Isolation behind Envoy: a route with a slow policy, and what the clients of other routes notice.
+
+#![expect(clippy::expect_used, reason = "a panic is how a test reports")]
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use portcullis_integration_tests::{
+    client::Request,
+    places,
+    portcullis::{Config, public_route},
+};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::Gate;
+
+/// Clients that ask the slow route without a pause.
+const CALLERS: usize = 64;
+/// What Envoy waits unless it is told otherwise.
+const ENVOYS_TIMEOUT: &str = "0.2s";
+/// Answers on another route are to come within this time.
+const PROMISED: Duration = Duration::from_millis(50);
+/// A machine that does something else at the wrong moment gets another chance.
+const ATTEMPTS: usize = 3;
+
+/// A gate whose requests below `/slow` are decided by `component` with `settings`.
+async fn gate(component: &str, settings: Value) -> Gate {
+    let slow = json!({
+        "name": "slow", "match": {"paths": ["/slow/*"]}, "token": "ignored", "policy": "slow",
+        "settings": settings,
+    });
+    let file = places::component(component);
+    let config = Config::new([slow, public_route("other", &["/other"])])
+        .with("policies.slow.file", file.to_str().expect("the path is text"))
+        .with("log.filter", "info,decision=off");
+    Gate::with(&config, |envoy| envoy.with_timeout(ENVOYS_TIMEOUT)).await
+}
+
+/// Clients that ask for `target` until this is dropped.
+fn flood(to: SocketAddr, target: &str) -> JoinSet<()> {
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let request = Request::get(target);
+        callers.spawn(async move {
+            loop {
+                let response = request.send(to).await;
+                assert_ne!(response.status, 200, "the slow route is closed");
+            }
+        });
+    }
+    callers
+}
+
+/// Of 100 requests to the other route, how many got their answer in time.
+async fn in_time(gate: &Gate) -> usize {
+    let mut in_time = 0;
+    for _ in 0..100 {
+        let begin = Instant::now();
+        let response = gate.send(Request::get("/other")).await;
+        in_time += usize::from(response.status == 200 && begin.elapsed() < PROMISED);
+    }
+    in_time
+}
+
+async fn others_are_answered(gate: &Gate, target: &str) {
+    let _callers = flood(gate.envoy.http(), target);
+    let mut seen = Vec::new();
+    while seen.len() < ATTEMPTS && seen.last().is_none_or(|in_time| *in_time < 99) {
+        seen.push(in_time(gate).await);
+    }
+    assert!(seen.iter().any(|in_time| *in_time >= 99), "{seen:?} of 100 came in time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_of_a_policy_that_never_answers_hold_up_no_other_route() {
+    let gate = gate("hostile_guest", json!({"attack": "spin", "when_path": "/slow/attack"})).await;
+    others_are_answered(&gate, "/slow/attack").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_paths_against_many_patterns_hold_up_no_other_route() {
+    let rule =
+        |word: &str| json!({"match": {"paths": [format!("/**/*{word}*/**")]}, "effect": "deny"});
+    let rules: Vec<_> = ["alpha", "bravo", "charlie", "delta"].map(rule).into();
+    let gate = gate("portcullis_rules", json!({ "rules": rules })).await;
+    others_are_answered(&gate, &format!("/slow{}", "/a".repeat(14_000))).await;
+}
