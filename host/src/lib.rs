@@ -18,6 +18,7 @@ pub mod failpoint;
 pub mod file_watch;
 pub mod grpc;
 pub mod http;
+pub mod json;
 pub mod listen;
 pub mod policy;
 pub mod readiness;

@@ -24,6 +24,7 @@ const BOTTOM: [&[&str]; 2] = [
     &["attributes", "decision", "token_id"],
     &[
         "drain",
+        "json",
         "readiness",
         "telemetry",
         "secret",

@@ -11,7 +11,11 @@ use super::{
     store::Presented,
     wire_time::{self, NotATime, YEAR_10000},
 };
-use crate::{timestamp::Timestamp, token_id::TokenId};
+use crate::{
+    json::{JsonObject, ParseJsonError},
+    timestamp::Timestamp,
+    token_id::TokenId,
+};
 
 /// Something that happens to the blacklist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,9 @@ pub enum ParseEventError {
     /// Not JSON, or JSON of another shape.
     #[error("the message is not a JSON object; send `{{\"type\": \"add\", \"jti\": ...}}`")]
     NotAnObject,
+    /// Two readers could each take another one of two values.
+    #[error("a name occurs twice in the message, so that it could mean two things; send it once")]
+    DuplicateName,
     /// There is a type, and it is none of ours.
     #[error("`type` is none of `add`, `remove`, `cutoff`, `lift`; leave it out to mean `add`")]
     UnknownType,
@@ -84,8 +91,7 @@ impl Event {
     /// # Errors
     /// When the message is not an event, or could be read as more than one.
     pub fn parse(message: &[u8]) -> Result<Self, ParseEventError> {
-        let fields = serde_json::from_slice(message).map_err(|_| ParseEventError::NotAnObject)?;
-        Self::from_fields(&fields)
+        Self::from_fields(&fields(message)?)
     }
 
     /// Reads an event from the fields of a JSON object.
@@ -133,6 +139,18 @@ impl Event {
             Self::Lift { .. } => "lift",
         }
     }
+}
+
+/// The fields of a message, in which no name occurs twice at any depth: of two `jti`, one token would
+/// be revoked here and the other one elsewhere.
+///
+/// # Errors
+/// When the message is not such an object.
+pub(super) fn fields(message: &[u8]) -> Result<Map<String, Value>, ParseEventError> {
+    JsonObject::parse(message).map(|object| object.to_map()).map_err(|error| match error {
+        ParseJsonError::NotAnObject => ParseEventError::NotAnObject,
+        ParseJsonError::DuplicateName => ParseEventError::DuplicateName,
+    })
 }
 
 fn token_id(fields: &Map<String, Value>) -> Result<TokenId, ParseEventError> {
@@ -251,6 +269,10 @@ mod tests {
             ("[]", E::NotAnObject),
             ("null", E::NotAnObject),
             (r#""add""#, E::NotAnObject),
+            (r#"{"jti":"j","jti":"k"}"#, E::DuplicateName),
+            (r#"{"jti":"j","j\u0074i":"j"}"#, E::DuplicateName),
+            (r#"{"type":"add","jti":"j","type":"remove"}"#, E::DuplicateName),
+            (r#"{"jti":"j","meta":[{"a":{"b":1,"b":1}}]}"#, E::DuplicateName),
             (r#"{"type":"delete","jti":"j"}"#, E::UnknownType),
             (r#"{"type":"ADD","jti":"j"}"#, E::UnknownType),
             (r#"{"type":"","jti":"j"}"#, E::UnknownType),

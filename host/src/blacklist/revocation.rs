@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{
     cutoff::Cutoff,
-    event::{Event, ParseEventError},
+    event::{self, Event, ParseEventError},
     wire_time,
 };
 use crate::{timestamp::Timestamp, token_id::TokenId};
@@ -196,9 +196,8 @@ impl Revocation {
     /// # Errors
     /// As [`Event::parse`].
     pub fn parse(message: &[u8]) -> Result<Self, ParseEventError> {
-        let event = Event::parse(message)?;
-        let fields: Map<String, Value> =
-            serde_json::from_slice(message).map_err(|_| ParseEventError::NotAnObject)?;
+        let fields = event::fields(message)?;
+        let event = Event::from_fields(&fields)?;
         let target = Target::read(&event, &fields).map_err(|BlankTargetError| {
             // The event was found good, so this is not reached; an error is the safe answer.
             ParseEventError::NoTokenId

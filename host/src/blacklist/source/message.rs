@@ -2,10 +2,10 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
-    blacklist::{Event, ParseEventError},
+    blacklist::{Event, ParseEventError, event},
     telemetry::Received,
 };
 
@@ -25,8 +25,9 @@ pub(super) enum Parsed {
 impl Parsed {
     /// Reads a message. `replica` is how we sign our probes.
     pub(super) fn read(message: &[u8], replica: &str) -> Self {
-        let Ok(fields) = serde_json::from_slice::<Map<String, Value>>(message) else {
-            return Self::Malformed(ParseEventError::NotAnObject);
+        let fields = match event::fields(message) {
+            Ok(fields) => fields,
+            Err(error) => return Self::Malformed(error),
         };
         let text = |name| fields.get(name).and_then(Value::as_str);
         if text("type") == Some("probe") {
