@@ -68,6 +68,7 @@ pub enum RunError {
 /// Everything that is built from the configuration before an address is opened.
 struct Parts {
     authorizer: Authorizer,
+    verifier: token::Verifier,
     keys: token::KeyReloader,
     feed: blacklist::Feed,
     sources: blacklist::Sources,
@@ -107,6 +108,9 @@ pub async fn run(
     let reload = parts.reload.clone();
     let (drain, mut dead) = drain::pair();
     let announcement = start(config, parts, &readiness, &drain).await?;
+    for warning in token::warnings(&config.token()) {
+        tracing::warn!("{warning}");
+    }
     if let Some(path) = announce {
         announcement.write(path)?;
     }
@@ -143,6 +147,7 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
     let admin_token = config.admin.token_file.as_deref().map(Secret::read).transpose()?;
     let token_config = config.token();
     let (verifier, keys) = token::build(&token_config)?;
+    let keys = keys.report_to(&metrics.keys());
     let uses = authorizer::policy_uses(&config.routes);
     let (policies, reload, reloader) =
         policy::build(&config.policy_host, &config.policies, &uses, &metrics)?;
@@ -171,9 +176,10 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
     };
     let revocation = authorizer::Revocation { blacklist: blacklist.clone(), lookups, refresh };
     let authorizer =
-        authorizer::build(authorizer_config, verifier, revocation, &policies, recorder)?;
+        authorizer::build(authorizer_config, verifier.clone(), revocation, &policies, recorder)?;
     Ok(Parts {
         authorizer,
+        verifier,
         keys,
         feed,
         sources,
@@ -206,6 +212,7 @@ async fn start(
     };
     let authorizer = Arc::new(parts.authorizer);
     drain.spawn("key reloader", parts.keys.run(drain.clone()));
+    drain.spawn("token sweep", token::forget_expired(parts.verifier, drain.clone()));
     drain.spawn("blacklist feed", parts.feed.run(drain.clone()));
     parts.sources.spawn(drain);
     drain.spawn("policy beat", parts.policies.beat().run(drain.clone()));

@@ -276,17 +276,17 @@ impl Authorizer {
         }
         let deny = |reason| Box::new(Decision::deny(reason));
         let invalid =
-            |code: &'static str| Box::new(Decision::deny(Reason::InvalidToken).with_detail(code));
+            |detail: String| Box::new(Decision::deny(Reason::InvalidToken).with_detail(detail));
         let token = match token::bearer(headers.all("authorization")) {
             Ok(token) => token,
             Err(BearerError::Missing) if route.token == TokenMode::Optional => return Ok(None),
             Err(BearerError::Missing) => return Err(deny(Reason::MissingToken)),
-            Err(error) => return Err(invalid(error.code())),
+            Err(error) => return Err(invalid(error.code().to_owned())),
         };
         let verified = self
             .verifier
             .verify(token, &route.issuers, check.now)
-            .map_err(|error| invalid(error.code()))?;
+            .map_err(|error| invalid(error.detail()))?;
         match self.is_revoked(check, &verified).await {
             None => Ok(Some(verified)),
             Some((reason, detail)) => Err(Box::new(match detail {

@@ -15,6 +15,7 @@ use crate::{
     authorizer::DEFAULT_DEADLINE,
     decision::{Allow, Deny, Header, Verdict},
     duration::HumanDuration,
+    json::JsonObject,
     policy::{self, Budget, HostConfig, Identity, Input, PolicyConfig, PolicyUse},
     telemetry::Metrics,
 };
@@ -96,6 +97,13 @@ struct IdentityFile {
     claims: Map<String, Value>,
 }
 
+/// What policies see of it.
+struct CompleteIdentity {
+    claims: JsonObject,
+    scopes: String,
+    expires_at: Option<i64>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct PeerFile {
@@ -130,7 +138,12 @@ impl Eval {
     }
 
     fn decide(&self) -> Result<Value, EvalError> {
-        let request: RequestFile = read(&self.request)?;
+        let mut request: RequestFile = read(&self.request)?;
+        let identity = request.identity.take().map(IdentityFile::complete).transpose();
+        let identity = identity.map_err(|error| EvalError::Malformed {
+            path: self.request.clone(),
+            message: format!("`identity.claims`: {error}"),
+        })?;
         let settings: Value = self.settings.as_deref().map(read).transpose()?.unwrap_or_default();
         let host = HostConfig::default();
         let policies =
@@ -143,17 +156,20 @@ impl Eval {
         let budget = Budget::new(self.deadline.get(), None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let evaluation =
-            request.with_input(|input| runtime.block_on(policy.evaluate(input, budget)));
+            request.with_input(identity.as_ref(), |input| runtime.block_on(policy.evaluate(input, budget)));
         let (verdict, reason) = evaluation.outcome?;
         Ok(show(&verdict, reason.as_deref(), &evaluation.digest))
     }
 }
 
 impl RequestFile {
-    fn with_input<R>(self, ask: impl FnOnce(&Input<'_>) -> R) -> R {
+    fn with_input<R>(
+        self,
+        identity: Option<&CompleteIdentity>,
+        ask: impl FnOnce(&Input<'_>) -> R,
+    ) -> R {
         let headers: Headers = self.headers.into_iter().collect();
         let context: Vec<_> = self.context.into_iter().collect();
-        let identity = self.identity.map(IdentityFile::complete);
         let source = Peer {
             address: self.source.address,
             port: self.source.port,
@@ -175,11 +191,7 @@ impl RequestFile {
             headers: &headers,
             context: &context,
             metadata: &self.metadata,
-            identity: identity.as_ref().map(|(claims, scopes, expires_at)| Identity {
-                claims,
-                scopes,
-                expires_at: *expires_at,
-            }),
+            identity: identity.map(CompleteIdentity::as_input),
             source: &source,
             body: body.as_ref(),
         })
@@ -188,14 +200,30 @@ impl RequestFile {
 
 impl IdentityFile {
     /// The standard claims may be given by their own keys or among the claims.
-    fn complete(self) -> (Map<String, Value>, Vec<String>, Option<i64>) {
+    fn complete(self) -> Result<CompleteIdentity, serde_json::Error> {
         let mut claims = self.claims;
         for (name, value) in [("sub", self.subject), ("iss", self.issuer), ("jti", self.token_id)] {
             if let Some(value) = value {
                 claims.insert(name.to_owned(), value.into());
             }
         }
-        (claims, self.scopes, self.expires_at)
+        let claims = JsonObject::from_map(&claims)?;
+        let scopes = self.scopes.join(" ");
+        Ok(CompleteIdentity { claims, scopes, expires_at: self.expires_at })
+    }
+}
+
+impl CompleteIdentity {
+    fn as_input(&self) -> Identity<'_> {
+        let text = |name| self.claims.get(name).and_then(|claim| claim.as_str());
+        Identity {
+            claims: &self.claims,
+            subject: text("sub"),
+            issuer: text("iss"),
+            token_id: text("jti"),
+            scopes: &self.scopes,
+            expires_at: self.expires_at,
+        }
     }
 }
 

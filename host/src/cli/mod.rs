@@ -18,7 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     app::{self, RunError},
     config::{self, Config, ConfigError, Env},
-    telemetry,
+    telemetry, token,
 };
 
 /// External authorization for Envoy and Istio: tokens, revocation, hot-swappable WASI policies.
@@ -123,7 +123,11 @@ impl Cli {
             Command::Serve(serve) => serve.run(),
             Command::Dev(dev) => dev.run(),
             Command::CheckConfig(file) => {
-                app::check(&file.read()?)?;
+                let config = file.read()?;
+                app::check(&config)?;
+                for warning in token::warnings(&config.token()) {
+                    print(&format!("{}: warning: {warning}\n", file.config.display()))?;
+                }
                 print(&format!("{}: ok\n", file.config.display()))
             }
             Command::Revoke(revoke) => revoke.run(),

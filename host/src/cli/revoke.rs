@@ -37,8 +37,8 @@ pub(super) struct Revoke {
     #[arg(long, value_name = "ID", group = "target",
           conflicts_with_all = ["token_file", "sub", "sid", "iss", "issued_before"])]
     jti: Option<String>,
-    /// The token in this file, `-` being standard input. Its id, expiry and subject are taken from
-    /// it WITHOUT checking its signature.
+    /// The token in this file, `-` being standard input, with or without `Bearer` before it. Its id,
+    /// expiry and subject are taken from it WITHOUT checking its signature.
     #[arg(long, value_name = "FILE", group = "target",
           conflicts_with_all = ["sub", "sid", "iss", "issued_before", "expires_at"])]
     token_file: Option<PathBuf>,
@@ -157,18 +157,22 @@ impl Revoke {
         }
         let margin = blacklist::margin(&config.blacklist, config.longest_leeway());
         let revoker = Revoker::build(&config.blacklist, margin, None)?;
-        let revocation = self.revocation(Timestamp::now())?;
+        let revocation = self.revocation(Timestamp::now(), config.tokens.max_bytes)?;
         let wait = self.wait.then(|| self.timeout.get());
         let outcome = revoker.revoke(&revocation, wait).await?;
         self.say(outcome)
     }
 
-    fn revocation(&self, now: Timestamp) -> Result<Revocation, RevokeCommandError> {
+    fn revocation(
+        &self,
+        now: Timestamp,
+        max_token_bytes: usize,
+    ) -> Result<Revocation, RevokeCommandError> {
         let issuer = self.iss.as_deref();
         let mut expires_at = self.expires_at;
         let mut user_id = None;
         let target = if let Some(path) = &self.token_file {
-            let token = read_token(path)?;
+            let token = read_token(path, max_token_bytes)?;
             expires_at = token.expires_at;
             user_id = token.subject;
             Target::token(&token.jti)?
@@ -243,7 +247,7 @@ impl RevokeCommandError {
     }
 }
 
-fn read_token(path: &Path) -> Result<UnverifiedToken, RevokeCommandError> {
+fn read_token(path: &Path, max_bytes: usize) -> Result<UnverifiedToken, RevokeCommandError> {
     let mut text = String::new();
     let read = if path == Path::new("-") {
         io::stdin().read_to_string(&mut text).map(drop)
@@ -251,6 +255,6 @@ fn read_token(path: &Path) -> Result<UnverifiedToken, RevokeCommandError> {
         std::fs::read_to_string(path).map(|content| text = content)
     };
     read.map_err(|source| RevokeCommandError::Unreadable { path: path.to_owned(), source })?;
-    UnverifiedToken::read(text.trim())
+    UnverifiedToken::read(text.trim(), max_bytes)
         .map_err(|source| RevokeCommandError::Token { path: path.to_owned(), source })
 }

@@ -67,9 +67,16 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 pub struct TokensConfig {
     /// How many verified tokens are remembered, so that a token that comes again costs no signature
-    /// check. Expiry and revocation are checked each time all the same. 0 remembers none.
+    /// check. Expiry and revocation are checked each time all the same. At most 1,200 bytes each are
+    /// taken: a larger token counts as several, and 100,000 take 120 MB at the most. Tokens that have
+    /// expired leave. 0 remembers none.
     pub cache_capacity: usize,
-    /// How often key files are looked at for changes.
+    /// The largest token that is looked at, in bytes; 65,536 at the most. Tokens with hundreds of
+    /// groups need more than the default. Envoy's `max_request_headers_kb` limits all headers
+    /// together, and `grpc.max_message_bytes` the whole request.
+    pub max_bytes: usize,
+    /// How often key files are looked at for changes, and those that could not be read or used are
+    /// tried again.
     #[serde(deserialize_with = "longer_than_zero")]
     pub key_reload_interval: HumanDuration,
 }
@@ -86,7 +93,11 @@ pub struct ShutdownConfig {
 
 impl Default for TokensConfig {
     fn default() -> Self {
-        Self { cache_capacity: 100_000, key_reload_interval: HumanDuration::from_millis(1_000) }
+        Self {
+            cache_capacity: 100_000,
+            max_bytes: 16 * 1024,
+            key_reload_interval: HumanDuration::from_millis(1_000),
+        }
     }
 }
 
@@ -97,6 +108,7 @@ impl Config {
         token::Config {
             issuers: self.issuers.clone(),
             cache_capacity: self.tokens.cache_capacity,
+            max_bytes: self.tokens.max_bytes,
             reload_interval: self.tokens.key_reload_interval,
         }
     }

@@ -5,14 +5,17 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
+use serde_json::{Number, Value};
 
 use super::{
     bindings::exports::portcullis::policy::evaluator as wit,
     input::{Identity, Input},
     manifest::Manifest,
 };
-use crate::decision::{Allow, Deny, Header, Verdict};
+use crate::{
+    decision::{Allow, Deny, Header, Verdict},
+    json::JsonRef,
+};
 
 /// A policy's verdict with its reason.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,18 +47,21 @@ pub(super) fn with_request<R>(
         .metadata
         .iter()
         .map(|(namespace, path)| {
-            Lifted::new(input.metadata.get(namespace).and_then(|value| follow(value, path)))
+            Lifted::of_value(input.metadata.get(namespace).and_then(|value| follow(value, path)))
         })
         .collect();
     let metadata: Vec<_> = metadata.iter().map(Lifted::lower).collect();
     let claims: Vec<_> = manifest
         .claims
         .iter()
-        .map(|path| Lifted::new(input.identity.and_then(|who| claim(who.claims, path))))
+        .map(|path| {
+            let path = path.iter().map(String::as_str);
+            Lifted::of_claim(input.identity.and_then(|who| who.claims.find(path)))
+        })
         .collect();
     let claims: Vec<_> = claims.iter().map(Lifted::lower).collect();
-    let scopes: Vec<&str> =
-        input.identity.iter().flat_map(|who| who.scopes).map(String::as_str).collect();
+    let scopes = input.identity.map_or("", |who| who.scopes).split(' ');
+    let scopes: Vec<&str> = scopes.filter(|scope| !scope.is_empty()).collect();
     call(wit::Request {
         route: input.route,
         method: input.method,
@@ -93,20 +99,14 @@ fn identity<'a>(
     scopes: &'a [&'a str],
     claims: &'a [Option<wit::ValueParam<'a>>],
 ) -> wit::Identity<'a> {
-    let text = |name: &str| who.claims.get(name).and_then(Value::as_str);
     wit::Identity {
-        subject: text("sub"),
-        issuer: text("iss"),
-        token_id: text("jti"),
+        subject: who.subject,
+        issuer: who.issuer,
+        token_id: who.token_id,
         scopes,
         expires_at: who.expires_at,
         claims,
     }
-}
-
-fn claim<'a>(claims: &'a Map<String, Value>, path: &[String]) -> Option<&'a Value> {
-    let (first, rest) = path.split_first()?;
-    follow(claims.get(first)?, rest)
 }
 
 fn follow<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
@@ -116,36 +116,57 @@ fn follow<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
 /// A JSON value with whatever has to be made for it before it can be borrowed.
 enum Lifted<'a> {
     Absent,
-    Plain(&'a Value),
+    Null,
+    Boolean(bool),
+    Number(Number),
+    Text(&'a str),
     Texts(Vec<&'a str>),
     Json(String),
 }
 
 impl<'a> Lifted<'a> {
-    fn new(value: Option<&'a Value>) -> Self {
+    fn of_value(value: Option<&'a Value>) -> Self {
         match value {
             None => Self::Absent,
-            Some(Value::Array(items)) => match items.iter().map(Value::as_str).collect() {
+            Some(Value::Null) => Self::Null,
+            Some(Value::Bool(value)) => Self::Boolean(*value),
+            Some(Value::Number(number)) => Self::Number(number.clone()),
+            Some(Value::String(text)) => Self::Text(text),
+            Some(value @ Value::Array(items)) => match items.iter().map(Value::as_str).collect() {
                 Some(texts) => Self::Texts(texts),
-                None => Self::Json(Value::to_string(&Value::Array(items.clone()))),
+                None => Self::Json(value.to_string()),
             },
-            Some(object @ Value::Object(_)) => Self::Json(object.to_string()),
-            Some(plain) => Self::Plain(plain),
+            Some(value @ Value::Object(_)) => Self::Json(value.to_string()),
+        }
+    }
+
+    fn of_claim(claim: Option<JsonRef<'a>>) -> Self {
+        match claim {
+            None => Self::Absent,
+            Some(JsonRef::Null) => Self::Null,
+            Some(JsonRef::Bool(value)) => Self::Boolean(value),
+            Some(JsonRef::Number(number)) => Self::Number(number),
+            Some(JsonRef::Text(text)) => Self::Text(text),
+            Some(ref claim @ JsonRef::List(items)) => match items.texts() {
+                Some(texts) => Self::Texts(texts),
+                None => Self::Json(claim.to_value().to_string()),
+            },
+            Some(claim @ JsonRef::Object(_)) => Self::Json(claim.to_value().to_string()),
         }
     }
 
     fn lower(&self) -> Option<wit::ValueParam<'_>> {
         Some(match self {
             Self::Absent => return None,
-            Self::Texts(texts) => wit::ValueParam::Texts(texts),
-            Self::Json(text) => wit::ValueParam::Json(text),
-            Self::Plain(Value::Bool(value)) => wit::ValueParam::Boolean(*value),
-            Self::Plain(Value::String(text)) => wit::ValueParam::Text(text),
-            Self::Plain(Value::Number(number)) => match number.as_i64() {
+            Self::Null => wit::ValueParam::Null,
+            Self::Boolean(value) => wit::ValueParam::Boolean(*value),
+            Self::Number(number) => match number.as_i64() {
                 Some(integer) => wit::ValueParam::Integer(integer),
                 None => wit::ValueParam::Number(number.as_f64().unwrap_or(f64::NAN)),
             },
-            Self::Plain(_) => wit::ValueParam::Null,
+            Self::Text(text) => wit::ValueParam::Text(text),
+            Self::Texts(texts) => wit::ValueParam::Texts(texts),
+            Self::Json(text) => wit::ValueParam::Json(text),
         })
     }
 }

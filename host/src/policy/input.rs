@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::attributes::{Body, Headers, Peer};
+use crate::{
+    attributes::{Body, Headers, Peer},
+    json::JsonObject,
+};
 
 /// Everything a policy may ask to see. The manifest decides what of it crosses over.
 #[derive(Debug, Clone, Copy)]
@@ -63,16 +66,23 @@ struct OwnedIdentity {
 #[derive(Clone, Copy)]
 pub struct Identity<'a> {
     /// All claims of the token.
-    pub claims: &'a Map<String, Value>,
-    /// The token's scopes.
-    pub scopes: &'a [String],
+    pub claims: &'a JsonObject,
+    /// Claim `sub`.
+    pub subject: Option<&'a str>,
+    /// Claim `iss`.
+    pub issuer: Option<&'a str>,
+    /// Claim `jti`.
+    pub token_id: Option<&'a str>,
+    /// The token's scopes, separated by spaces.
+    pub scopes: &'a str,
     /// Claim `exp` in seconds since the epoch.
     pub expires_at: Option<i64>,
 }
 
 impl std::fmt::Debug for Identity<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.claims.keys()).finish()
+        let names = self.claims.members().iter().map(|(name, _)| name);
+        f.debug_list().entries(names).finish()
     }
 }
 

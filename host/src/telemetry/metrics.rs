@@ -20,6 +20,7 @@ use super::{
     exposition::{as_f64, counter, family, gauge, histogram, summary},
     feed::FeedMetrics,
     histogram::{DurationTotals, Durations, Window, WindowTotals},
+    keys::KeyMetrics,
     policy::PolicyMetrics,
     postgres::PostgresMetrics,
     redis::RedisMetrics,
@@ -37,6 +38,7 @@ pub struct Metrics {
     redis: OnceLock<RedisMetrics>,
     postgres: OnceLock<PostgresMetrics>,
     feed: FeedMetrics,
+    keys: KeyMetrics,
     blacklist_size: Reading,
     ready: Reading,
     registry: Registry,
@@ -129,6 +131,7 @@ impl Metrics {
             redis: OnceLock::new(),
             postgres: OnceLock::new(),
             feed: FeedMetrics::default(),
+            keys: KeyMetrics::default(),
             blacklist_size: Reading::default(),
             ready: Reading::default(),
             registry: Registry::new(),
@@ -187,6 +190,11 @@ impl Metrics {
         self.feed.clone()
     }
 
+    /// The metrics of key files; the same ones each time.
+    pub fn keys(&self) -> KeyMetrics {
+        self.keys.clone()
+    }
+
     /// Says where to read the number of blacklist entries. The first call counts.
     pub fn report_blacklist_size(&self, read: impl Fn() -> usize + Send + Sync + 'static) {
         self.blacklist_size.set(move || as_f64(read() as u64));
@@ -217,6 +225,7 @@ impl Metrics {
         families.extend(self.policy_families());
         families.extend(self.state_families());
         families.extend(self.feed.families());
+        families.extend(self.keys.families());
         families.extend(self.redis.get().into_iter().flat_map(RedisMetrics::families));
         families.extend(self.postgres.get().into_iter().flat_map(PostgresMetrics::families));
         families.retain(|family| !family.get_metric().is_empty());

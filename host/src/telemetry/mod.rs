@@ -6,6 +6,7 @@
 mod exposition;
 mod feed;
 mod histogram;
+mod keys;
 pub mod log;
 mod metrics;
 mod policy;
@@ -16,6 +17,7 @@ mod shards;
 
 pub use self::redis::{Lookup, RedisMetrics};
 pub use feed::{FeedMetrics, FeedReading, Received};
+pub use keys::{IssuerKeyMetrics, KeyMetrics};
 pub use log::{Config as LogConfig, DecisionLine, DecisionLog};
 pub use metrics::{EncodeError, Event, InFlight, Metrics, Observation};
 pub use policy::{Outcome, PolicyMetrics};

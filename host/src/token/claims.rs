@@ -1,63 +1,101 @@
-//! Owns what a verified token says: its registered claims, strictly typed, and all others.
+//! Claims of a verified token: the registered ones, strictly typed, and all others in compact form.
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use serde_json::{Map, Number, Value};
+use serde_json::Number;
 
 use super::verify_error::VerifyError;
-use crate::{timestamp::Timestamp, token_id::TokenId};
+use crate::{
+    json::{JsonObject, JsonRef, TextPlace},
+    timestamp::Timestamp,
+    token_id::TokenId,
+};
+
+/// The first moment of the year 10000. Seconds do not get there; milliseconds that were written for
+/// seconds do, and would make a token good for ever.
+const YEAR_10000: Timestamp = Timestamp::from_secs(253_402_300_800);
 
 /// A token whose signature and claims were verified.
 ///
 /// It can only be obtained from [`Verifier::verify`](super::Verifier::verify). `Debug` shows none of
-/// its claims.
+/// its claims. Many of these are remembered, so it keeps its claims in compact form, and where the
+/// texts stand that every request needs.
 pub struct VerifiedToken {
     issuer_name: Arc<str>,
-    claims: Map<String, Value>,
+    claims: JsonObject,
+    issuer: Option<TextPlace>,
+    subject: Option<TextPlace>,
+    jti: Option<TextPlace>,
+    session_id: Option<TextPlace>,
+    scopes: Scopes,
     token_id: Option<TokenId>,
     issued_at: Option<Timestamp>,
     not_before: Option<Timestamp>,
     expires_at: Option<Timestamp>,
     leeway: Duration,
-    scopes: Vec<String>,
+}
+
+/// The scopes of a token.
+enum Scopes {
+    /// One text, separated by spaces (RFC 8693 section 4.2), among the claims.
+    Text(TextPlace),
+    /// A list, joined by spaces.
+    Joined(Box<str>),
+    None,
 }
 
 impl VerifiedToken {
     /// Reads the registered claims (RFC 7519 section 4.1). One of a wrong type is never taken for
-    /// one that is absent.
+    /// one that is absent; one that is null is, as serializers write those that are not set.
     pub(super) fn read(
-        claims: Map<String, Value>,
+        claims: JsonObject,
         issuer_name: &Arc<str>,
         leeway: Duration,
     ) -> Result<Self, VerifyError> {
-        for name in ["sub", "sid"] {
-            text(&claims, name)?;
-        }
-        let token_id = text(&claims, "jti")?
+        let token_id = name(&claims, "jti")?
             .map(TokenId::new)
             .transpose()
             .map_err(|_| VerifyError::MalformedClaim("jti"))?;
+        name(&claims, "sub")?;
+        name(&claims, "sid")?;
         Ok(Self {
             issuer_name: Arc::clone(issuer_name),
+            issuer: claims.place_of("iss"),
+            subject: claims.place_of("sub"),
+            jti: claims.place_of("jti"),
+            session_id: claims.place_of("sid"),
+            scopes: Scopes::read(&claims)?,
             token_id,
             issued_at: time(&claims, "iat")?,
             not_before: time(&claims, "nbf")?,
             expires_at: time(&claims, "exp")?,
             leeway,
-            scopes: scopes(&claims)?,
             claims,
         })
     }
 
     /// Whether the token is good at `now`, with the issuer's leeway at both ends.
     pub(super) fn check_times(&self, now: Timestamp) -> Result<(), VerifyError> {
-        if self.expires_at.is_some_and(|exp| now >= exp.plus(self.leeway)) {
+        if self.has_expired(now) {
             return Err(VerifyError::Expired);
         }
         if self.not_before.is_some_and(|nbf| now.plus(self.leeway) < nbf) {
             return Err(VerifyError::NotYetValid);
         }
         Ok(())
+    }
+
+    pub(super) fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|exp| now >= exp.plus(self.leeway))
+    }
+
+    /// How much memory it occupies, as far as it is not shared.
+    pub(super) fn bytes(&self) -> usize {
+        let scopes = match &self.scopes {
+            Scopes::Joined(text) => text.len(),
+            Scopes::Text(_) | Scopes::None => 0,
+        };
+        size_of::<Self>() + self.claims.heap_bytes() + scopes
     }
 
     /// The name under which the configuration knows the issuer.
@@ -69,13 +107,19 @@ impl VerifiedToken {
     /// `iss`: what the issuer calls itself.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
-        self.string("iss")
+        self.text_at(self.issuer)
     }
 
     /// `sub`: whom the token is about. Never blank.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
-        self.string("sub")
+        self.text_at(self.subject)
+    }
+
+    /// `jti`: the id under which publishers revoke the token. Never blank.
+    #[must_use]
+    pub fn jti(&self) -> Option<&str> {
+        self.text_at(self.jti)
     }
 
     /// The identity derived from `jti`, under which the token can be revoked.
@@ -87,7 +131,7 @@ impl VerifiedToken {
     /// `sid`: the session that the token belongs to (`OpenID` Connect). Never blank.
     #[must_use]
     pub fn session_id(&self) -> Option<&str> {
-        self.string("sid")
+        self.text_at(self.session_id)
     }
 
     /// `iat`: when the token was issued.
@@ -108,29 +152,24 @@ impl VerifiedToken {
         self.leeway
     }
 
-    /// The scopes in `scope` (RFC 8693 section 4.2) or, without that, in `scp`.
+    /// The scopes in `scope` (RFC 8693 section 4.2) or, without that, in `scp`, separated by spaces.
     #[must_use]
-    pub fn scopes(&self) -> &[String] {
-        &self.scopes
-    }
-
-    /// The claim at `path`: the name of a claim, then the names inside it. Names are taken as they
-    /// are, so that a claim may be called `https://example.com/roles`.
-    #[must_use]
-    pub fn claim(&self, path: &[impl AsRef<str>]) -> Option<&Value> {
-        let (first, rest) = path.split_first()?;
-        let claim = self.claims.get(first.as_ref())?;
-        rest.iter().try_fold(claim, |value, name| value.as_object()?.get(name.as_ref()))
+    pub fn scopes(&self) -> &str {
+        match &self.scopes {
+            Scopes::Text(place) => self.claims.text_at(*place).unwrap_or_default(),
+            Scopes::Joined(text) => text,
+            Scopes::None => "",
+        }
     }
 
     /// All claims.
     #[must_use]
-    pub fn claims(&self) -> &Map<String, Value> {
+    pub fn claims(&self) -> &JsonObject {
         &self.claims
     }
 
-    fn string(&self, name: &str) -> Option<&str> {
-        self.claims.get(name).and_then(Value::as_str)
+    fn text_at(&self, place: Option<TextPlace>) -> Option<&str> {
+        self.claims.text_at(place?)
     }
 }
 
@@ -143,71 +182,96 @@ impl fmt::Debug for VerifiedToken {
     }
 }
 
+// === impl Scopes ===
+
+impl Scopes {
+    fn read(claims: &JsonObject) -> Result<Self, VerifyError> {
+        for name in ["scope", "scp"] {
+            let Some(listed) = texts(claims, name)? else { continue };
+            return Ok(match claims.place_of(name) {
+                Some(place) => Self::Text(place),
+                None => Self::Joined(listed.join(" ").into()),
+            });
+        }
+        Ok(Self::None)
+    }
+}
+
+/// A claim, unless it is absent or null.
+pub(super) fn present<'c>(claims: &'c JsonObject, name: &str) -> Option<JsonRef<'c>> {
+    claims.get(name).filter(|value| !value.is_null())
+}
+
 /// A claim that, where it is present, is a text with something in it.
 pub(super) fn text<'c>(
-    claims: &'c Map<String, Value>,
+    claims: &'c JsonObject,
     name: &'static str,
 ) -> Result<Option<&'c str>, VerifyError> {
-    match claims.get(name) {
+    match present(claims, name) {
         None => Ok(None),
-        Some(Value::String(text)) if !text.trim().is_empty() => Ok(Some(text)),
+        Some(JsonRef::Text(text)) if !text.trim().is_empty() => Ok(Some(text)),
         Some(_) => Err(VerifyError::MalformedClaim(name)),
+    }
+}
+
+/// Like [`text`], for a claim that identifies somebody or something. Blanks at its ends would be
+/// trimmed on the way to the upstream, which would see another identity.
+pub(super) fn name<'c>(
+    claims: &'c JsonObject,
+    claim: &'static str,
+) -> Result<Option<&'c str>, VerifyError> {
+    match text(claims, claim)? {
+        Some(name) if name.trim() != name => Err(VerifyError::MalformedClaim(claim)),
+        name => Ok(name),
     }
 }
 
 /// A claim that, where it is present, is a text or a list of texts.
 pub(super) fn texts<'c>(
-    claims: &'c Map<String, Value>,
+    claims: &'c JsonObject,
     name: &'static str,
 ) -> Result<Option<Vec<&'c str>>, VerifyError> {
-    let list = match claims.get(name) {
+    let list = match present(claims, name) {
         None => return Ok(None),
-        Some(Value::String(text)) => Some(vec![text.as_str()]),
-        Some(Value::Array(list)) => list.iter().map(Value::as_str).collect(),
+        Some(JsonRef::Text(text)) => Some(vec![text]),
+        Some(JsonRef::List(items)) => items.texts(),
         Some(_) => None,
     };
     list.map(Some).ok_or(VerifyError::MalformedClaim(name))
 }
 
 pub(super) fn time(
-    claims: &Map<String, Value>,
+    claims: &JsonObject,
     name: &'static str,
 ) -> Result<Option<Timestamp>, VerifyError> {
-    let moment = match claims.get(name) {
+    let moment = match present(claims, name) {
         None => return Ok(None),
-        Some(Value::Number(number)) => numeric_date(number),
+        Some(JsonRef::Number(number)) => numeric_date(&number),
         Some(_) => None,
     };
     moment.map(Some).ok_or(VerifyError::MalformedClaim(name))
 }
 
 /// A `NumericDate` (RFC 7519 section 2): seconds since 1970, fractions allowed. What is negative or
-/// too large to be a time is none, instead of being bent into one.
+/// too large to be meant as seconds is none, instead of being bent into one.
 fn numeric_date(number: &Number) -> Option<Timestamp> {
     let since_epoch = match number.as_u64() {
         Some(secs) => Duration::from_secs(secs),
         None => Duration::try_from_secs_f64(number.as_f64()?).ok()?,
     };
-    i64::try_from(since_epoch.as_millis()).ok().map(Timestamp::from_millis)
-}
-
-fn scopes(claims: &Map<String, Value>) -> Result<Vec<String>, VerifyError> {
-    let listed = match texts(claims, "scope")? {
-        Some(scope) => scope,
-        None => texts(claims, "scp")?.unwrap_or_default(),
-    };
-    let words = listed.into_iter().flat_map(|scope| scope.split(' '));
-    Ok(words.filter(|word| !word.is_empty()).map(str::to_owned).collect())
+    let moment = i64::try_from(since_epoch.as_millis()).ok().map(Timestamp::from_millis)?;
+    (moment < YEAR_10000).then_some(moment)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn read(claims: Value) -> Result<VerifiedToken, VerifyError> {
         let Value::Object(claims) = claims else { unreachable!("claims are an object") };
+        let claims = JsonObject::from_map(&claims).unwrap();
         VerifiedToken::read(claims, &"main".into(), Duration::from_secs(5))
     }
 
@@ -223,39 +287,26 @@ mod tests {
         assert_eq!(token.token_id(), TokenId::new("t1").ok().as_ref());
         assert_eq!(token.issued_at(), Some(Timestamp::from_secs(10)));
         assert_eq!(token.expires_at(), Some(Timestamp::from_millis(20_250)));
-        assert_eq!(token.scopes(), ["read", "write"]);
+        assert_eq!(token.jti(), Some("t1"));
+        assert_eq!(token.scopes(), "read  write");
     }
 
     #[test]
     fn scopes_are_a_text_or_a_list_in_scope_or_scp() {
         for (claims, expected) in [
-            (json!({"scope": "a b"}), vec!["a", "b"]),
-            (json!({"scope": ["a", "b"]}), vec!["a", "b"]),
-            (json!({"scp": ["a"]}), vec!["a"]),
-            (json!({"scp": "a b"}), vec!["a", "b"]),
-            (json!({"scope": "", "scp": "b"}), vec![]),
-            (json!({}), vec![]),
+            (json!({"scope": "a b"}), "a b"),
+            (json!({"scope": ["a", "b"]}), "a b"),
+            (json!({"scp": ["a"]}), "a"),
+            (json!({"scp": "a b"}), "a b"),
+            (json!({"scope": "", "scp": "b"}), ""),
+            (json!({"scope": null, "scp": "b"}), "b"),
+            (json!({}), ""),
         ] {
             assert_eq!(read(claims.clone()).unwrap().scopes(), expected, "{claims}");
         }
         for claims in [json!({"scope": 1}), json!({"scope": ["a", 1]}), json!({"scp": {"a": 1}})] {
             assert_eq!(read(claims).unwrap_err().code(), "malformed_claim");
         }
-    }
-
-    #[test]
-    fn a_claim_is_found_by_its_path() {
-        let token = read(json!({
-            "realm_access": {"roles": ["admin"]}, "https://x/y": 1, "a.b": 2, "sub": "u1",
-        }))
-        .unwrap();
-        assert_eq!(token.claim(&["realm_access", "roles"]), Some(&json!(["admin"])));
-        assert_eq!(token.claim(&["https://x/y"]), Some(&json!(1)));
-        assert_eq!(token.claim(&["a.b"]), Some(&json!(2)));
-        for path in [&["a", "b"][..], &["sub", "x"], &["realm_access", "roles", "0"], &["nope"]] {
-            assert_eq!(token.claim(path), None, "{path:?}");
-        }
-        assert_eq!(token.claim(&[] as &[&str]), None);
     }
 
     #[test]
@@ -273,12 +324,43 @@ mod tests {
 
     #[test]
     fn a_date_that_is_no_time_is_refused() {
-        for date in [json!(-1), json!(-0.5), json!(1e300), json!(1e19), json!(u64::MAX)] {
+        for date in [
+            json!(-1),
+            json!(-0.5),
+            json!(1e300),
+            json!(1e19),
+            json!(u64::MAX),
+            json!(1_700_000_000_000_i64),
+            json!(253_402_300_800_i64),
+        ] {
             let error = read(json!({ "exp": date })).unwrap_err();
             assert_eq!(error, VerifyError::MalformedClaim("exp"), "{date}");
         }
         let far = read(json!({"exp": 253_402_300_799_i64})).unwrap();
         assert_eq!(far.expires_at(), Some(Timestamp::from_secs(253_402_300_799)));
+    }
+
+    #[test]
+    fn a_null_claim_is_an_absent_one() {
+        let token = read(json!({
+            "iss": null, "sub": null, "jti": null, "sid": null, "scope": null, "scp": null,
+            "iat": null, "nbf": null, "exp": null,
+        }))
+        .unwrap();
+        assert_eq!((token.issuer(), token.subject(), token.jti()), (None, None, None));
+        assert_eq!((token.session_id(), token.token_id(), token.scopes()), (None, None, ""));
+        assert_eq!((token.issued_at(), token.expires_at()), (None, None));
+    }
+
+    #[test]
+    fn a_name_that_an_upstream_would_trim_is_refused() {
+        for name in ["sub", "sid", "jti"] {
+            for text in [" u1", "u1 ", "u1\t", "\tu1", "u1\n", "\u{a0}u1", "u1\u{2028}"] {
+                let error = read(json!({ name: text })).unwrap_err();
+                assert_eq!(error, VerifyError::MalformedClaim(name), "{text:?}");
+            }
+            read(json!({ name: "u 1" })).unwrap();
+        }
     }
 
     #[test]

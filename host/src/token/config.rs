@@ -1,5 +1,4 @@
-//! Owns the settings of token verification: which issuers there are, and how each one's tokens are
-//! checked.
+//! Settings of token verification: which issuers there are, and how each one's tokens are checked.
 
 use std::{
     collections::BTreeMap,
@@ -21,10 +20,13 @@ pub struct Config {
     #[serde(default)]
     pub issuers: BTreeMap<String, IssuerConfig>,
     /// How many verified tokens are remembered, so that a token that comes again costs no
-    /// signature check; expiry and revocation are checked each time. A token of more than 2 KiB
-    /// counts as several. `0` remembers none.
+    /// signature check; expiry and revocation are checked each time. One that needs more memory
+    /// than most counts as several. `0` remembers none.
     #[serde(default = "default_cache_capacity")]
     pub cache_capacity: usize,
+    /// The largest token that is looked at.
+    #[serde(default = "default_max_bytes")]
+    pub max_bytes: usize,
     /// How often the key files are looked at for changes.
     #[serde(default = "default_reload_interval")]
     pub reload_interval: HumanDuration,
@@ -38,7 +40,9 @@ pub struct IssuerConfig {
     /// What the token's `iss` must be, exactly. Without it, `iss` is not looked at.
     #[serde(default)]
     pub issuer: Option<String>,
-    /// The token's `aud` must name one of these. Empty: `aud` is not looked at.
+    /// The token's `aud` must name one of these. Empty: `aud` is not looked at, so that a token of
+    /// this issuer for any other service is accepted too, an ID token for instance; there is a
+    /// warning at start.
     #[serde(default)]
     pub audiences: Vec<String>,
     /// Where the keys come from. Only these keys can verify this issuer's tokens.
@@ -54,9 +58,20 @@ pub struct IssuerConfig {
     /// The scopes that a token must have, all of them, in `scope` or `scp`.
     #[serde(default)]
     pub required_scopes: Vec<String>,
-    /// Tells access tokens from other tokens of the same issuer, such as refresh tokens.
+    /// The types that the header of an access token may name (`typ`), `absent` standing for none.
+    /// Letter case and a leading `application/` do not matter. With `[at+jwt]` alone, ID tokens are
+    /// refused too (RFC 9068), if the issuer writes that type. `logout+jwt`, `secevent+jwt` and
+    /// `dpop+jwt` are refused always, and so are tokens with a claim `events`.
+    #[serde(default = "default_header_types")]
+    pub header_types: Vec<String>,
+    /// Tells access tokens from other tokens of the same issuer, such as refresh tokens, by a claim.
     #[serde(default)]
     pub token_type: Option<TokenTypeConfig>,
+    /// Accepts tokens that are bound to a key of their client (claim `cnf`, as with `DPoP` or mTLS)
+    /// although they are sent as bearer tokens. Only right where something before Portcullis checks
+    /// the proof: otherwise a stolen token is as good as its owner's.
+    #[serde(default)]
+    pub accept_sender_constrained: bool,
 }
 
 /// A claim that says what a token is for.
@@ -119,11 +134,13 @@ pub struct PemFile {
 #[schemars(deny_unknown_fields)]
 pub struct JwksFile {
     /// The file. Each of its keys verifies the algorithm that its `alg` names; without one, RSA
-    /// keys verify RS256, P-256 keys ES256, P-384 keys ES384, and Ed25519 keys `EdDSA`.
+    /// keys verify RS256, P-256 keys ES256, P-384 keys ES384, and Ed25519 keys `EdDSA`. Keys that
+    /// cannot be used are left out with a warning. An empty set means that there are no keys.
     pub jwks_file: PathBuf,
 }
 
-/// A signature algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1).
+/// A signature algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1). `Ed25519` (RFC 9864) is another
+/// name for `EdDSA`.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
 )]
@@ -140,7 +157,7 @@ pub enum Algorithm {
     PS512,
     ES256,
     ES384,
-    #[serde(rename = "EdDSA")]
+    #[serde(rename = "EdDSA", alias = "Ed25519")]
     EdDsa,
 }
 
@@ -172,6 +189,10 @@ fn default_cache_capacity() -> usize {
     100_000
 }
 
+fn default_max_bytes() -> usize {
+    16 * 1024
+}
+
 fn default_reload_interval() -> HumanDuration {
     HumanDuration::from_millis(1000)
 }
@@ -184,6 +205,10 @@ fn default_required_claims() -> Vec<String> {
     ["exp", "sub", "jti"].map(str::to_owned).into()
 }
 
+fn default_header_types() -> Vec<String> {
+    ["at+jwt", "JWT", "absent"].map(str::to_owned).into()
+}
+
 fn default_token_type_claim() -> String {
     "type".to_owned()
 }
@@ -193,6 +218,7 @@ impl Default for Config {
         Self {
             issuers: BTreeMap::new(),
             cache_capacity: default_cache_capacity(),
+            max_bytes: default_max_bytes(),
             reload_interval: default_reload_interval(),
         }
     }
@@ -211,7 +237,9 @@ impl IssuerConfig {
             leeway: default_leeway(),
             required_claims: default_required_claims(),
             required_scopes: Vec::new(),
+            header_types: default_header_types(),
             token_type: None,
+            accept_sender_constrained: false,
         }
     }
 }
@@ -308,7 +336,10 @@ impl Algorithm {
     /// is none of them.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+        match name {
+            "Ed25519" => Some(Self::EdDsa),
+            name => Self::ALL.into_iter().find(|algorithm| algorithm.name() == name),
+        }
     }
 
     pub(super) const fn jose(self) -> jsonwebtoken::Algorithm {
@@ -390,7 +421,12 @@ mod tests {
             assert_eq!(json!(algorithm), json!(algorithm.name()));
             assert_eq!(format!("{:?}", algorithm.jose()), algorithm.name());
         }
-        for name in ["none", "NONE", "hs256", "HS256 ", "", "ES512", "ES256K"] {
+        assert_eq!(Algorithm::from_name("Ed25519"), Some(Algorithm::EdDsa));
+        assert_eq!(
+            serde_json::from_value::<Algorithm>(json!("Ed25519")).unwrap(),
+            Algorithm::EdDsa
+        );
+        for name in ["none", "NONE", "hs256", "HS256 ", "", "ES512", "ES256K", "ed25519", "Ed448"] {
             assert_eq!(Algorithm::from_name(name), None, "{name}");
         }
     }

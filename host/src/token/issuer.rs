@@ -1,16 +1,19 @@
-//! Owns what one issuer's tokens must look like, beyond their signature.
+//! Rules of one issuer: what its tokens must look like, beyond their signature.
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::{Map, Value};
-
 use super::{
     build::BuildError,
-    claims::{VerifiedToken, texts},
+    claims::{VerifiedToken, present, texts},
     config::IssuerConfig,
+    header_type::HeaderTypes,
+    parse::Jws,
     verify_error::VerifyError,
 };
-use crate::timestamp::Timestamp;
+use crate::{
+    json::{JsonObject, JsonRef},
+    timestamp::Timestamp,
+};
 
 /// An issuer's rules.
 #[derive(Debug)]
@@ -22,12 +25,14 @@ pub(super) struct Issuer {
     leeway: Duration,
     required_claims: Vec<Arc<str>>,
     required_scopes: Vec<Arc<str>>,
+    header_types: HeaderTypes,
     token_type: Option<TokenType>,
+    accept_sender_constrained: bool,
 }
 
 #[derive(Debug)]
 struct TokenType {
-    claim: String,
+    claim: Arc<str>,
     one_of: Vec<String>,
 }
 
@@ -43,6 +48,7 @@ impl Issuer {
             ("audiences", &config.audiences),
             ("required_claims", &config.required_claims),
             ("required_scopes", &config.required_scopes),
+            ("header_types", &config.header_types),
             ("token_type.claim", token_type.map_or(&[], |rule| std::slice::from_ref(&rule.claim))),
             ("token_type.one_of", token_type.map_or(&[], |rule| &rule.one_of)),
         ] {
@@ -56,6 +62,8 @@ impl Issuer {
         if config.keys.is_empty() {
             return Err(error("keys", "is empty; name a secret_file, a pem_file or a jwks_file"));
         }
+        let header_types = HeaderTypes::new(&config.header_types)
+            .map_err(|problem| error("header_types", problem))?;
         let shared = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
         Ok(Self {
             name: name.into(),
@@ -64,25 +72,26 @@ impl Issuer {
             leeway: config.leeway.get(),
             required_claims: shared(&config.required_claims),
             required_scopes: shared(&config.required_scopes),
-            token_type: token_type
-                .map(|rule| TokenType { claim: rule.claim.clone(), one_of: rule.one_of.clone() }),
+            header_types,
+            token_type: token_type.map(|rule| TokenType {
+                claim: rule.claim.as_str().into(),
+                one_of: rule.one_of.clone(),
+            }),
+            accept_sender_constrained: config.accept_sender_constrained,
         })
     }
 
-    /// Checks the claims of a token that this issuer has signed.
-    pub(super) fn admit(
-        &self,
-        claims: Map<String, Value>,
-        now: Timestamp,
-    ) -> Result<VerifiedToken, VerifyError> {
-        let token = VerifiedToken::read(claims, &self.name, self.leeway)?;
+    /// Checks the type and the claims of a token that this issuer has signed.
+    pub(super) fn admit(&self, jws: Jws<'_>, now: Timestamp) -> Result<VerifiedToken, VerifyError> {
+        self.check_use(&jws)?;
+        let token = VerifiedToken::read(jws.claims, &self.name, self.leeway)?;
         token.check_times(now)?;
         self.check_audience(token.claims())?;
-        let is_missing = |name: &&Arc<str>| token.claims().get(&***name).is_none_or(Value::is_null);
+        let is_missing = |name: &&Arc<str>| present(token.claims(), name).is_none();
         if let Some(missing) = self.required_claims.iter().find(is_missing) {
             return Err(VerifyError::MissingClaim(Arc::clone(missing)));
         }
-        let has_scope = |name: &str| token.scopes().iter().any(|scope| scope == name);
+        let has_scope = |name: &str| token.scopes().split(' ').any(|scope| scope == name);
         if let Some(missing) = self.required_scopes.iter().find(|name| !has_scope(name)) {
             return Err(VerifyError::MissingScope(Arc::clone(missing)));
         }
@@ -92,8 +101,23 @@ impl Issuer {
         Ok(token)
     }
 
+    /// Whether the token was issued to be presented by its bearer, and not for something else that
+    /// the issuer signs with the same keys.
+    fn check_use(&self, jws: &Jws<'_>) -> Result<(), VerifyError> {
+        self.header_types.check(jws.header.media_type.as_deref())?;
+        // Security events and logout tokens, whatever their `typ`: RFC 8417 section 2.2.
+        if present(&jws.claims, "events").is_some() {
+            return Err(VerifyError::WrongTokenType("events".into()));
+        }
+        // RFC 7800: the issuer wants it presented together with a proof.
+        if !self.accept_sender_constrained && present(&jws.claims, "cnf").is_some() {
+            return Err(VerifyError::SenderConstrained);
+        }
+        Ok(())
+    }
+
     /// RFC 7519 section 4.1.3. The type of `aud` is checked even where its value does not matter.
-    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), VerifyError> {
+    fn check_audience(&self, claims: &JsonObject) -> Result<(), VerifyError> {
         let audiences = texts(claims, "aud")?;
         if self.audiences.is_empty() {
             return Ok(());
@@ -105,11 +129,11 @@ impl Issuer {
 }
 
 impl TokenType {
-    fn check(&self, claims: &Map<String, Value>) -> Result<(), VerifyError> {
+    fn check(&self, claims: &JsonObject) -> Result<(), VerifyError> {
         let is_accepted = |value: &str| self.one_of.iter().any(|accepted| accepted == value);
-        match claims.get(&self.claim).and_then(Value::as_str) {
-            Some(value) if is_accepted(value) => Ok(()),
-            _ => Err(VerifyError::WrongTokenType),
+        match claims.get(&self.claim) {
+            Some(JsonRef::Text(value)) if is_accepted(value) => Ok(()),
+            _ => Err(VerifyError::WrongTokenType(Arc::clone(&self.claim))),
         }
     }
 }

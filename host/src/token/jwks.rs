@@ -1,14 +1,13 @@
-//! Owns reading JWK sets (RFC 7517): which of their keys can verify signatures, and with which
-//! algorithm each.
+//! JWK sets (RFC 7517): which of their keys can verify signatures, and with which algorithm each.
 
 use std::{path::Path, sync::Arc};
 
 use jsonwebtoken::{
     DecodingKey,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse},
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk},
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     config::Algorithm,
@@ -16,64 +15,109 @@ use super::{
     key_fault::{KeyFault, LoadKeysError},
 };
 
+/// What some editors put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The members that are the key itself, all of them texts.
+const KEY_MEMBERS: [&str; 6] = ["kty", "crv", "n", "e", "x", "y"];
+
 #[derive(Deserialize)]
 struct JwkSet {
     /// Each is read by itself, so that one odd key does not spoil the others.
     keys: Vec<Value>,
 }
 
-/// Reads the keys of a JWK set. Those that cannot be used are left out with a warning.
+/// Reads the keys of a JWK set, which may be none: an issuer that withdraws its last key publishes an
+/// empty set, or one that holds only keys for something else. Keys that cannot be used are left out
+/// with a warning.
 ///
 /// # Errors
-/// When the content is not a JWK set, or no key of it can be used.
+/// When the content is not a JWK set, or there is something wrong with each of its keys.
 pub(super) fn keys(path: &Path, content: &[u8]) -> Result<Vec<Arc<Key>>, LoadKeysError> {
+    let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
     let set: JwkSet = serde_json::from_slice(content)
         .map_err(|source| LoadKeysError::NotKeySet { path: path.to_owned(), source })?;
     let count = set.keys.len();
     let mut keys = Vec::new();
-    let mut first = String::new();
-    for (index, value) in set.keys.into_iter().enumerate() {
+    let mut first_fault = None;
+    for (index, value) in set.keys.iter().enumerate() {
         match key(value) {
             Ok(key) => keys.push(Arc::new(key)),
             Err(fault) => {
                 tracing::warn!(file = %path.display(), index, %fault, "a key is left out");
-                if first.is_empty() {
-                    first = format!("; the one at index {index}: {fault}");
+                if fault != KeyFault::NotForVerifying {
+                    first_fault.get_or_insert((index, fault));
                 }
             }
         }
     }
-    if keys.is_empty() {
-        return Err(LoadKeysError::NoUsableKey { path: path.to_owned(), count, first });
+    match first_fault {
+        Some((index, fault)) if keys.is_empty() => {
+            let first = format!("; the one at index {index}: {fault}");
+            Err(LoadKeysError::NoUsableKey { path: path.to_owned(), count, first })
+        }
+        _ => Ok(keys),
     }
-    Ok(keys)
 }
 
-fn key(value: Value) -> Result<Key, KeyFault> {
+fn key(value: &Value) -> Result<Key, KeyFault> {
+    let members = value.as_object().ok_or(KeyFault::Unsupported)?;
     // A private key is a leaked key: whoever can read the file can sign.
-    if value.get("d").is_some() {
+    if members.contains_key("d") {
         return Err(KeyFault::PrivateKey);
     }
-    let jwk: Jwk = serde_json::from_value(value).map_err(|_| KeyFault::Unsupported)?;
-    if !is_for_verifying(&jwk) {
+    let kid = match members.get("kid") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(kid)) => Some(kid.clone()),
+        Some(_) => return Err(KeyFault::KidNotText),
+    };
+    if !is_for_verifying(members) {
         return Err(KeyFault::NotForVerifying);
     }
-    let algorithm = pinned_algorithm(&jwk)?;
+    let jwk = only_key_members(members)?;
+    let algorithm = pinned_algorithm(&jwk.algorithm, members.get("alg"))?;
     let decoding = DecodingKey::from_jwk(&jwk).map_err(|_| KeyFault::NotSuchAKey)?;
-    Key::public(jwk.common.key_id, algorithm, decoding)
+    Key::public(kid, algorithm, decoding)
 }
 
-fn is_for_verifying(jwk: &Jwk) -> bool {
-    let used = jwk.common.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature);
-    let operations = jwk.common.key_operations.as_ref();
-    used && operations.is_none_or(|list| list.contains(&KeyOperations::Verify))
+/// The key without everything that says what it is for, which is read in here. Some writers pad
+/// base64url, which RFC 7515 section 2 does not, and which changes nothing.
+fn only_key_members(members: &Map<String, Value>) -> Result<Jwk, KeyFault> {
+    let mut only = Map::new();
+    if members.contains_key("k") {
+        return Err(KeyFault::SecretInKeySet);
+    }
+    for name in KEY_MEMBERS {
+        if let Some(value) = members.get(name) {
+            let text = value.as_str().ok_or(KeyFault::Unsupported)?;
+            only.insert(name.to_owned(), text.trim_end_matches('=').into());
+        }
+    }
+    serde_json::from_value(Value::Object(only)).map_err(|_| KeyFault::Unsupported)
+}
+
+/// RFC 7517 sections 4.2 and 4.3. Values are compared as they are: `SIG` is not `sig`.
+fn is_for_verifying(members: &Map<String, Value>) -> bool {
+    let used = match members.get("use") {
+        None | Some(Value::Null) => true,
+        Some(value) => value == "sig",
+    };
+    let operations = match members.get("key_ops") {
+        None | Some(Value::Null) => true,
+        Some(Value::Array(list)) => list.iter().any(|operation| operation == "verify"),
+        Some(_) => false,
+    };
+    used && operations
 }
 
 /// The key's `alg`, which must suit its type, or the one that its type suggests.
-fn pinned_algorithm(jwk: &Jwk) -> Result<Algorithm, KeyFault> {
+fn pinned_algorithm(
+    key: &AlgorithmParameters,
+    named: Option<&Value>,
+) -> Result<Algorithm, KeyFault> {
     use Algorithm::{ES256, ES384, EdDsa, PS256, PS384, PS512, RS256, RS384, RS512};
     // The first is the default.
-    let suitable: &[Algorithm] = match &jwk.algorithm {
+    let suitable: &[Algorithm] = match key {
         AlgorithmParameters::RSA(_) => &[RS256, RS384, RS512, PS256, PS384, PS512],
         AlgorithmParameters::EllipticCurve(key) => match key.curve {
             EllipticCurve::P256 => &[ES256],
@@ -84,10 +128,9 @@ fn pinned_algorithm(jwk: &Jwk) -> Result<Algorithm, KeyFault> {
         AlgorithmParameters::OctetKey(_) => return Err(KeyFault::SecretInKeySet),
         _ => &[],
     };
-    let chosen = match jwk.common.key_algorithm {
-        // An algorithm that is not known to the library has the name `UNKNOWN_ALGORITHM`.
-        Some(named) => Algorithm::from_name(&named.to_string()),
-        None => suitable.first().copied(),
+    let chosen = match named {
+        None | Some(Value::Null) => suitable.first().copied(),
+        Some(named) => named.as_str().and_then(Algorithm::from_name),
     };
     chosen.filter(|algorithm| suitable.contains(algorithm)).ok_or(KeyFault::Unsupported)
 }

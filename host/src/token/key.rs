@@ -1,8 +1,9 @@
-//! Owns an issuer's keys: each with the one algorithm that it verifies, and which of them a token
-//! may be verified with.
+//! Keys of one issuer: each with the one algorithm that it verifies, and which of them a token may be
+//! verified with.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
     DecodingKey,
@@ -10,32 +11,36 @@ use jsonwebtoken::{
 };
 
 use super::{
-    config::Algorithm, key_fault::KeyFault, parse::Jws, strength, verify_error::VerifyError,
+    config::Algorithm,
+    key_fault::KeyFault,
+    parse::Jws,
+    strength,
+    verify_error::{Shown, VerifyError},
 };
 
+/// How many keys are tried for one token. Each costs a signature check, also for a forged token.
+pub(super) const MAX_CANDIDATES: usize = 8;
+
 /// A key, and the one algorithm that it verifies. The algorithm never comes from a token.
-#[derive(Debug)]
 pub(super) struct Key {
     kid: Option<String>,
     algorithm: Algorithm,
     decoding: DecodingKey,
+    /// A digest of the key itself, by which copies of one key are known.
+    digest: [u8; 32],
 }
 
-/// The keys of one issuer.
-#[derive(Debug, Default)]
+/// The keys of one issuer, each once.
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct KeySet(Vec<Arc<Key>>);
-
-/// Two keys of one issuer have the same id, so that a token could mean either.
-#[derive(Debug, thiserror::Error)]
-#[error("two keys have the `kid` `{0}`; rename or remove one")]
-pub struct DuplicateKidError(String);
 
 // === impl Key ===
 
 impl Key {
     /// A shared secret, whose strength the caller has checked.
     pub(super) fn secret(kid: Option<String>, algorithm: Algorithm, secret: &[u8]) -> Self {
-        Self { kid, algorithm, decoding: DecodingKey::from_secret(secret) }
+        let decoding = DecodingKey::from_secret(secret);
+        Self { kid, algorithm, decoding, digest: digest_of(&[secret]) }
     }
 
     /// A public key, unless it is not one for `algorithm` or a weak one.
@@ -54,10 +59,12 @@ impl Key {
                 strength::check_rsa(&modulus, &exponent)?;
                 // Some issuers send leading zeros, which the library would refuse.
                 let decoding = DecodingKey::from_rsa_raw_components(&modulus, &exponent);
-                return Ok(Self { kid, algorithm, decoding });
+                let digest = digest_of(&[&exponent, &modulus]);
+                return Ok(Self { kid, algorithm, decoding, digest });
             }
         }
-        Ok(Self { kid, algorithm, decoding })
+        let digest = digest_of(&[point()?]);
+        Ok(Self { kid, algorithm, decoding, digest })
     }
 
     fn verifies(&self, jws: &Jws<'_>) -> bool {
@@ -67,6 +74,28 @@ impl Key {
         jsonwebtoken::crypto::verify(jws.signature, message, &self.decoding, algorithm)
             .unwrap_or(false)
     }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.algorithm == other.algorithm && self.kid == other.kid && self.digest == other.digest
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The digest stays out as well: a secret that people can remember could be found by it.
+        f.debug_struct("Key")
+            .field("kid", &self.kid)
+            .field("algorithm", &self.algorithm)
+            .finish_non_exhaustive()
+    }
+}
+
+fn digest_of(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, &parts.concat()).as_ref());
+    hash
 }
 
 /// Modulus and exponent of an RSA key, big-endian without leading zeros.
@@ -87,52 +116,45 @@ fn rsa_numbers(decoding: &DecodingKey) -> Result<(Vec<u8>, Vec<u8>), KeyFault> {
 // === impl KeySet ===
 
 impl KeySet {
-    /// Collects keys, no two of which may have the same id.
-    pub(super) fn new(keys: Vec<Arc<Key>>) -> Result<Self, DuplicateKidError> {
-        let mut kids: Vec<&str> = keys.iter().filter_map(|key| key.kid.as_deref()).collect();
-        kids.sort_unstable();
-        if let Some((kid, _)) = kids.iter().zip(kids.iter().skip(1)).find(|(one, next)| one == next)
-        {
-            return Err(DuplicateKidError((*kid).to_owned()));
-        }
-        Ok(Self(keys))
-    }
-
-    /// Verifies a token's signature.
-    ///
-    /// A token that names one of the keys is verified with that key and no other. A token that
-    /// names none of them can only be verified with keys that have no id. A token without a key id
-    /// can be verified with those, or else with the only key for its algorithm.
-    pub(super) fn verify(&self, jws: &Jws<'_>) -> Result<(), VerifyError> {
-        if let Some(named) = jws.kid.as_deref().and_then(|kid| self.named(kid)) {
-            if named.algorithm != jws.algorithm {
-                return Err(VerifyError::WrongAlgorithm);
+    /// Collects keys. Copies of one key are one. Different keys may have the same id: of different
+    /// types (RFC 7517 section 4.5), and while they are being replaced.
+    pub(super) fn new(keys: impl IntoIterator<Item = Arc<Key>>) -> Self {
+        let mut unique: Vec<Arc<Key>> = Vec::new();
+        for key in keys {
+            if !unique.contains(&key) {
+                unique.push(key);
             }
-            return check(named.verifies(jws));
         }
-        let is_eligible = |key: &&Arc<Key>| jws.kid.is_none() || key.kid.is_none();
-        let eligible = || self.0.iter().filter(is_eligible);
-        if eligible().next().is_none() {
-            return Err(VerifyError::UnknownKey);
-        }
-        let matching = || eligible().filter(|key| key.algorithm == jws.algorithm);
-        let mut unnamed = matching().filter(|key| key.kid.is_none()).peekable();
-        if unnamed.peek().is_some() {
-            return check(unnamed.any(|key| key.verifies(jws)));
-        }
-        let mut named = matching();
-        match (named.next(), named.next()) {
-            (None, _) => Err(VerifyError::WrongAlgorithm),
-            (Some(only), None) => check(only.verifies(jws)),
-            (Some(_), Some(_)) => Err(VerifyError::UnknownKey),
-        }
+        Self(unique)
     }
 
-    fn named(&self, kid: &str) -> Option<&Arc<Key>> {
-        self.0.iter().find(|key| key.kid.as_deref() == Some(kid))
+    /// Whether no token can be verified.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
-}
 
-fn check(verified: bool) -> Result<(), VerifyError> {
-    if verified { Ok(()) } else { Err(VerifyError::BadSignature) }
+    /// Verifies a token's signature with the keys that can be meant, each with its own algorithm.
+    ///
+    /// If the token names a key, those are the keys of that id, or else the keys that have no id. If
+    /// it names none, any key can be meant.
+    pub(super) fn verify(&self, jws: &Jws<'_>) -> Result<(), VerifyError> {
+        let kid = jws.header.kid.as_deref();
+        let named = kid.filter(|kid| self.0.iter().any(|key| key.kid.as_deref() == Some(kid)));
+        let can_be_meant = |key: &&Arc<Key>| match (named, kid) {
+            (Some(named), _) => key.kid.as_deref() == Some(named),
+            (None, Some(_)) => key.kid.is_none(),
+            (None, None) => true,
+        };
+        let meant = || self.0.iter().filter(can_be_meant);
+        if meant().next().is_none() {
+            return Err(VerifyError::UnknownKey(Shown::or_absent(kid)));
+        }
+        let candidates = || meant().filter(|key| key.algorithm == jws.header.algorithm);
+        match candidates().count() {
+            0 => Err(VerifyError::WrongAlgorithm),
+            1..=MAX_CANDIDATES if candidates().any(|key| key.verifies(jws)) => Ok(()),
+            1..=MAX_CANDIDATES => Err(VerifyError::BadSignature),
+            _ => Err(VerifyError::TooManyKeys(MAX_CANDIDATES)),
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Owns why keys are not used.
+//! Reasons why a key or a key file is not used.
 
 use std::path::PathBuf;
 
@@ -111,6 +111,9 @@ pub enum KeyFault {
     /// The key is for encryption.
     #[error("its `use` or `key_ops` is not for verifying signatures")]
     NotForVerifying,
+    /// The key's id is not a text, so no token could name it.
+    #[error("its `kid` is not a string; write it in quotes")]
+    KidNotText,
     /// The key is of a kind that is not supported.
     #[error("its type, curve or algorithm is not supported")]
     Unsupported,

@@ -1,4 +1,4 @@
-//! Owns reading keys from files, and refusing what was put there by mistake.
+//! Key files: reading keys from them, and refusing what was put there by mistake.
 
 use std::{fs::File, io::Read, path::Path, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::secret::Secret;
 /// No key file is larger than this.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// Reads the keys that `config` describes: at least one.
+/// Reads the keys that `config` describes. A JWK set may hold none.
 pub(super) fn load(config: &KeyConfig) -> Result<Vec<Arc<Key>>, LoadKeysError> {
     let path = config.path();
     let key = match config {

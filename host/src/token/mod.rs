@@ -1,4 +1,4 @@
-//! Owns everything from the value of an `Authorization` header to a verified token.
+//! Token verification: everything from the value of an `Authorization` header to a verified token.
 //!
 //! It knows neither routes nor the blacklist. It fetches nothing: keys come from files that the
 //! configuration names, never from where a token says.
@@ -7,31 +7,35 @@ mod bearer;
 mod build;
 mod claims;
 mod config;
+mod header_type;
 mod issuer;
 mod jwks;
 mod key;
 mod key_fault;
 mod key_file;
+mod memory;
 pub mod parse;
 mod reload;
 mod strength;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod unverified;
 mod verifier;
 mod verify_error;
+mod watched_file;
 
 pub use self::{
     bearer::{BearerError, bearer},
-    build::{BuildError, build},
+    build::{BuildError, build, warnings},
     claims::VerifiedToken,
     config::{
         Algorithm, Config, IssuerConfig, JwksFile, KeyConfig, PemFile, SecretFile, TokenTypeConfig,
     },
-    key::DuplicateKidError,
     key_fault::{KeyFault, LoadKeysError},
     reload::KeyReloader,
+    sweep::forget_expired,
     unverified::UnverifiedToken,
     verifier::{IssuerSet, IssuerSetError, Verifier},
-    verify_error::VerifyError,
+    verify_error::{Shown, VerifyError},
 };

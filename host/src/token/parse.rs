@@ -1,16 +1,12 @@
-//! Owns taking a token apart, as strictly as its specifications allow.
+//! JWS reader: takes a token apart, as strictly as its specifications allow.
 //!
 //! Nothing in here says that a token is genuine, so nothing of what it reads is visible outside of
 //! token verification.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::{Map, Value};
 
-use super::{config::Algorithm, verify_error::VerifyError};
-
-/// The largest token that is looked at. Envoy limits all headers together to 60 KiB.
-pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+use super::{config::Algorithm, header_type, verify_error::VerifyError};
+use crate::json::{JsonObject, JsonRef, ParseJsonError};
 
 /// Header parameters that change what the token means. `crit` demands that its extensions be
 /// understood, and none is; the others belong to `crit` extensions or to encrypted tokens.
@@ -20,21 +16,31 @@ const REFUSED_PARAMETERS: [&str; 4] = ["crit", "b64", "zip", "enc"];
 pub struct Jws<'t> {
     pub(super) signing_input: &'t str,
     pub(super) signature: &'t str,
+    pub(super) header: Header,
+    pub(super) claims: JsonObject,
+}
+
+/// What matters of a token's header.
+pub(super) struct Header {
     pub(super) algorithm: Algorithm,
     pub(super) kid: Option<String>,
-    pub(super) claims: Map<String, Value>,
+    /// `typ` in the form in which types are compared.
+    pub(super) media_type: Option<String>,
 }
 
 /// Takes a token apart: three parts in canonical base64url without padding, the first two holding
-/// JSON objects in which no name occurs twice (RFC 7515 sections 3.1 and 4, RFC 7519 section 4).
+/// JSON objects in which no name occurs twice, at any depth (RFC 7515 sections 3.1 and 4, RFC 7519
+/// section 4). Otherwise the issuer, Portcullis and the service behind it could each believe another
+/// one of two `sub`.
 ///
 /// `jku`, `x5u`, `x5c`, `jwk` and unknown header parameters have no effect.
 ///
 /// # Errors
-/// When the token is not of that form, or its header asks for something that is not supported.
-pub fn split(token: &str) -> Result<Jws<'_>, VerifyError> {
-    if token.len() > MAX_TOKEN_BYTES {
-        return Err(VerifyError::TooLarge);
+/// When the token is longer than `max_bytes`, or is not of that form, or its header asks for
+/// something that is not supported.
+pub fn split(token: &str, max_bytes: usize) -> Result<Jws<'_>, VerifyError> {
+    if token.len() > max_bytes {
+        return Err(VerifyError::TooLarge(max_bytes));
     }
     let not_three_parts = VerifyError::Malformed("it does not consist of three parts");
     let Some((signing_input, signature)) = token.rsplit_once('.') else {
@@ -50,8 +56,8 @@ pub fn split(token: &str) -> Result<Jws<'_>, VerifyError> {
         return Err(VerifyError::Malformed("one of its parts is empty"));
     }
     decode(signature)?;
-    let (algorithm, kid) = read_header(&object(header)?)?;
-    Ok(Jws { signing_input, signature, algorithm, kid, claims: object(payload)? })
+    let header = read_header(&object(header)?)?;
+    Ok(Jws { signing_input, signature, header, claims: object(payload)? })
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, VerifyError> {
@@ -61,61 +67,38 @@ fn decode(part: &str) -> Result<Vec<u8>, VerifyError> {
         .map_err(|_| VerifyError::Malformed("one of its parts is not canonical base64url"))
 }
 
-fn object(part: &str) -> Result<Map<String, Value>, VerifyError> {
-    serde_json::from_slice::<UniqueNames>(&decode(part)?)
-        .map(|UniqueNames(object)| object)
-        .map_err(|_| VerifyError::Malformed("one of its parts is not a proper JSON object"))
+fn object(part: &str) -> Result<JsonObject, VerifyError> {
+    JsonObject::parse(&decode(part)?).map_err(|error| {
+        VerifyError::Malformed(match error {
+            ParseJsonError::NotAnObject => "one of its parts is not a JSON object",
+            ParseJsonError::DuplicateName => "a name occurs twice in one of its objects",
+        })
+    })
 }
 
-fn read_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<String>), VerifyError> {
-    if let Some(name) = REFUSED_PARAMETERS.into_iter().find(|name| header.contains_key(*name)) {
+fn read_header(header: &JsonObject) -> Result<Header, VerifyError> {
+    if let Some(name) = REFUSED_PARAMETERS.into_iter().find(|name| header.get(name).is_some()) {
         return Err(VerifyError::UnsupportedHeader(name));
     }
-    let Some(Value::String(algorithm)) = header.get("alg") else {
+    let Some(JsonRef::Text(algorithm)) = header.get("alg") else {
         return Err(VerifyError::Malformed("`alg` in its header is not a string"));
     };
     let algorithm = Algorithm::from_name(algorithm).ok_or(VerifyError::UnsupportedAlgorithm)?;
-    let kid = match header.get("kid") {
-        None => None,
-        Some(Value::String(kid)) => Some(kid.clone()),
-        Some(_) => return Err(VerifyError::Malformed("`kid` in its header is not a string")),
+    // As with claims, null is what some serializers write for what is not set.
+    let text = |name, problem| match header.get(name) {
+        None | Some(JsonRef::Null) => Ok(None),
+        Some(JsonRef::Text(text)) => Ok(Some(text)),
+        Some(_) => Err(VerifyError::Malformed(problem)),
     };
-    Ok((algorithm, kid))
+    let kid = text("kid", "`kid` in its header is not a string")?.map(str::to_owned);
+    let media_type =
+        text("typ", "`typ` in its header is not a string")?.map(header_type::comparable);
+    Ok(Header { algorithm, kid, media_type })
 }
 
 impl std::fmt::Debug for Jws<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Jws").field("algorithm", &self.algorithm).finish_non_exhaustive()
-    }
-}
-
-/// A JSON object in which no name occurs twice. Otherwise the issuer, Portcullis and the service
-/// behind it could each believe another one of two `sub`.
-struct UniqueNames(Map<String, Value>);
-
-impl<'de> Deserialize<'de> for UniqueNames {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(UniqueNamesVisitor)
-    }
-}
-
-struct UniqueNamesVisitor;
-
-impl<'de> Visitor<'de> for UniqueNamesVisitor {
-    type Value = UniqueNames;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a JSON object in which no name occurs twice")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<UniqueNames, A::Error> {
-        let mut object = Map::new();
-        while let Some((name, value)) = entries.next_entry::<String, Value>()? {
-            if object.insert(name, value).is_some() {
-                return Err(de::Error::custom("a name occurs twice"));
-            }
-        }
-        Ok(UniqueNames(object))
+        f.debug_struct("Jws").field("algorithm", &self.header.algorithm).finish_non_exhaustive()
     }
 }
 
@@ -124,6 +107,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const MAX_BYTES: usize = 16 * 1024;
 
     fn encode(text: &str) -> String {
         URL_SAFE_NO_PAD.encode(text)
@@ -134,15 +119,18 @@ mod tests {
     }
 
     fn code(token: &str) -> &'static str {
-        split(token).map_or_else(|error| error.code(), |_| "accepted")
+        split(token, MAX_BYTES).map_or_else(|error| error.code(), |_| "accepted")
     }
 
     #[test]
     fn a_proper_token_is_taken_apart() {
         let token = token(r#"{"alg":"RS256","kid":"a","jku":"http://x"}"#, r#"{"sub":"u"}"#);
-        let jws = split(&token).unwrap();
-        assert_eq!((jws.algorithm, jws.kid.as_deref()), (Algorithm::RS256, Some("a")));
-        assert_eq!(jws.claims["sub"], "u");
+        let jws = split(&token, MAX_BYTES).unwrap();
+        assert_eq!(
+            (jws.header.algorithm, jws.header.kid.as_deref()),
+            (Algorithm::RS256, Some("a"))
+        );
+        assert_eq!(jws.claims.get("sub").and_then(|sub| sub.as_str()), Some("u"));
         assert_eq!(format!("{}.{}", jws.signing_input, jws.signature), token);
     }
 
@@ -178,7 +166,10 @@ mod tests {
             (r#"{"alg":"HS256","alg":"none"}"#, "{}"),
             (r#"{"alg":"HS256","\u0061lg":"HS256"}"#, "{}"),
             (r#"{"alg":"HS256","kid":"a","kid":"b"}"#, "{}"),
+            (r#"{"alg":"HS256","jwk":{"kty":"RSA","kty":"EC"}}"#, "{}"),
             (r#"{"alg":"HS256"}"#, r#"{"sub":"a","sub":"b"}"#),
+            (r#"{"alg":"HS256"}"#, r#"{"realm_access":{"roles":["a"],"roles":["b"]}}"#),
+            (r#"{"alg":"HS256"}"#, r#"{"groups":[{"id":1,"i\u0064":2}]}"#),
         ] {
             assert_eq!(code(&token(header, payload)), "malformed", "{header} {payload}");
         }
@@ -231,28 +222,35 @@ mod tests {
     }
 
     #[test]
-    fn a_key_id_that_is_not_a_string_is_refused() {
-        for kid in ["1", "null", "{}", "[\"a\"]", "true"] {
-            let header = format!(r#"{{"alg":"HS256","kid":{kid}}}"#);
-            assert_eq!(code(&token(&header, "{}")), "malformed", "{kid}");
+    fn a_key_id_or_a_type_that_is_not_a_string_is_refused() {
+        for kid in ["1", "{}", "[\"a\"]", "true"] {
+            for name in ["kid", "typ"] {
+                let header = format!(r#"{{"alg":"HS256","{name}":{kid}}}"#);
+                assert_eq!(code(&token(&header, "{}")), "malformed", "{name} {kid}");
+            }
         }
+        assert_eq!(code(&token(r#"{"alg":"HS256","kid":null,"typ":null}"#, "{}")), "accepted");
     }
 
     #[test]
     fn a_huge_token_is_not_looked_at() {
         let header = format!(r#"{{"alg":"HS256","kid":"{}"}}"#, "k".repeat(1024 * 1024));
         assert_eq!(code(&token(&header, "{}")), "too_large");
+        let token = token(r#"{"alg":"HS256"}"#, "{}");
+        assert!(split(&token, token.len()).is_ok());
+        let error = split(&token, token.len() - 1).unwrap_err();
+        assert_eq!(error, VerifyError::TooLarge(token.len() - 1));
     }
 
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in "\\PC{0,200}") {
-            let _ = split(&text);
+            let _ = split(&text, MAX_BYTES);
         }
 
         #[test]
         fn no_header_and_payload_make_it_panic(header in "\\PC{0,80}", payload in "\\PC{0,80}") {
-            let _ = split(&token(&header, &payload));
+            let _ = split(&token(&header, &payload), MAX_BYTES);
         }
 
         #[test]

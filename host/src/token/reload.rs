@@ -1,19 +1,32 @@
-//! Owns noticing that key files have changed, and is the one writer of the key sets.
+//! Key reloads: follows the key files and is the one writer of the key sets.
 //!
-//! A file that cannot be used replaces nothing: an issuer never loses the keys that it has.
+//! All files of an issuer make one set, so a key that moves from one file to another is never lost,
+//! and one that is in no file any more is used no more. A file that cannot be used keeps the keys that
+//! it had, and is tried again at every interval.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval};
+use futures_util::future::select_all;
+use tokio::{
+    task::JoinError,
+    time::{MissedTickBehavior, interval},
+};
 
 use super::{
     config::KeyConfig,
-    key::{DuplicateKidError, Key, KeySet},
+    key::KeySet,
     key_fault::LoadKeysError,
-    key_file,
     verifier::Verifier,
+    watched_file::{Context, WatchedFile},
 };
-use crate::{drain::Drain, file_watch::FileWatch};
+use crate::{
+    drain::Drain,
+    telemetry::{IssuerKeyMetrics, KeyMetrics},
+};
+
+/// How often the files are looked at again because one of them has changed: a change of several files
+/// may be caught halfway.
+const MAX_LOOKS: u32 = 3;
 
 /// The task that follows the key files.
 #[derive(Debug)]
@@ -24,18 +37,13 @@ pub struct KeyReloader {
     interval: Duration,
 }
 
-/// One issuer's key files, and the keys last read from each.
+/// One issuer's key files, and the set of their keys.
 #[derive(Debug)]
 pub(super) struct IssuerKeys {
     name: String,
-    sources: Vec<KeySource>,
-}
-
-#[derive(Debug)]
-struct KeySource {
-    config: KeyConfig,
-    watch: FileWatch,
-    keys: Vec<Arc<Key>>,
+    files: Vec<WatchedFile>,
+    key_set: Arc<KeySet>,
+    metrics: IssuerKeyMetrics,
 }
 
 // === impl KeyReloader ===
@@ -45,133 +53,117 @@ impl KeyReloader {
         Self { verifier, issuers, interval }
     }
 
-    /// Follows the key files until the process drains.
-    pub async fn run(mut self, drain: Drain) {
-        let mut ticks = interval(self.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = drain.stopping() => return,
-                _ = ticks.tick() => {}
-            }
-            // A file may lie on a volume that hangs; no request must wait for it.
-            let checked = tokio::task::spawn_blocking(move || {
-                self.reload_changed();
-                self
-            });
-            match checked.await {
-                Ok(reloader) => self = reloader,
-                // It panicked. Ending here lets the drain report that keys are no longer followed.
-                Err(_) => return,
-            }
+    /// Counts into `metrics` from now on.
+    #[must_use]
+    pub fn report_to(mut self, metrics: &KeyMetrics) -> Self {
+        for issuer in &mut self.issuers {
+            issuer.metrics = metrics.issuer(&issuer.name);
+        }
+        self
+    }
+
+    /// Follows the key files until the process drains. No issuer waits for the files of another, and
+    /// the end waits for none: a file may lie on a volume that hangs.
+    pub async fn run(self, drain: Drain) {
+        let Self { verifier, issuers, interval } = self;
+        let follow = |(position, issuer)| {
+            Box::pin(IssuerKeys::follow(issuer, verifier.clone(), position, interval))
+        };
+        let all: Vec<_> = issuers.into_iter().enumerate().map(follow).collect();
+        if all.is_empty() {
+            return drain.stopping().await;
+        }
+        tokio::select! {
+            () = drain.stopping() => {}
+            // It panicked. Ending here lets the drain report that keys are no longer followed.
+            _ = select_all(all) => {}
         }
     }
 
-    /// Reads the files that have changed since they were last looked at, and replaces all changed
-    /// key sets at once. What [`KeyReloader::run`] does at each interval.
-    pub fn reload_changed(&mut self) {
-        let mut changed = Vec::new();
-        let mut failures = 0;
-        for (index, issuer) in self.issuers.iter_mut().enumerate() {
-            let reloaded = issuer.reload_changed();
-            failures += reloaded.failures;
-            changed.extend(reloaded.key_set.map(|set| (index, set)));
+    /// Reads the files that have changed since they were last looked at, and those that could not be
+    /// used then. What [`KeyReloader::run`] does at each interval.
+    ///
+    /// # Errors
+    /// When reading a file panicked.
+    pub async fn reload_changed(&mut self) -> Result<(), JoinError> {
+        for (position, issuer) in self.issuers.iter_mut().enumerate() {
+            issuer.reload(&self.verifier, position).await?;
         }
-        if failures > 0 {
-            self.verifier.count_reload_failures(failures);
-        }
-        if !changed.is_empty() {
-            self.verifier.replace_key_sets(changed);
-        }
+        Ok(())
     }
-}
-
-/// What came of looking at one issuer's files.
-struct Reloaded {
-    /// The new keys, if there are any.
-    key_set: Option<KeySet>,
-    /// How many files have changed but cannot be used.
-    failures: u64,
 }
 
 // === impl IssuerKeys ===
 
 impl IssuerKeys {
+    /// Reads every file, each of which must be usable.
     pub(super) fn load(name: &str, configs: &[KeyConfig]) -> Result<Self, LoadKeysError> {
-        let sources = configs.iter().map(KeySource::load).collect::<Result<_, _>>()?;
-        Ok(Self { name: name.to_owned(), sources })
+        let files: Vec<_> = configs.iter().map(WatchedFile::load).collect::<Result<_, _>>()?;
+        let key_set = Arc::new(union(&files));
+        if key_set.is_empty() {
+            tracing::warn!(issuer = name, "{}", NO_KEYS);
+        }
+        let metrics = KeyMetrics::default().issuer(name);
+        Ok(Self { name: name.to_owned(), files, key_set, metrics })
     }
 
     /// The keys of all files together.
-    pub(super) fn key_set(&self) -> Result<KeySet, DuplicateKidError> {
-        KeySet::new(self.sources.iter().flat_map(|source| source.keys.clone()).collect())
+    pub(super) const fn key_set(&self) -> &Arc<KeySet> {
+        &self.key_set
     }
 
-    /// Each file stands for itself, so that a bad one does not keep a key that was removed from
-    /// another one alive.
-    fn reload_changed(&mut self) -> Reloaded {
-        let mut reloaded = Reloaded { key_set: None, failures: 0 };
-        for index in 0..self.sources.len() {
-            match self.reload_source(index) {
-                Ok(None) => {}
-                Ok(Some(set)) => {
-                    let file = self.path(index);
-                    tracing::info!(issuer = self.name, file, "the keys were reloaded");
-                    reloaded.key_set = Some(set);
-                }
-                Err(error) => {
-                    let file = self.path(index);
-                    tracing::error!(
-                        issuer = self.name,
-                        file,
-                        %error,
-                        "the key file has changed but cannot be used; its previous keys stay in use"
-                    );
-                    reloaded.failures += 1;
-                }
-            }
-        }
-        reloaded
-    }
-
-    /// Reads one file if it has changed. The issuer's keys, if they are other ones now.
-    fn reload_source(&mut self, index: usize) -> Result<Option<KeySet>, ReloadError> {
-        let Some(source) = self.sources.get_mut(index) else { return Ok(None) };
-        if !source.watch.has_changed() {
-            return Ok(None);
-        }
-        let previous = std::mem::replace(&mut source.keys, key_file::load(&source.config)?);
-        match self.key_set() {
-            Ok(set) => Ok(Some(set)),
-            Err(error) => {
-                if let Some(source) = self.sources.get_mut(index) {
-                    source.keys = previous;
-                }
-                Err(error.into())
+    /// Looks at the files at each interval; ends only by a panic.
+    async fn follow(mut self, verifier: Verifier, position: usize, period: Duration) {
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.reload(&verifier, position).await.is_err() {
+                return;
             }
         }
     }
 
-    fn path(&self, index: usize) -> Option<String> {
-        self.sources.get(index).map(|source| source.config.path().display().to_string())
+    /// Reads what has changed, and replaces the issuer's set once if it is another one then.
+    async fn reload(&mut self, verifier: &Verifier, position: usize) -> Result<(), JoinError> {
+        for number in 0..MAX_LOOKS {
+            if !self.look(number == 0).await? {
+                break;
+            }
+        }
+        let failing = self.files.iter().filter(|file| file.is_failing()).count();
+        self.metrics.set_failing(failing);
+        let key_set = union(&self.files);
+        if key_set == *self.key_set {
+            return Ok(());
+        }
+        if key_set.is_empty() {
+            tracing::warn!(issuer = self.name, "{}", NO_KEYS);
+        } else {
+            tracing::info!(issuer = self.name, "the keys were reloaded");
+        }
+        self.key_set = Arc::new(key_set);
+        verifier.replace_key_set(position, &self.key_set);
+        Ok(())
+    }
+
+    /// Looks at every file, at all of them at once. Whether one has changed.
+    async fn look(&mut self, retry: bool) -> Result<bool, JoinError> {
+        for file in &mut self.files {
+            file.begin(retry);
+        }
+        let context = Context { issuer: &self.name, metrics: &self.metrics };
+        let mut has_changed = false;
+        for file in &mut self.files {
+            has_changed |= file.finish(&context).await?;
+        }
+        Ok(has_changed)
     }
 }
 
-/// A file has changed but cannot be used.
-#[derive(Debug, thiserror::Error)]
-enum ReloadError {
-    #[error(transparent)]
-    Load(#[from] LoadKeysError),
-    #[error(transparent)]
-    DuplicateKid(#[from] DuplicateKidError),
-}
+const NO_KEYS: &str = "the key files hold no key that can verify tokens; every token of this issuer \
+                       is refused until one does";
 
-// === impl KeySource ===
-
-impl KeySource {
-    fn load(config: &KeyConfig) -> Result<Self, LoadKeysError> {
-        // Watched before it is read: a change in between is then seen at the first look.
-        let watch = FileWatch::new(config.path());
-        Ok(Self { watch, keys: key_file::load(config)?, config: config.clone() })
-    }
+fn union(files: &[WatchedFile]) -> KeySet {
+    KeySet::new(files.iter().flat_map(|file| file.keys().iter().map(Arc::clone)))
 }

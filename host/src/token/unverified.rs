@@ -1,7 +1,7 @@
-//! Owns what a token says of itself without anybody having looked at its signature: enough to revoke
-//! it, and nothing that a decision may rest on.
+//! Unverified token: what it says of itself, its signature unchecked. That is enough to revoke it, and
+//! nothing that a decision may rest on.
 //!
-//! Whoever revokes by a forged token revokes what they could have named without it.
+//! A forged token revokes only what its author could have named without it.
 
 use std::fmt;
 
@@ -21,17 +21,21 @@ pub struct UnverifiedToken {
 }
 
 impl UnverifiedToken {
-    /// Reads a signed JWT in compact form.
+    /// Reads a signed JWT in compact form, or the value of an `Authorization` header with one.
     ///
     /// # Errors
-    /// When it is none, or has no `jti`.
-    pub fn read(token: &str) -> Result<Self, VerifyError> {
-        let claims = parse::split(token)?.claims;
-        let text = |name| claims::text(&claims, name).map(|text| text.map(str::to_owned));
+    /// When it is none, or longer than `max_bytes`, or has no `jti`.
+    pub fn read(text: &str, max_bytes: usize) -> Result<Self, VerifyError> {
+        let token = match text.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_start(),
+            _ => text,
+        };
+        let claims = parse::split(token, max_bytes)?.claims;
+        let name = |claim| claims::name(&claims, claim).map(|name| name.map(str::to_owned));
         Ok(Self {
-            jti: text("jti")?.ok_or_else(|| VerifyError::MissingClaim("jti".into()))?,
-            issuer: text("iss")?,
-            subject: text("sub")?,
+            jti: name("jti")?.ok_or_else(|| VerifyError::MissingClaim("jti".into()))?,
+            issuer: claims::text(&claims, "iss")?.map(str::to_owned),
+            subject: name("sub")?,
             expires_at: claims::time(&claims, "exp")?,
         })
     }
@@ -50,12 +54,16 @@ mod tests {
 
     use super::*;
 
-    fn read(claims: &Value) -> Result<UnverifiedToken, VerifyError> {
+    const MAX_BYTES: usize = 1024;
+
+    fn token(claims: &Value) -> String {
         let part = |text: String| URL_SAFE_NO_PAD.encode(text);
         let header = json!({"alg": "HS256"}).to_string();
-        let token =
-            format!("{}.{}.{}", part(header), part(claims.to_string()), part("forged".into()));
-        UnverifiedToken::read(&token)
+        format!("{}.{}.{}", part(header), part(claims.to_string()), part("forged".into()))
+    }
+
+    fn read(claims: &Value) -> Result<UnverifiedToken, VerifyError> {
+        UnverifiedToken::read(&token(claims), MAX_BYTES)
     }
 
     #[test]
@@ -73,6 +81,17 @@ mod tests {
         {
             assert!(read(&claims).is_err(), "{claims}");
         }
-        assert!(UnverifiedToken::read("no token").is_err());
+        assert!(UnverifiedToken::read("no token", MAX_BYTES).is_err());
+        let long = token(&json!({"jti": "j".repeat(MAX_BYTES)}));
+        assert_eq!(UnverifiedToken::read(&long, MAX_BYTES).unwrap_err().code(), "too_large");
+    }
+
+    #[test]
+    fn the_scheme_of_a_copied_header_is_left_out() {
+        let token = token(&json!({"jti": "j"}));
+        for text in [token.clone(), format!("Bearer {token}"), format!("bearer  {token}")] {
+            assert_eq!(UnverifiedToken::read(&text, MAX_BYTES).unwrap().jti, "j", "{text}");
+        }
+        assert!(UnverifiedToken::read(&format!("Basic {token}"), MAX_BYTES).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Owns verifying tokens, and remembering those that were.
+//! Verifier of tokens, which remembers those that it has verified.
 //!
 //! It reads key sets and never writes them but for the reload task. Remembering a token saves its
 //! signature check and nothing else: times are checked each time, and revocation is not looked at
@@ -7,25 +7,20 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest::{SHA256, digest};
-use quick_cache::{Weighter, sync::Cache};
-use serde_json::{Map, Value};
 
 use super::{
     claims::{self, VerifiedToken},
     issuer::Issuer,
     key::KeySet,
-    parse::{self, MAX_TOKEN_BYTES},
-    verify_error::VerifyError,
+    memory::{Memory, TokenKey},
+    parse,
+    verify_error::{Shown, VerifyError},
 };
-use crate::timestamp::Timestamp;
+use crate::{json::JsonObject, timestamp::Timestamp};
 
 /// Verifies tokens. Clones share keys and memory.
 #[derive(Debug, Clone)]
@@ -70,11 +65,11 @@ pub enum IssuerSetError {
 struct Shared {
     issuers: Vec<Issuer>,
     keys: ArcSwap<Keys>,
+    max_bytes: usize,
     /// `None` if nothing is to be remembered.
-    cache: Option<Cache<CacheKey, Arc<VerifiedToken>, ByTokenLength>>,
+    memory: Option<Memory>,
     /// The member lists that were handed out; the position is the set's id.
     sets: Mutex<Vec<Arc<[usize]>>>,
-    reload_failures: AtomicU64,
 }
 
 /// The keys of all issuers at one time.
@@ -85,26 +80,6 @@ struct Keys {
     sets: Vec<Arc<KeySet>>,
 }
 
-/// Everything on which the outcome depends, except for the time: the whole token, who may have
-/// issued it, and their keys. Anything less has let one token pass for another elsewhere.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct CacheKey {
-    token: [u8; 32],
-    token_bytes: usize,
-    issuer_set: usize,
-    generation: u64,
-}
-
-/// Lets large tokens count as several, so that the capacity bounds memory.
-#[derive(Clone)]
-struct ByTokenLength;
-
-impl Weighter<CacheKey, Arc<VerifiedToken>> for ByTokenLength {
-    fn weight(&self, key: &CacheKey, _: &Arc<VerifiedToken>) -> u64 {
-        1 + key.token_bytes as u64 / 2048
-    }
-}
-
 // === impl Verifier ===
 
 impl Verifier {
@@ -113,12 +88,12 @@ impl Verifier {
         issuers: Vec<Issuer>,
         key_sets: Vec<Arc<KeySet>>,
         cache_capacity: usize,
+        max_bytes: usize,
     ) -> Self {
-        let cache = (cache_capacity > 0)
-            .then(|| Cache::with_weighter(cache_capacity, cache_capacity as u64, ByTokenLength));
+        let memory = (cache_capacity > 0).then(|| Memory::new(cache_capacity));
         let keys = ArcSwap::from_pointee(Keys { generation: 0, sets: key_sets });
-        let (sets, reload_failures) = (Mutex::default(), AtomicU64::new(0));
-        Self { shared: Arc::new(Shared { issuers, keys, cache, sets, reload_failures }) }
+        let sets = Mutex::default();
+        Self { shared: Arc::new(Shared { issuers, keys, max_bytes, memory, sets }) }
     }
 
     /// Resolves names of issuers. With no name, no token is accepted.
@@ -157,23 +132,23 @@ impl Verifier {
         let shared = &self.shared;
         // Another verifier's positions and ids mean nothing here.
         if !Arc::ptr_eq(shared, &issuers.owner) {
-            return Err(VerifyError::UnknownIssuer);
+            return Err(VerifyError::UnknownIssuer(Shown::default()));
         }
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err(VerifyError::TooLarge);
+        if token.len() > shared.max_bytes {
+            return Err(VerifyError::TooLarge(shared.max_bytes));
         }
         // The same keys throughout, even if they are replaced meanwhile.
         let keys = shared.keys.load();
-        let Some(cache) = &shared.cache else {
+        let Some(memory) = &shared.memory else {
             return shared.verify(token, issuers, &keys, now).map(Arc::new);
         };
-        let key = CacheKey::new(token, issuers.id, keys.generation);
-        if let Some(verified) = cache.get(&key) {
+        let key = TokenKey::new(token, issuers.id, keys.generation);
+        if let Some(verified) = memory.get(&key) {
             verified.check_times(now)?;
             return Ok(verified);
         }
         let verified = Arc::new(shared.verify(token, issuers, &keys, now)?);
-        cache.insert(key, Arc::clone(&verified));
+        memory.insert(key, Arc::clone(&verified));
         Ok(verified)
     }
 
@@ -181,12 +156,6 @@ impl Verifier {
     #[must_use]
     pub fn issuer_names(&self) -> Vec<String> {
         self.shared.issuers.iter().map(|issuer| issuer.name.to_string()).collect()
-    }
-
-    /// How often a key file has changed without being usable since the start.
-    #[must_use]
-    pub fn reload_failures(&self) -> u64 {
-        self.shared.reload_failures.load(Ordering::Relaxed)
     }
 
     /// How often keys were replaced since the start.
@@ -198,29 +167,34 @@ impl Verifier {
     /// How many verified tokens are remembered.
     #[must_use]
     pub fn cached_tokens(&self) -> usize {
-        self.shared.cache.as_ref().map_or(0, Cache::len)
+        self.shared.memory.as_ref().map_or(0, Memory::len)
     }
 
-    /// For the reload task, the only writer.
-    pub(super) fn count_reload_failures(&self, failures: u64) {
-        self.shared.reload_failures.fetch_add(failures, Ordering::Relaxed);
+    /// How much memory is reserved for them.
+    #[must_use]
+    pub fn cached_bytes(&self) -> u64 {
+        self.shared.memory.as_ref().map_or(0, Memory::bytes)
     }
 
-    /// Replaces the key sets of the issuers at these positions. For the reload task, the only
-    /// writer.
-    pub(super) fn replace_key_sets(&self, changed: Vec<(usize, KeySet)>) {
+    /// Forgets the remembered tokens that have expired.
+    pub fn forget_expired(&self, now: Timestamp) {
+        if let Some(memory) = &self.shared.memory {
+            memory.forget_expired(now);
+        }
+    }
+
+    /// Replaces the key set of the issuer at this position. For the reload task, the only writer.
+    pub(super) fn replace_key_set(&self, position: usize, set: &Arc<KeySet>) {
         let current = self.shared.keys.load();
         let mut sets = current.sets.clone();
-        for (position, set) in changed {
-            if let Some(slot) = sets.get_mut(position) {
-                *slot = Arc::new(set);
-            }
+        if let Some(slot) = sets.get_mut(position) {
+            *slot = Arc::clone(set);
         }
         let generation = current.generation + 1;
         self.shared.keys.store(Arc::new(Keys { generation, sets }));
         // Nothing finds the tokens of earlier generations any more, so let them go.
-        if let Some(cache) = &self.shared.cache {
-            cache.clear();
+        if let Some(memory) = &self.shared.memory {
+            memory.clear();
         }
     }
 }
@@ -245,18 +219,20 @@ impl Shared {
         keys: &Keys,
         now: Timestamp,
     ) -> Result<VerifiedToken, VerifyError> {
-        let jws = parse::split(token)?;
+        let jws = parse::split(token, self.max_bytes)?;
         let (position, issuer) = self.choose_issuer(issuers, &jws.claims)?;
         // Only this issuer's keys: two issuers may well use the same key ids.
-        keys.sets.get(position).ok_or(VerifyError::UnknownKey)?.verify(&jws)?;
-        issuer.admit(jws.claims, now)
+        keys.sets
+            .get(position)
+            .map_or(Err(VerifyError::UnknownKey(Shown::default())), |set| set.verify(&jws))?;
+        issuer.admit(jws, now)
     }
 
     /// The issuer that has the token's `iss`, or else the one that does not care.
     fn choose_issuer(
         &self,
         issuers: &IssuerSet,
-        claims: &Map<String, Value>,
+        claims: &JsonObject,
     ) -> Result<(usize, &Issuer), VerifyError> {
         let iss = claims::text(claims, "iss")?;
         let mut careless = None;
@@ -270,7 +246,7 @@ impl Shared {
         }
         careless.ok_or_else(|| match iss {
             None if !issuers.is_empty() => VerifyError::MissingClaim("iss".into()),
-            _ => VerifyError::UnknownIssuer,
+            iss => VerifyError::UnknownIssuer(Shown::or_absent(iss)),
         })
     }
 
@@ -298,15 +274,5 @@ impl Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier").field("issuers", &self.issuers).finish_non_exhaustive()
-    }
-}
-
-// === impl CacheKey ===
-
-impl CacheKey {
-    fn new(token: &str, issuer_set: usize, generation: u64) -> Self {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        Self { token: hash, token_bytes: token.len(), issuer_set, generation }
     }
 }

@@ -288,5 +288,7 @@ fn no_error_repeats_what_the_token_says() {
     ] {
         let error = single.verifier.verify(&token, &single.set, NOW).unwrap_err();
         assert!(!format!("{error} {error:?}").contains(canary), "{error}");
+        // What the log names are the issuer and the key, which people have to look for.
+        assert_eq!(error.detail().contains(canary), error.code() == "unknown_issuer", "{error}");
     }
 }

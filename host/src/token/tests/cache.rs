@@ -2,7 +2,7 @@
 
 use proptest::{prelude::*, test_runner::TestRunner};
 
-use super::*;
+use super::{super::memory::bytes_of, *};
 
 #[test]
 fn a_remembered_token_is_the_same_value() {
@@ -125,6 +125,60 @@ fn no_mutation_of_a_remembered_token_is_accepted() {
         .unwrap();
 }
 
+/// Claims as Keycloak writes them, with this many roles.
+fn keycloak(number: usize, roles: usize) -> Value {
+    let roles: Vec<String> = (0..roles).map(|role| format!("r{role:02}")).collect();
+    json!({
+        "exp": NOW_SECS + 300, "iat": NOW_SECS, "auth_time": NOW_SECS - 1,
+        "jti": format!("0f1c2b3a-4d5e-4f60-8a7b-{number:012x}"),
+        "iss": "https://sso.shop.example/realms/shop",
+        "aud": ["shop-api", "account"],
+        "sub": format!("5f0c8a54-4c5b-4f0e-9f3a-{number:012x}"),
+        "typ": "Bearer", "azp": "shop-web",
+        "sid": format!("7c9e6679-7425-40de-944b-{number:012x}"),
+        "acr": "1", "allowed-origins": ["https://www.shop.example"],
+        "realm_access": { "roles": roles },
+        "resource_access": {
+            "account": { "roles": ["manage-account", "manage-account-links", "view-profile"] },
+        },
+        "scope": "openid profile email", "email_verified": true, "name": "Mary Example",
+        "preferred_username": "mary", "given_name": "Mary", "family_name": "Example",
+        "email": "mary@shop.example",
+    })
+}
+
+#[test]
+fn a_remembered_token_of_keycloak_takes_no_more_than_1200_bytes() {
+    let files = Files::new();
+    let single = Single::hmac(&files, json!({}));
+    let header = json!({
+        "typ": "JWT", "kid": "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs",
+    });
+    for roles in [6, 40] {
+        let token =
+            Signer::hmac().token_with_header(Algorithm::HS256, &header, &keycloak(7, roles));
+        assert!((1000..1400).contains(&token.len()), "{} bytes", token.len());
+        let verified = single.verifier.verify(&token, &single.set, NOW).unwrap();
+        let weight = bytes_of(&verified);
+        assert!(weight <= 1200, "{} bytes of token weigh {weight}", token.len());
+        println!("{roles} roles: {} bytes of token weigh {weight}", token.len());
+    }
+}
+
+#[test]
+fn expired_tokens_leave_and_good_ones_stay() {
+    let files = Files::new();
+    let single = Single::hmac(&files, json!({}));
+    for number in 0..100_i64 {
+        let all = claims(json!({ "jti": number.to_string(), "exp": NOW_SECS + number }));
+        assert_eq!(single.verdict(&Signer::hmac().token(Algorithm::HS256, &all)), "ok");
+    }
+    assert_eq!(single.verifier.cached_tokens(), 100);
+    // Five seconds of leeway: those up to 45 are over.
+    single.verifier.forget_expired(Timestamp::from_secs(NOW_SECS + 50));
+    assert_eq!(single.verifier.cached_tokens(), 54);
+}
+
 #[test]
 fn nothing_is_remembered_with_a_capacity_of_zero() {
     let files = Files::new();
@@ -151,10 +205,10 @@ fn the_capacity_bounds_what_is_remembered() {
         let token = signer.token(Algorithm::HS256, &all);
         assert_eq!(verdict(&verifier, &set, &token), "ok");
     }
-    assert!(verifier.cached_tokens() <= 64, "{}", verifier.cached_tokens());
+    assert!(verifier.cached_tokens() <= 50, "{}", verifier.cached_tokens());
     for number in 0..50 {
         let all = claims(json!({ "jti": number.to_string(), "large": "x".repeat(8000) }));
         assert_eq!(verdict(&verifier, &set, &signer.token(Algorithm::HS256, &all)), "ok");
     }
-    assert!(verifier.cached_tokens() <= 64, "{}", verifier.cached_tokens());
+    assert!(verifier.cached_bytes() <= 50 * 1200, "{}", verifier.cached_bytes());
 }

@@ -1,4 +1,4 @@
-//! What a token must say, beyond being signed.
+//! Claims: what a token must say, beyond being signed.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ fn the_token_of_the_opa_example_is_accepted_where_only_its_claims_are_required()
 
 /// Values that are wrong for the claim, as JSON text.
 fn wrong_values(name: &str) -> Vec<&'static str> {
-    let mut wrong = vec!["null", "true", "{}", "{\"a\":1}", "1e400", "-1e400", "[1]", "[null]"];
+    let mut wrong = vec!["true", "{}", "{\"a\":1}", "1e400", "-1e400", "[1]", "[null]"];
     match name {
         "exp" | "nbf" | "iat" => wrong.extend([
             "\"never\"",
@@ -64,10 +64,17 @@ fn wrong_values(name: &str) -> Vec<&'static str> {
             "-0.1",
             "1e300",
             "99999999999999999999",
+            "1700000060000",
+            "1.7e12",
+            "253402300800",
+            "\"2026-11-28T00:00:00Z\"",
             "[1700000060]",
         ]),
         "aud" => wrong.extend(["1", "1.5", "-1", "[\"api\", 1]", "[[\"api\"]]"]),
         _ => wrong.extend(["1", "1.5", "-1", "\"\"", "\" \"", "\"\\t\"", "[]", "[\"u1\"]"]),
+    }
+    if ["sub", "jti", "sid"].contains(&name) {
+        wrong.extend(["\" u1\"", "\"u1 \"", "\"u1\\t\"", "\"\\nu1\"", "\"\\u00a0u1\""]);
     }
     wrong
 }
@@ -86,6 +93,138 @@ fn a_registered_claim_of_a_wrong_type_is_refused_even_where_it_is_not_required()
     }
 }
 
+/// What the decision log says about a well signed token with these claims, or `ok`.
+fn detail_with(settings: Value, claims: &str) -> String {
+    let files = Files::new();
+    let token = Signer::hmac().token_of(Algorithm::HS256, "{\"alg\":\"HS256\"}", claims);
+    let single = Single::hmac(&files, settings);
+    let verified = single.verifier.verify(&token, &single.set, NOW);
+    verified.map_or_else(|error| error.detail(), |_| "ok".to_owned())
+}
+
+#[test]
+fn the_reason_names_the_claim() {
+    let exp = NOW_SECS + 60;
+    for (claims, expected) in [
+        (format!("{{\"jti\":\"t\",\"sub\":1234,\"exp\":{exp}}}"), "malformed_claim: sub"),
+        (format!("{{\"sub\":\"u\",\"jti\":1234,\"exp\":{exp}}}"), "malformed_claim: jti"),
+        (format!("{{\"sub\":\"u\",\"exp\":{exp}}}"), "missing_claim: jti"),
+        (format!("{{\"sub\":\"u\",\"jti\":null,\"exp\":{exp}}}"), "missing_claim: jti"),
+        ("{\"sub\":\"u\",\"jti\":\"t\",\"exp\":\"1795869605\"}".to_owned(), "malformed_claim: exp"),
+        ("{\"sub\":\"u\",\"jti\":\"t\",\"exp\":null}".to_owned(), "missing_claim: exp"),
+        ("{\"sub\":\"u\",\"jti\":\"t\"}".to_owned(), "missing_claim: exp"),
+        (format!("{{\"sub\":\"u\",\"jti\":\"t\",\"exp\":{exp}000}}"), "malformed_claim: exp"),
+        (
+            format!("{{\"sub\":\"u\",\"jti\":\"t\",\"exp\":{exp},\"nbf\":1e12}}"),
+            "malformed_claim: nbf",
+        ),
+    ] {
+        assert_eq!(detail_with(json!({}), &claims), expected, "{claims}");
+    }
+    let good = format!("{{\"sub\":\"u\",\"jti\":\"t\",\"exp\":{exp},\"aud\":null}}");
+    assert_eq!(detail_with(json!({ "audiences": ["api"] }), &good), "missing_claim: aud");
+    let scope = detail_with(json!({ "required_scopes": ["write"] }), &good);
+    assert_eq!(scope, "missing_scope: write");
+}
+
+#[test]
+fn a_null_claim_is_an_absent_one() {
+    let exp = NOW_SECS + 60;
+    for name in ["nbf", "iat", "sid", "scope", "scp", "aud", "iss", "cnf", "events"] {
+        let claims = format!("{{\"sub\":\"u\",\"jti\":\"t\",\"exp\":{exp},\"{name}\":null}}");
+        assert_eq!(detail_with(json!({}), &claims), "ok", "{claims}");
+    }
+}
+
+#[test]
+fn only_an_access_token_of_the_issuer_is_accepted() {
+    let files = Files::new();
+    let verdict = |settings: Value, header: Value, more: Value| {
+        let token = Signer::hmac().token_with_header(Algorithm::HS256, &header, &claims(more));
+        Single::hmac(&files, settings).verdict(&token)
+    };
+    for (typ, expected) in [
+        (json!("at+jwt"), "ok"),
+        (json!("application/AT+JWT"), "ok"),
+        (json!("JWT"), "ok"),
+        (json!("jwt"), "ok"),
+        (json!(null), "ok"),
+        (json!("logout+jwt"), "wrong_header_type"),
+        (json!("application/logout+jwt"), "wrong_header_type"),
+        (json!("LOGOUT+JWT"), "wrong_header_type"),
+        (json!("dpop+jwt"), "wrong_header_type"),
+        (json!("secevent+jwt"), "wrong_header_type"),
+        (json!("token-introspection+jwt"), "wrong_header_type"),
+        (json!("kb+jwt"), "wrong_header_type"),
+        (json!(""), "wrong_header_type"),
+        (json!("absent"), "wrong_header_type"),
+        (json!(7), "malformed"),
+    ] {
+        assert_eq!(verdict(json!({}), json!({ "typ": typ }), json!({})), expected, "{typ}");
+    }
+    assert_eq!(verdict(json!({}), json!({}), json!({})), "ok");
+    // An ID token, where access tokens have their own type.
+    let only = || json!({ "header_types": ["at+jwt"] });
+    for header in [json!({}), json!({ "typ": "JWT" })] {
+        assert_eq!(verdict(only(), header, json!({ "nonce": "n" })), "wrong_header_type");
+    }
+    assert_eq!(verdict(only(), json!({ "typ": "at+jwt" }), json!({})), "ok");
+    let own = json!({ "header_types": ["access"] });
+    assert_eq!(verdict(own, json!({ "typ": "Access" }), json!({})), "ok");
+    let logout = json!({ "events": { "http://schemas.openid.net/event/backchannel-logout": {} } });
+    for events in [logout, json!({ "events": [] }), json!({ "events": "x" })] {
+        assert_eq!(verdict(json!({}), json!({ "typ": "JWT" }), events), "wrong_token_type");
+    }
+}
+
+#[test]
+fn a_token_that_is_bound_to_a_key_is_no_bearer_token() {
+    for cnf in [json!({ "jkt": "thumbprint" }), json!({ "x5t#S256": "hash" }), json!({})] {
+        let with = |settings| verdict_with(settings, json!({ "cnf": cnf }));
+        assert_eq!(with(json!({})), "sender_constrained", "{cnf}");
+        assert_eq!(with(json!({ "accept_sender_constrained": true })), "ok", "{cnf}");
+    }
+}
+
+#[test]
+fn the_largest_token_is_a_setting() {
+    let files = Files::new();
+    let key = files.secret("secret", &[b'x'; 32]);
+    let signer = Signer::Hmac(vec![b'x'; 32]);
+    let groups: Vec<String> = (0..1250).map(|n| format!("group-{n}")).collect();
+    let token = signer.token(Algorithm::HS256, &claims(json!({ "groups": groups })));
+    assert!(token.len() > 16 * 1024, "{}", token.len());
+    for (settings, expected) in [
+        (json!({}), "too_large"),
+        (json!({ "max_bytes": token.len() }), "ok"),
+        (json!({ "max_bytes": token.len() - 1 }), "too_large"),
+        (json!({ "max_bytes": token.len() - 1, "cache_capacity": 0 }), "too_large"),
+    ] {
+        let mut config = settings.clone();
+        config["issuers"] = json!({ "main": { "keys": [key] } });
+        let (verifier, _) = built(config);
+        let set = verifier.issuer_set(&["main".to_owned()]).unwrap();
+        assert_eq!(verdict(&verifier, &set, &token), expected, "{settings}");
+    }
+    for max_bytes in [0, 64 * 1024 + 1] {
+        let error = build_error(json!({ "max_bytes": max_bytes }));
+        assert!(error.starts_with("tokens.max_bytes: must be 1 to 65536"), "{error}");
+    }
+}
+
+#[test]
+fn an_issuer_without_audiences_is_warned_of() {
+    let files = Files::new();
+    let key = files.secret("secret", &[b'x'; 32]);
+    let config = json!({ "issuers": {
+        "open": { "keys": [key] }, "strict": { "keys": [key], "audiences": ["api"] },
+    }});
+    let warnings = warnings(&serde_json::from_value(config).unwrap());
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    assert!(warning.starts_with("issuers.open.audiences: is empty"), "{warning}");
+    assert!(warning.contains("ID tokens"), "{warning}");
+}
+
 #[test]
 fn a_claim_that_occurs_twice_is_refused() {
     let files = Files::new();
@@ -96,6 +235,9 @@ fn a_claim_that_occurs_twice_is_refused() {
         let token = Signer::hmac().token_of(Algorithm::HS256, "{\"alg\":\"HS256\"}", &claims);
         assert_eq!(single.verdict(&token), "malformed", "{claims}");
     }
+    let nested = r#"{"realm_access":{"roles":["user"],"roles":["admin"]}}"#;
+    let token = Signer::hmac().token_of(Algorithm::HS256, "{\"alg\":\"HS256\"}", nested);
+    assert_eq!(single.verdict(&token), "malformed");
 }
 
 proptest::proptest! {
@@ -208,6 +350,9 @@ fn settings_that_make_no_sense_name_their_place() {
         (json!({ "audiences": ["api", " "] }), "issuers.main.audiences: has a blank value"),
         (json!({ "required_claims": [""] }), "issuers.main.required_claims: has a blank"),
         (json!({ "required_scopes": [""] }), "issuers.main.required_scopes: has a blank"),
+        (json!({ "header_types": [] }), "issuers.main.header_types: is empty"),
+        (json!({ "header_types": ["JWT", " "] }), "issuers.main.header_types: has a blank"),
+        (json!({ "header_types": ["DPoP+jwt"] }), "issuers.main.header_types: names"),
         (json!({ "token_type": { "one_of": [] } }), "issuers.main.token_type.one_of: is empty"),
         (json!({ "token_type": { "claim": "", "one_of": ["a"] } }), "token_type.claim: has a"),
     ] {

@@ -1,6 +1,6 @@
-//! Which keys are taken, and what they verify.
+//! Keys: which ones are taken, and what each verifies.
 
-use super::*;
+use super::{super::key::MAX_CANDIDATES, *};
 
 #[test]
 fn every_algorithm_verifies_with_its_key() {
@@ -86,8 +86,10 @@ fn a_key_id_selects_its_key_and_no_other() {
     assert_eq!(verdict(&b, json!({"kid": "a"})), "bad_signature");
     assert_eq!(verdict(&a, json!({"kid": "A"})), "unknown_key");
     assert_eq!(verdict(&a, json!({"kid": ""})), "unknown_key");
-    // Either key could be meant.
-    assert_eq!(verdict(&a, json!({})), "unknown_key");
+    // Either key can be meant.
+    assert_eq!((verdict(&a, json!({})), verdict(&b, json!({}))), ("ok", "ok"));
+    assert_eq!(verdict(&a, json!({"kid": null})), "ok");
+    assert_eq!(verdict(&Signer::p256(), json!({})), "bad_signature");
 }
 
 #[test]
@@ -123,7 +125,8 @@ fn keys_without_id_verify_tokens_whatever_key_they_name() {
         assert_eq!(verdict(signer, json!({"kid": "named"})), "bad_signature");
     }
     assert_eq!(verdict(&named, json!({"kid": "named"})), "ok");
-    assert_eq!(verdict(&named, json!({})), "bad_signature");
+    assert_eq!(verdict(&named, json!({})), "ok");
+    assert_eq!(verdict(&named, json!({"kid": "whatever"})), "bad_signature");
 }
 
 #[test]
@@ -181,20 +184,156 @@ fn a_set_without_a_usable_key_is_refused() {
     let error = key_error(files.jwks("jwks", &[Signer::hmac().jwk(json!({}))]));
     assert!(error.starts_with("issuers.main.keys: /"), "{error}");
     assert!(error.contains("none of its 1 keys can be used; the one at index 0"), "{error}");
-    assert!(key_error(files.jwks("jwks", &[])).contains("none of its 0 keys"));
     let path = files.write("jwks", "{\"keys\": ");
     assert!(key_error(json!({ "jwks_file": path })).contains("not a JWKS file"));
 }
 
 #[test]
-fn one_key_id_for_two_keys_is_refused() {
+fn a_set_without_keys_verifies_nothing() {
     let files = Files::new();
-    let key = |name: &str| files.jwks(name, &[Signer::p256().jwk(json!({"kid": "same"}))]);
-    let twice = [Signer::p256(), Signer::p256()].map(|it| it.jwk(json!({"kid": "same"})));
-    for keys in [json!([files.jwks("both", &twice)]), json!([key("one"), key("other")])] {
-        let error = build_error(json!({ "issuers": { "main": { "keys": keys } } }));
-        assert!(error.contains("two keys have the `kid` `same`"), "{error}");
+    let signer = Signer::p256();
+    let for_encryption = signer.jwk(json!({"use": "enc"}));
+    for keys in [&[][..], &[for_encryption]] {
+        let single = Single::new(json!([files.jwks("jwks", keys)]), json!({}));
+        let token = signer.token(Algorithm::ES256, &claims(json!({})));
+        assert_eq!(single.verdict(&token), "unknown_key", "{keys:?}");
     }
+}
+
+#[test]
+fn one_key_id_may_stand_for_keys_of_several_types_and_algorithms() {
+    let files = Files::new();
+    let (rsa, ec, ed) = (Signer::rsa(), Signer::p256(), Signer::ed25519());
+    let keys = [
+        rsa.jwk(json!({"kid": "a", "alg": "RS256"})),
+        rsa.jwk(json!({"kid": "a", "alg": "PS256"})),
+        ec.jwk(json!({"kid": "a"})),
+        ed.jwk(json!({"kid": "b"})),
+    ];
+    let single = Single::new(json!([files.jwks("jwks", &keys)]), json!({}));
+    let verdict = |signer: &Signer, algorithm, header: Value| {
+        single.verdict(&signer.token_with_header(algorithm, &header, &claims(json!({}))))
+    };
+    for (signer, algorithm, expected) in [
+        (rsa, Algorithm::RS256, "ok"),
+        (rsa, Algorithm::PS256, "ok"),
+        (&ec, Algorithm::ES256, "ok"),
+        (rsa, Algorithm::RS384, "wrong_algorithm"),
+        (&ed, Algorithm::EdDsa, "wrong_algorithm"),
+        (&Signer::p256(), Algorithm::ES256, "bad_signature"),
+    ] {
+        assert_eq!(verdict(signer, algorithm, json!({"kid": "a"})), expected, "{algorithm}");
+    }
+    // Signed for one of the algorithms, and saying another of them.
+    let header = json!({"kid": "a", "alg": "PS256"});
+    assert_eq!(verdict(rsa, Algorithm::RS256, header), "bad_signature");
+}
+
+#[test]
+fn different_keys_of_one_id_are_both_tried_and_copies_are_one_key() {
+    let files = Files::new();
+    let signers: Vec<_> = (0..MAX_CANDIDATES).map(|_| Signer::p256()).collect();
+    let jwk = |signer: &Signer| signer.jwk(json!({"kid": "same"}));
+    let header = json!({"kid": "same"});
+    let token =
+        |signer: &Signer| signer.token_with_header(Algorithm::ES256, &header, &claims(json!({})));
+    let [one, other] = [&signers[0], &signers[1]];
+    let files_of = |name: &str, keys: &[Value]| files.jwks(name, keys);
+    let single =
+        Single::new(json!([files_of("a", &[jwk(one)]), files_of("b", &[jwk(other)])]), json!({}));
+    assert_eq!((single.verdict(&token(one)), single.verdict(&token(other))), ("ok", "ok"));
+    assert_eq!(single.verdict(&token(&Signer::p256())), "bad_signature");
+    // As many copies as there may be keys, beside as many keys as there may be.
+    let mut keys: Vec<_> = signers.iter().map(jwk).collect();
+    keys.extend(signers.iter().map(jwk));
+    let single = Single::new(json!([files_of("c", &keys)]), json!({}));
+    assert!(signers.iter().all(|signer| single.verdict(&token(signer)) == "ok"));
+}
+
+#[test]
+fn no_token_makes_more_keys_be_tried_than_the_bound() {
+    let files = Files::new();
+    let signers: Vec<_> = (0..=MAX_CANDIDATES).map(|_| Signer::p256()).collect();
+    let jwks = |name: &str, kid: &dyn Fn(usize) -> Value| {
+        let keys: Vec<_> =
+            signers.iter().enumerate().map(|(n, signer)| signer.jwk(kid(n))).collect();
+        Single::new(json!([files.jwks(name, &keys)]), json!({}))
+    };
+    let token =
+        |header: &Value| signers[0].token_with_header(Algorithm::ES256, header, &claims(json!({})));
+    // Whichever key it was signed with, too many could be meant.
+    let named = jwks("named", &|n| json!({"kid": n.to_string()}));
+    assert_eq!(named.verdict(&token(&json!({}))), "unknown_key");
+    assert_eq!(named.verdict(&token(&json!({"kid": "0"}))), "ok");
+    let same = jwks("same", &|_| json!({"kid": "same"}));
+    assert_eq!(same.verdict(&token(&json!({"kid": "same"}))), "unknown_key");
+    let unnamed = jwks("unnamed", &|_| json!({}));
+    assert_eq!(unnamed.verdict(&token(&json!({"kid": "any"}))), "unknown_key");
+}
+
+#[test]
+fn ed25519_is_another_name_for_eddsa() {
+    let files = Files::new();
+    let signer = Signer::ed25519();
+    let pem = json!({ "pem_file": files.write("pem", signer.pem()), "algorithm": "Ed25519" });
+    for key in [
+        files.jwks("named", &[signer.jwk(json!({"alg": "Ed25519"}))]),
+        files.jwks("unnamed", &[signer.jwk(json!({}))]),
+        files.pem("pem", &signer, Algorithm::EdDsa),
+        pem,
+    ] {
+        let single = Single::new(json!([key]), json!({}));
+        for alg in ["EdDSA", "Ed25519"] {
+            let header = json!({ "alg": alg });
+            let token = signer.token_with_header(Algorithm::EdDsa, &header, &claims(json!({})));
+            assert_eq!(single.verdict(&token), "ok", "{alg} {key}");
+        }
+        for alg in ["ed25519", "Ed448", "EDDSA"] {
+            let header = json!({ "alg": alg });
+            let token = signer.token_with_header(Algorithm::EdDsa, &header, &claims(json!({})));
+            assert_eq!(single.verdict(&token), "unsupported_algorithm", "{alg}");
+        }
+    }
+}
+
+#[test]
+fn odd_but_unambiguous_jwks_files_are_read() {
+    let files = Files::new();
+    let signer = Signer::p256();
+    let jwk = signer.jwk(json!({}));
+    let padded = ["x", "y"].map(|name| format!("{}=", jwk[name].as_str().unwrap()));
+    let nulls = json!({"kid": null, "use": null, "key_ops": null, "alg": null});
+    // Members that say nothing about the key itself may be anything.
+    let odd = json!({"x5c": "not a list", "x5u": 1, "iat": "now"});
+    let token = signer.token(Algorithm::ES256, &claims(json!({})));
+    for (name, content) in [
+        ("BOM", format!("\u{feff}{}", json!({ "keys": [jwk] }))),
+        (
+            "padding",
+            json!({ "keys": [signer.jwk(json!({"x": padded[0], "y": padded[1]}))] }).to_string(),
+        ),
+        ("nulls", json!({ "keys": [signer.jwk(nulls)] }).to_string()),
+        ("odd", json!({ "keys": [signer.jwk(odd)] }).to_string()),
+    ] {
+        let path = files.write("jwks", content);
+        let single = Single::new(json!([{ "jwks_file": path }]), json!({}));
+        assert_eq!(single.verdict(&token), "ok", "{name}");
+    }
+}
+
+#[test]
+fn a_key_whose_id_or_use_cannot_be_read_is_left_out_and_named() {
+    let files = Files::new();
+    let (good, odd) = (Signer::p256(), Signer::p256());
+    for more in [json!({"kid": 7}), json!({"kid": ["a"]}), json!({"use": "SIG"}), json!({"n": 1})] {
+        let keys = [odd.jwk(more.clone()), good.jwk(json!({"kid": "good"}))];
+        let single = Single::new(json!([files.jwks("jwks", &keys)]), json!({}));
+        let token = |signer: &Signer| signer.token(Algorithm::ES256, &claims(json!({})));
+        assert_eq!(single.verdict(&token(&good)), "ok", "{more}");
+        assert_eq!(single.verdict(&token(&odd)), "bad_signature", "{more}");
+    }
+    let error = key_error(files.jwks("jwks", &[odd.jwk(json!({"kid": 7}))]));
+    assert!(error.contains("at index 0: its `kid` is not a string"), "{error}");
 }
 
 #[test]

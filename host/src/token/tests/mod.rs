@@ -25,7 +25,7 @@ use base64::{
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use super::{Algorithm, Config, IssuerSet, KeyReloader, Verifier, build};
+use super::{Algorithm, Config, IssuerSet, KeyReloader, Verifier, build, warnings};
 use crate::timestamp::Timestamp;
 
 /// When every test takes place, in seconds.
