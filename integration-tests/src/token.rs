@@ -138,6 +138,14 @@ impl Claims {
         self.sign(Algorithm::HS256, &EncodingKey::from_secret(SECRET))
     }
 
+    /// A token signed with the issuer's secret, whose header has this `typ`.
+    #[must_use]
+    pub fn hs256_of_type(&self, kind: &str) -> String {
+        let header = Header { typ: Some(kind.to_owned()), ..Header::new(Algorithm::HS256) };
+        let key = EncodingKey::from_secret(SECRET);
+        jsonwebtoken::encode(&header, &self.0, &key).expect("signing works")
+    }
+
     /// A token signed with the issuer's RSA key.
     #[must_use]
     pub fn rs256(&self) -> String {

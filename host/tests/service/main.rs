@@ -23,6 +23,7 @@ mod hostile;
 mod inputs;
 mod isolation;
 mod issuers;
+mod keys;
 mod metrics;
 mod raw_guest;
 mod refused;

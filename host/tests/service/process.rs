@@ -230,11 +230,15 @@ impl Service {
         http(self.addresses.admin, method, path, Some(ADMIN_TOKEN), "")
     }
 
+    /// Sends something to the admin port.
+    pub(crate) fn post(&self, path: &str, body: &str) -> (u16, String) {
+        http(self.addresses.admin, "POST", path, Some(ADMIN_TOKEN), body).unwrap()
+    }
+
     /// Revokes a token by its id, for good.
     pub(crate) fn revoke(&self, jti: &str) {
         let event = json!({"type": "add", "jti": jti}).to_string();
-        let (address, path) = (self.addresses.admin, "/v1/revocations");
-        let (status, body) = http(address, "POST", path, Some(ADMIN_TOKEN), &event).unwrap();
+        let (status, body) = self.post("/v1/revocations", &event);
         assert_eq!(status, 201, "{body}");
     }
 

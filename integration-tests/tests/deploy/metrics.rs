@@ -94,6 +94,7 @@ async fn alerts_ask_for_metrics_that_there_are() {
         "FeedStale",
         "FeedExpired",
         "HighDenyRate",
+        "KeyFileFails",
         "MalformedEvents",
         "PolicyReloadRefused",
         "RedisEvicts",

@@ -6,6 +6,8 @@ use portcullis_integration_tests::{
     token::{self, Claims},
 };
 
+use serde_json::{Value, json};
+
 use super::Gate;
 
 async fn gate() -> Gate {
@@ -24,6 +26,19 @@ async fn a_good_token_passes_under_either_algorithm() {
         // Again, as it may be remembered.
         gate.pass(with(&token)).await;
     }
+}
+
+#[tokio::test]
+async fn an_access_token_of_any_common_form_passes() {
+    let gate = gate().await;
+    for kind in ["at+jwt", "application/at+jwt", "JWT"] {
+        gate.pass(with(&Claims::default().hs256_of_type(kind))).await;
+    }
+    let mut claims = Claims::default();
+    for name in ["nbf", "iat", "sid", "scope"] {
+        claims = claims.with(name, Value::Null);
+    }
+    gate.pass(with(&claims.hs256())).await;
 }
 
 #[tokio::test]
@@ -50,6 +65,12 @@ async fn a_bad_token_gets_a_401_that_does_not_say_why() {
         ("without token id", Claims::default().without("jti").hs256()),
         ("without subject", Claims::default().without("sub").hs256()),
         ("without expiry", Claims::default().without("exp").hs256()),
+        ("with an expiry in milliseconds", Claims::default().with("exp", 4e12).hs256()),
+        ("whose subject ends in a blank", Claims::default().with("sub", "alice ").hs256()),
+        ("that is a logout token", Claims::default().hs256_of_type("logout+jwt")),
+        ("that is a proof of possession", Claims::default().hs256_of_type("dpop+jwt")),
+        ("with security events", Claims::default().with("events", json!({"e": {}})).hs256()),
+        ("bound to a key", Claims::default().with("cnf", json!({"jkt": "x"})).hs256()),
         ("without signature", format!("{signed}.")),
         ("with another's signature", format!("{}.{signature}", "e30.e30")),
         ("no token at all", "nonsense".to_owned()),
