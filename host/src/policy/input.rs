@@ -57,7 +57,7 @@ pub(super) struct OwnedInput {
 }
 
 struct OwnedIdentity {
-    claims: Map<String, Value>,
+    claims: JsonObject,
     scopes: Vec<String>,
     expires_at: Option<i64>,
 }
@@ -88,7 +88,8 @@ impl std::fmt::Debug for Identity<'_> {
 
 impl std::fmt::Debug for OwnedIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.claims.keys()).finish()
+        let names = self.claims.members().iter().map(|(name, _)| name);
+        f.debug_list().entries(names).finish()
     }
 }
 

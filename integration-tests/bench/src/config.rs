@@ -27,6 +27,8 @@ pub(crate) enum Variant {
     Default,
     /// Every request gets a policy instance of its own.
     FreshInstance,
+    /// As it comes, but the issuer signs with a shared secret, which is cheap.
+    SharedSecret,
 }
 
 /// The files that every variant shares.
@@ -36,6 +38,8 @@ pub(crate) struct Files {
     component: PathBuf,
     /// The secret of the admin edge.
     pub(crate) admin_token: String,
+    /// What the issuer signs with where that has to be cheap.
+    pub(crate) issuer_secret: String,
 }
 
 /// A file of the benchmark could not be written.
@@ -55,10 +59,10 @@ impl Files {
         folder: &Path,
         component: &Path,
         public_pem: &str,
-        admin_token: String,
+        [admin_token, issuer_secret]: [String; 2],
     ) -> Result<Self, WriteError> {
-        let files =
-            Self { folder: folder.to_owned(), component: component.to_owned(), admin_token };
+        let (folder, component) = (folder.to_owned(), component.to_owned());
+        let files = Self { folder, component, admin_token, issuer_secret };
         files.put("issuer.pem", public_pem)?;
         files.put("admin-token", &files.admin_token)?;
         Ok(files)
@@ -71,6 +75,11 @@ impl Files {
             Variant::VerifyEachTime => config["tokens"] = json!({"cache_capacity": 0}),
             Variant::Default => {}
             Variant::FreshInstance => config["policy_host"] = json!({"instance_reuse": 1}),
+            Variant::SharedSecret => {
+                let secret_file = self.put("issuer-secret", &self.issuer_secret)?;
+                let key = json!({"secret_file": secret_file, "algorithm": "HS256"});
+                config["issuers"]["shop"]["keys"] = json!([key]);
+            }
         }
         // JSON is YAML too.
         self.put(&format!("{variant:?}.yaml"), &format!("{config:#}\n"))

@@ -84,6 +84,19 @@ impl Target {
         Ok(check.verify(expected, &answer)?)
     }
 
+    /// Makes each of these calls once, one after the other, and verifies every answer.
+    pub(crate) fn ask_each(&self, checks: impl Iterator<Item = Check>) -> Result<(), LoadError> {
+        const LIMIT: Duration = Duration::from_mins(10);
+        run_local(LIMIT, async {
+            let mut caller = Caller::connect(self.address).await?;
+            for check in checks {
+                let answer = caller.call(check.frame.clone()).await?;
+                check.verify(self.expected, &answer)?;
+            }
+            Ok(())
+        })
+    }
+
     /// The `n`-th call. Wraps around.
     fn check(&self, n: usize) -> Option<&Check> {
         self.checks.get(n % self.checks.len().max(1))

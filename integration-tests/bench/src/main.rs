@@ -12,6 +12,7 @@ mod isolation;
 mod load;
 mod micro;
 mod proc;
+mod remembered;
 mod report;
 mod request;
 mod revocations;
@@ -40,6 +41,7 @@ use crate::{
     load::{LoadError, Target},
     micro::MicroError,
     proc::{Memory, ReadError},
+    remembered::Remembered,
     report::{Footprint, Report},
     request::{Check, Expected},
     revocations::{FIRST_VALID, token_id},
@@ -72,6 +74,8 @@ const ISOLATION: &str = "isolation";
 const SWAPS: &str = "swaps";
 /// The name of another build of Portcullis that is measured in the same run.
 const OTHER: &str = "other";
+/// What `--only` calls the memory for verified tokens.
+const REMEMBERED: &str = "remembered";
 
 /// Measures Portcullis side by side with an empty gRPC server.
 #[derive(Debug, Parser)]
@@ -101,6 +105,9 @@ struct Options {
     /// Another build of the `portcullis` binary, to be measured in the same rounds as `other`.
     #[arg(long, value_name = "FILE")]
     other: Option<PathBuf>,
+    /// Different tokens that one process sees, to measure what it needs to remember them.
+    #[arg(long, default_value = "100000", value_parser = clap::value_parser!(u64).range(1..))]
+    remember: u64,
     /// Measure only this server, or only the steps of a decision; can be given several times.
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(names()))]
     only: Vec<String>,
@@ -164,7 +171,8 @@ fn run(options: &Options) -> Result<(), BenchError> {
     let component = target_folder.join("wasm32-wasip2/component/portcullis_rules.wasm");
     let folder = tempfile::tempdir().map_err(BenchError::Folder)?;
     let issuer = Issuer::generate()?;
-    let files = Files::write(folder.path(), &component, &issuer.public_pem()?, issuer.secret()?)?;
+    let secrets = [issuer.secret()?, issuer.secret()?];
+    let files = Files::write(folder.path(), &component, &issuer.public_pem()?, secrets)?;
     let calls = Calls::new(&issuer, options.tokens.get())?;
 
     let mut running = Vec::new();
@@ -197,6 +205,11 @@ fn run(options: &Options) -> Result<(), BenchError> {
         }
     })?;
     drop(running);
+    let remembered = if options.wants(REMEMBERED) {
+        Some(remember(&programs, &files, &calls, options)?)
+    } else {
+        None
+    };
     let steps = if options.wants(MICRO) {
         eprintln!("measuring the steps of a decision");
         micro::measure(&files, &calls.valid, options.entries)?
@@ -206,13 +219,14 @@ fn run(options: &Options) -> Result<(), BenchError> {
     let isolation = isolation(options, &programs, &files)?;
     let swaps = swaps(options, &programs, &files)?;
     let conditions = conditions(options, &calls);
-    let report = Report { conditions, servers: measured, footprints, steps, isolation, swaps };
+    let servers = measured;
+    let report = Report { conditions, servers, footprints, remembered, steps, isolation, swaps };
     tell(&report, &target_folder.join("bench.json"))
 }
 
 /// Everything that can be measured.
 fn names() -> impl Iterator<Item = &'static str> {
-    SERVERS.into_iter().map(|(name, _)| name).chain([MICRO, ISOLATION, SWAPS])
+    SERVERS.into_iter().map(|(name, _)| name).chain([REMEMBERED, MICRO, ISOLATION, SWAPS])
 }
 
 /// The rows of the benchmark of swaps, of each build of Portcullis.
@@ -296,6 +310,27 @@ fn fill(
     let loaded = Memory::read(server.pid())?;
     let ready_ms = server.ready_after.as_secs_f64() * 1e3;
     Ok(Some(Footprint { name, ready_ms, empty, loaded, entries }))
+}
+
+/// Has one process see many tokens, and says what that did to it.
+fn remember(
+    programs: &Path,
+    files: &Files,
+    calls: &Calls,
+    options: &Options,
+) -> Result<Remembered, BenchError> {
+    eprintln!("sending {} different tokens", options.remember);
+    let variant = Some(Variant::SharedSecret);
+    let server = start(REMEMBERED, variant, programs, files)?;
+    let target = target(&server, variant, calls, options);
+    remembered::measure(&target, &files.issuer_secret, options.remember).map_err(|source| {
+        BenchError::Wrong {
+            name: REMEMBERED,
+            what: "many tokens",
+            source: Box::new(source),
+            log: server.log(),
+        }
+    })
 }
 
 /// Convinces itself that the server decides, before its speed is measured.

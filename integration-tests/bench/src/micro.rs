@@ -257,6 +257,9 @@ fn input<'a>(
         metadata: &request.metadata,
         identity: Some(Identity {
             claims: token.claims(),
+            subject: token.subject(),
+            issuer: token.issuer(),
+            token_id: token.jti(),
             scopes: token.scopes(),
             expires_at: token.expires_at().map(Timestamp::as_secs),
         }),

@@ -4,7 +4,10 @@ use std::fmt::{self, Write as _};
 
 use serde_json::{Value, json};
 
-use crate::{isolation::Row, micro::Step, proc::Memory, rounds::Measured, series::Series, swaps};
+use crate::{
+    isolation::Row, micro::Step, proc::Memory, remembered::Remembered, rounds::Measured,
+    series::Series, swaps,
+};
 
 /// The server that the others are compared with.
 pub(crate) const BASE: &str = "empty";
@@ -31,6 +34,8 @@ pub(crate) struct Report {
     pub(crate) servers: Vec<Measured>,
     /// What each process of Portcullis needs.
     pub(crate) footprints: Vec<Footprint>,
+    /// What it costs to remember verified tokens.
+    pub(crate) remembered: Option<Remembered>,
     /// What the steps of a decision cost.
     pub(crate) steps: Vec<Step>,
     /// What slow policies do to other routes, by the name of the build.
@@ -63,6 +68,7 @@ impl Report {
             "conditions": conditions,
             "servers": self.servers.iter().map(|server| self.server(server)).collect::<Vec<_>>(),
             "processes": self.footprints.iter().map(footprint).collect::<Vec<_>>(),
+            "remembered": self.remembered.as_ref().map(remembered),
             "steps": self.steps.iter().map(step).collect::<Vec<_>>(),
             "isolation": self.rows().map(|(name, row)| isolation(name, row)).collect::<Vec<_>>(),
             "swaps": self.swap_rows().map(|(name, row)| swap(name, row)).collect::<Vec<_>>(),
@@ -185,6 +191,21 @@ impl Report {
         out.write_char('\n')
     }
 
+    fn write_remembered(out: &mut fmt::Formatter<'_>, found: &Remembered) -> fmt::Result {
+        writeln!(
+            out,
+            "{} different tokens of {} bytes: {:.0} MB before, {:.0} MB after, {:.0} MB at most; \
+             {:.0} bytes for each",
+            found.tokens,
+            found.token_bytes,
+            megabytes(found.before.resident),
+            megabytes(found.after.resident),
+            megabytes(found.after.peak),
+            bytes_each(found),
+        )?;
+        out.write_char('\n')
+    }
+
     fn write_steps(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "{:<18}{:>24}", "step", "median ns")?;
         for step in &self.steps {
@@ -206,6 +227,9 @@ impl fmt::Display for Report {
         if !self.footprints.is_empty() {
             self.write_footprints(out)?;
             out.write_char('\n')?;
+        }
+        if let Some(found) = &self.remembered {
+            Self::write_remembered(out, found)?;
         }
         if !self.steps.is_empty() {
             self.write_steps(out)?;
@@ -230,6 +254,22 @@ fn footprint(print: &Footprint) -> Value {
         "peak_mb": megabytes(print.loaded.peak),
         "resident_mb_per_million_entries": print.megabytes_per_million(),
     })
+}
+
+fn remembered(found: &Remembered) -> Value {
+    json!({
+        "tokens": found.tokens,
+        "token_bytes": found.token_bytes,
+        "resident_mb_before": megabytes(found.before.resident),
+        "resident_mb_after": megabytes(found.after.resident),
+        "peak_mb": megabytes(found.after.peak),
+        "bytes_per_token": bytes_each(found),
+    })
+}
+
+/// Resident memory for each token, whatever it went into.
+fn bytes_each(found: &Remembered) -> f64 {
+    (float(found.after.resident) - float(found.before.resident)) / float(found.tokens)
 }
 
 fn step(step: &Step) -> Value {
