@@ -155,8 +155,9 @@ impl Eval {
         let Some(policy) = policies.handle(NAME, 0) else { return Ok(Value::Null) };
         let budget = Budget::new(self.deadline.get(), None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let evaluation =
-            request.with_input(identity.as_ref(), |input| runtime.block_on(policy.evaluate(input, budget)));
+        let evaluation = request.with_input(identity.as_ref(), |input| {
+            runtime.block_on(policy.evaluate(input, budget))
+        });
         let (verdict, reason) = evaluation.outcome?;
         Ok(show(&verdict, reason.as_deref(), &evaluation.digest))
     }

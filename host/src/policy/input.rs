@@ -58,7 +58,10 @@ pub(super) struct OwnedInput {
 
 struct OwnedIdentity {
     claims: JsonObject,
-    scopes: Vec<String>,
+    issuer: Option<String>,
+    subject: Option<String>,
+    token_id: Option<String>,
+    scopes: String,
     expires_at: Option<i64>,
 }
 
@@ -110,7 +113,10 @@ impl From<&Input<'_>> for OwnedInput {
             metadata: input.metadata.clone(),
             identity: input.identity.map(|who| OwnedIdentity {
                 claims: who.claims.clone(),
-                scopes: who.scopes.to_vec(),
+                issuer: who.issuer.map(str::to_owned),
+                subject: who.subject.map(str::to_owned),
+                token_id: who.token_id.map(str::to_owned),
+                scopes: who.scopes.to_owned(),
                 expires_at: who.expires_at,
             }),
             source: input.source.clone(),
@@ -135,6 +141,9 @@ impl OwnedInput {
             metadata: &self.metadata,
             identity: self.identity.as_ref().map(|who| Identity {
                 claims: &who.claims,
+                issuer: who.issuer.as_deref(),
+                subject: who.subject.as_deref(),
+                token_id: who.token_id.as_deref(),
                 scopes: &who.scopes,
                 expires_at: who.expires_at,
             }),
