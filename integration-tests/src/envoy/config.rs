@@ -22,6 +22,8 @@ pub struct Config {
     upstream: Value,
     filters_before: Vec<Value>,
     per_route: Map<String, Value>,
+    connection_manager: Map<String, Value>,
+    routing: Map<String, Value>,
 }
 
 // === impl Config ===
@@ -53,6 +55,8 @@ impl Config {
             upstream: cluster_of_upstream(upstream),
             filters_before: Vec::new(),
             per_route: Map::new(),
+            connection_manager: Map::new(),
+            routing: Map::new(),
         }
     }
 
@@ -72,6 +76,8 @@ impl Config {
             upstream: cluster_of_upstream(upstream),
             filters_before: Vec::new(),
             per_route: Map::new(),
+            connection_manager: Map::new(),
+            routing: Map::new(),
         }
     }
 
@@ -110,6 +116,41 @@ impl Config {
         self
     }
 
+    /// Sets a field of the HTTP connection manager; null is Envoy's default.
+    #[must_use]
+    pub fn with_connection_manager(mut self, field: &str, value: Value) -> Self {
+        self.connection_manager.insert(field.to_owned(), value);
+        self
+    }
+
+    /// Sets a field of the route configuration, for example `request_headers_to_remove`.
+    #[must_use]
+    pub fn with_route_config(mut self, field: &str, value: Value) -> Self {
+        self.routing.insert(field.to_owned(), value);
+        self
+    }
+
+    /// Takes over what the file of an operator sets in the connection manager, the route
+    /// configuration and the filter that asks. Addresses, routes and filters stay those of the test.
+    ///
+    /// # Panics
+    /// When the file is not such a configuration.
+    #[must_use]
+    pub fn with_settings_of(mut self, file: &Value) -> Self {
+        let filters = &file["static_resources"]["listeners"][0]["filter_chains"][0]["filters"];
+        let manager =
+            fields(&filters[0]["typed_config"], &["http_filters", "route_config", "stat_prefix"]);
+        let routes = fields(&filters[0]["typed_config"]["route_config"], &["virtual_hosts"]);
+        let filters = filters[0]["typed_config"]["http_filters"].as_array().expect("filters");
+        let asks = filters.iter().find(|filter| filter["name"] == EXT_AUTHZ).expect("one asks");
+        for (field, value) in fields(&asks["typed_config"], &["grpc_service"]) {
+            self.ext_authz[field] = value;
+        }
+        self.connection_manager.extend(manager);
+        self.routing.extend(routes);
+        self
+    }
+
     /// Puts a filter of `envoy.filters.http` before the one that asks.
     #[must_use]
     pub fn after_filter(mut self, name: &str, message: &str, mut config: Value) -> Self {
@@ -129,27 +170,35 @@ impl Config {
         self
     }
 
-    /// Asks only about some paths, with the filters that Istio makes of a CUSTOM
-    /// `AuthorizationPolicy`: a role-based filter that only notes what it would refuse, and a
-    /// condition on that note.
+    /// Asks only about some paths, as an `AuthorizationPolicy` with `paths` and `notPaths` does.
     #[must_use]
     pub fn only_for_paths(self, paths: &Value, not_paths: &Value) -> Self {
-        let any = |patterns: &Value| {
-            let patterns = patterns.as_array().expect("a list of patterns").iter();
-            let rules: Vec<_> = patterns.map(path_permission).collect();
-            json!({"or_rules": {"rules": rules}})
-        };
-        let permission =
-            json!({"and_rules": {"rules": [any(paths), {"not_rule": any(not_paths)}]}});
-        let policy = "istio-ext-authz-portcullis-ns[demo]-policy[gate]-rule[0]";
+        let operation = json!({"paths": paths, "notPaths": not_paths});
+        self.asking_as_istio(&json!([{"to": [{"operation": operation}]}]))
+    }
+
+    /// Asks about what the `rules` of a CUSTOM `AuthorizationPolicy` match, with the filters that
+    /// istiod makes of them: a role-based filter that only notes what it would refuse, and a
+    /// condition on that note.
+    ///
+    /// # Panics
+    /// When a rule has more than paths.
+    #[must_use]
+    pub fn asking_as_istio(self, rules: &Value) -> Self {
+        let rules = rules.as_array().expect("a list of rules").iter().enumerate();
+        let policies: Map<_, _> = rules
+            .map(|(i, rule)| {
+                let name = format!("istio-ext-authz-portcullis-ns[demo]-policy[gate]-rule[{i}]");
+                let any = json!([{"any": true}]);
+                (name, json!({"permissions": permissions(rule), "principals": any}))
+            })
+            .collect();
         let prefix = "istio_ext_authz_";
         self.after_filter(
             "rbac",
             "RBAC",
             json!({
-                "shadow_rules": {"action": "DENY", "policies": {
-                    policy: {"permissions": [permission], "principals": [{"any": true}]},
-                }},
+                "shadow_rules": {"action": "DENY", "policies": policies},
                 "shadow_rules_stat_prefix": prefix,
             }),
         )
@@ -186,24 +235,42 @@ impl Config {
             "typed_config": {"@type": http_type("router", "Router")},
         }));
         let network = format!("{TYPES}.extensions.filters.network");
-        json!({
-            "name": "envoy.filters.network.http_connection_manager",
-            "typed_config": {
-                "@type": format!("{network}.http_connection_manager.v3.HttpConnectionManager"),
-                "stat_prefix": "http",
-                "route_config": {"virtual_hosts": [{
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [{
-                        "match": {"prefix": "/"},
-                        "route": {"cluster": UPSTREAM},
-                        "typed_per_filter_config": self.per_route,
-                    }],
-                }]},
-                "http_filters": filters,
-            },
-        })
+        let mut manager = json!({
+            "@type": format!("{network}.http_connection_manager.v3.HttpConnectionManager"),
+            "stat_prefix": "http",
+            "route_config": self.routes(),
+            "http_filters": filters,
+        });
+        for (field, value) in &self.connection_manager {
+            manager[field] = value.clone();
+        }
+        json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": manager})
     }
+
+    fn routes(&self) -> Value {
+        let mut routes = json!({"virtual_hosts": [{
+            "name": "all",
+            "domains": ["*"],
+            "routes": [{
+                "match": {"prefix": "/"},
+                "route": {"cluster": UPSTREAM},
+                "typed_per_filter_config": self.per_route,
+            }],
+        }]});
+        for (field, value) in &self.routing {
+            routes[field] = value.clone();
+        }
+        routes
+    }
+}
+
+/// The fields of an object of Envoy's configuration, except for some.
+fn fields(object: &Value, except: &[&str]) -> Vec<(String, Value)> {
+    let fields = object.as_object().expect("an object of Envoy's configuration").iter();
+    fields
+        .filter(|(field, _)| !except.contains(&field.as_str()))
+        .map(|(field, value)| (field.clone(), value.clone()))
+        .collect()
 }
 
 fn http_type(filter: &str, message: &str) -> String {
@@ -246,6 +313,28 @@ fn cluster(name: &str, addresses: &[SocketAddr]) -> Value {
         "connect_timeout": "1s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
     })
+}
+
+/// What a rule of an `AuthorizationPolicy` matches: one of its operations, or everything if it has none.
+fn permissions(rule: &Value) -> Vec<Value> {
+    assert!(rule.as_object().is_some_and(|rule| rule.keys().all(|key| key == "to")), "{rule}");
+    match rule["to"].as_array() {
+        Some(to) => to.iter().map(|to| operation(&to["operation"])).collect(),
+        None => vec![json!({"any": true})],
+    }
+}
+
+fn operation(operation: &Value) -> Value {
+    let known = |key: &String| key == "paths" || key == "notPaths";
+    assert!(operation.as_object().is_some_and(|fields| fields.keys().all(known)), "{operation}");
+    let any = |patterns: &Vec<Value>| {
+        let rules: Vec<_> = patterns.iter().map(path_permission).collect();
+        json!({"or_rules": {"rules": rules}})
+    };
+    let paths = operation["paths"].as_array().map(any);
+    let not_paths = operation["notPaths"].as_array().map(|paths| json!({"not_rule": any(paths)}));
+    let rules: Vec<_> = paths.into_iter().chain(not_paths).collect();
+    json!({"and_rules": {"rules": rules}})
 }
 
 /// A path of an `AuthorizationPolicy`, which is exact or a prefix, as Istio translates it.
