@@ -1,6 +1,9 @@
 //! Owns the tests of each `portcullis.yaml`: the binary accepts it, once its secrets are there.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -80,12 +83,42 @@ pub(super) fn check(path: &Path, variables: &[(String, String)]) {
     );
 }
 
+fn configurations() -> Vec<PathBuf> {
+    let files = files(&deploy("")).into_iter();
+    let configurations: Vec<_> = files.filter(|path| path.ends_with("portcullis.yaml")).collect();
+    assert_eq!(configurations.len(), 3, "{configurations:?}");
+    configurations
+}
+
 #[test]
 fn the_binary_accepts_every_configuration() {
-    let configurations: Vec<_> =
-        files(&deploy("")).into_iter().filter(|path| path.ends_with("portcullis.yaml")).collect();
-    assert_eq!(configurations.len(), 3, "{configurations:?}");
-    for path in configurations {
+    for path in configurations() {
         check(&path, &[]);
+    }
+}
+
+#[test]
+fn every_configuration_names_what_is_public_and_the_rest_needs_a_token() {
+    for path in configurations() {
+        let (config, place) = (yaml(&path), path.display());
+        let (rest, public) = config["routes"].as_array().unwrap().split_last().expect("routes");
+        assert!(rest["match"].is_null(), "{place}: the last route takes what no other has taken");
+        assert_eq!(rest["token"], "required", "{place}");
+        assert!(!rest["identity_headers"].is_null(), "{place}");
+        for route in public {
+            assert_eq!(
+                (&route["token"], &route["forward_token"]),
+                (&json!("ignored"), &json!(false))
+            );
+            for pattern in route["match"]["paths"].as_array().expect("paths") {
+                let exact = !pattern.as_str().unwrap().contains('*');
+                assert!(exact, "{place}: {pattern} may have public paths that it does not name");
+            }
+            assert!(!route["match"]["methods"].is_null(), "{place}: any method is public");
+        }
+        for (name, issuer) in config["issuers"].as_object().unwrap() {
+            let audiences = issuer["audiences"].as_array().map_or(0, Vec::len);
+            assert!(audiences > 0, "{place}: {name} takes tokens that are meant for others");
+        }
     }
 }

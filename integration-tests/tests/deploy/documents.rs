@@ -153,6 +153,9 @@ impl Document {
             ("networking.istio.io/v1", "DestinationRule") => {
                 drop(self.typed::<istio::DestinationRule>());
             }
+            ("networking.istio.io/v1alpha3", "EnvoyFilter") => {
+                drop(self.typed::<istio::EnvoyFilter>());
+            }
             ("install.istio.io/v1alpha1", "IstioOperator") => {
                 drop(self.typed::<istio::IstioOperator>());
             }

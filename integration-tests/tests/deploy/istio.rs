@@ -3,16 +3,16 @@
 use std::{collections::BTreeMap, path::Path};
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     binary,
-    documents::{deploy, manifests, read, typed, yaml},
+    documents::{deploy, manifests, read, text, typed, yaml},
     types::{
         istio::{
-            Action, AuthorizationPolicy, DestinationRule, ExtensionProvider, HelmValues,
-            IstioOperator, MeshConfig, Normalization, Protocol, ProxyConfig, Resolution,
-            ServiceEntry,
+            Action, ApplyTo, AuthorizationPolicy, DestinationRule, EnvoyFilter, ExtensionProvider,
+            HelmValues, IstioOperator, MeshConfig, Normalization, PatchContext, PatchOperation,
+            Protocol, ProxyConfig, Resolution, ServiceEntry,
         },
         kustomize::Kustomization,
     },
@@ -59,7 +59,7 @@ fn providers_have_names_that_every_istio_accepts_and_fail_closed_in_time() {
         assert!(binary::parse_seconds(&grpc.timeout) <= 5, "{name}");
         assert_eq!(grpc.port, binary::port(&Value::Null, "grpc"), "{name}");
     }
-    // Or `notPaths` could be claimed for other paths.
+    // Or VirtualServices, policies and the service could read a path in different ways.
     let normalization = mesh_config().path_normalization.normalization;
     assert_eq!(normalization, Normalization::DecodeAndMergeSlashes);
 }
@@ -78,14 +78,56 @@ fn every_policy_asks_a_provider_that_there_is() {
 }
 
 #[test]
-fn the_gateway_asks_about_the_api_except_for_health_and_login() {
+fn every_policy_asks_about_every_request() {
+    let manifests = manifests("istio").into_iter();
+    for policy in manifests.filter(|manifest| manifest.kind() == "AuthorizationPolicy") {
+        // An operation, even one with `notPaths` alone, leaves requests unasked: with the client's
+        // identity headers.
+        assert_eq!(policy.value["spec"]["rules"], json!([{}]), "{}", policy.path.display());
+    }
+}
+
+#[test]
+fn the_variant_that_the_page_shows_is_a_policy_for_the_same_provider() {
+    let path = deploy("../docs/hardening.md");
+    let page = text(&path);
+    let mut blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let variant = blocks.find(|block| block.contains("kind: AuthorizationPolicy")).expect("it");
+    let variant: Value = serde_saphyr::from_str(variant).expect("YAML");
+    let variant: AuthorizationPolicy = typed(&path, &variant);
+    assert_eq!(variant.spec.provider.unwrap().name, "portcullis");
+    let operation = &variant.spec.rules[0].to[0].operation;
+    assert!(operation.paths.is_empty(), "the form that fails open");
+    assert!(operation.not_paths.iter().all(|path| !path.contains('*')), "{operation:?}");
+}
+
+#[test]
+fn the_policy_is_that_of_the_gateway() {
     let policy: AuthorizationPolicy = read("istio/authorization-policy.yaml");
     assert_eq!(policy.spec.provider.unwrap().name, "portcullis");
-    let operation = &policy.spec.rules[0].to[0].operation;
-    assert_eq!(operation.paths, ["/api/*"]);
-    assert_eq!(operation.not_paths, ["/api/health", "/api/auth/*"]);
     let selector = policy.spec.selector.unwrap().match_labels;
     assert_eq!(selector, BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]));
+}
+
+#[test]
+fn where_a_policy_asks_underscores_are_refused() {
+    for (folder, context) in
+        [("istio", PatchContext::Gateway), ("istio/same-pod", PatchContext::SidecarInbound)]
+    {
+        let policy: AuthorizationPolicy = read(&format!("{folder}/authorization-policy.yaml"));
+        let filter: EnvoyFilter = read(&format!("{folder}/envoy-filter.yaml"));
+        assert_eq!(filter.metadata.namespace, policy.metadata.namespace, "{folder}");
+        let labels = policy.spec.selector.unwrap().match_labels;
+        assert_eq!(filter.spec.workload_selector.labels, labels, "{folder}");
+        let [patch] = filter.spec.config_patches.as_slice() else { panic!("{folder}: one patch") };
+        assert_eq!(patch.apply_to, ApplyTo::NetworkFilter, "{folder}");
+        assert_eq!(patch.matches.context, context, "{folder}");
+        let manager = "envoy.filters.network.http_connection_manager";
+        assert_eq!(patch.matches.listener.filter_chain.filter.name, manager, "{folder}");
+        assert_eq!(patch.patch.operation, PatchOperation::Merge, "{folder}");
+        let options = &patch.patch.value["typed_config"]["common_http_protocol_options"];
+        assert_eq!(options["headers_with_underscores_action"], "REJECT_REQUEST", "{folder}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::Resource;
 pub(crate) type AuthorizationPolicy = Resource<AuthorizationPolicySpec>;
 pub(crate) type ServiceEntry = Resource<ServiceEntrySpec>;
 pub(crate) type DestinationRule = Resource<DestinationRuleSpec>;
+pub(crate) type EnvoyFilter = Resource<EnvoyFilterSpec>;
 pub(crate) type IstioOperator = Resource<IstioOperatorSpec>;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,6 +46,7 @@ pub(crate) struct ProviderReference {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
+    #[serde(default)]
     pub(crate) to: Vec<To>,
 }
 
@@ -199,6 +201,88 @@ pub(crate) enum TlsMode {
     Simple,
     Mutual,
     IstioMutual,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct EnvoyFilterSpec {
+    pub(crate) workload_selector: EnvoyFilterSelector,
+    pub(crate) config_patches: Vec<ConfigPatch>,
+}
+
+/// Unlike other selectors of Istio it has `labels`, not `matchLabels`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EnvoyFilterSelector {
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ConfigPatch {
+    pub(crate) apply_to: ApplyTo,
+    #[serde(rename = "match")]
+    pub(crate) matches: PatchMatch,
+    pub(crate) patch: EnvoyPatch,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(crate) enum ApplyTo {
+    Listener,
+    FilterChain,
+    NetworkFilter,
+    HttpFilter,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PatchMatch {
+    pub(crate) context: PatchContext,
+    pub(crate) listener: ListenerMatch,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(crate) enum PatchContext {
+    Any,
+    SidecarInbound,
+    SidecarOutbound,
+    Gateway,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ListenerMatch {
+    pub(crate) filter_chain: FilterChainMatch,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FilterChainMatch {
+    pub(crate) filter: FilterMatch,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FilterMatch {
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EnvoyPatch {
+    pub(crate) operation: PatchOperation,
+    /// In Envoy's words: a test gives it to Envoy.
+    pub(crate) value: serde_json::Value,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(crate) enum PatchOperation {
+    Merge,
+    Add,
+    Replace,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
