@@ -9,6 +9,7 @@ mod drain;
 mod facts;
 mod fail_closed;
 mod grpc_traffic;
+mod hardening;
 mod http_edge;
 mod identity;
 mod isolation;

@@ -1,0 +1,107 @@
+//! Tests of what Envoy does with answers: none, one that it should not apply, and one that changes the
+//! headers by which it routes.
+
+use portcullis_integration_tests::{
+    client::Request,
+    envoy::Config,
+    portcullis::{self, public_route},
+    stub::Answer,
+    upstream::Received,
+};
+use serde_json::{Value, json};
+
+use super::{Gate, Scene, allowing, everything, shipped};
+
+#[tokio::test]
+async fn without_an_answer_the_request_is_refused_with_503() {
+    let config = portcullis::Config::new([everything(public_route)]);
+    let mut closed = Gate::with(&config, shipped).await;
+    closed.pass(Request::get("/")).await;
+    closed.portcullis.kill();
+    closed.refuse(Request::get("/"), 503).await;
+
+    let no_status = |envoy: Config| shipped(envoy).with("status_on_error", Value::Null);
+    let mut no_status = Gate::with(&config, no_status).await;
+    no_status.portcullis.kill();
+    no_status.refuse(Request::get("/"), 403).await;
+
+    let open = |envoy: Config| shipped(envoy).with("failure_mode_allow", json!(true));
+    let mut open = Gate::with(&config, open).await;
+    open.portcullis.kill();
+    // Nothing is left of the decision: not even the client's identity headers are removed.
+    let received = open.pass(Request::get("/").header("x-user-id", "root")).await;
+    assert_eq!(received.all("x-user-id"), ["root"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_too_late_is_none() {
+    let late = Scene::answering(Answer::Silence, |envoy| shipped(envoy).with_timeout("0.1s")).await;
+    let seen = late.see(Request::get("/")).await;
+    assert_eq!((seen.response.status, late.upstream.requests()), (503, 0));
+}
+
+#[tokio::test]
+async fn a_malformed_header_in_an_answer_is_an_error() {
+    let answer = || allowing(&[("x-a", "1\r\nx-b: 2")]);
+    let on = Scene::answering(answer(), shipped).await;
+    let seen = on.see(Request::get("/")).await;
+    assert_eq!((seen.response.status, on.upstream.requests()), (500, 0));
+    assert_eq!(on.envoy.stat("http.http.ext_authz.invalid").await, 1);
+
+    // The rules for mutations check the same.
+    let off = |envoy: Config| {
+        let envoy = shipped(envoy).with("decoder_header_mutation_rules", Value::Null);
+        envoy.with("validate_mutations", json!(false))
+    };
+    let off = Scene::answering(answer(), off).await;
+    let seen = off.see(Request::get("/")).await;
+    // As if the service were away: nothing tells that the answer is the cause.
+    assert_eq!((seen.response.status, off.upstream.requests()), (503, 0));
+    assert_eq!(off.envoy.stat("http.http.ext_authz.invalid").await, 0);
+}
+
+#[tokio::test]
+async fn an_answer_changes_neither_method_nor_host_nor_path() {
+    let without_rules =
+        |envoy: Config| shipped(envoy).with("decoder_header_mutation_rules", Value::Null);
+    for (name, value) in [(":path", "/admin"), ("host", "other.test"), (":method", "DELETE")] {
+        let on = Scene::answering(allowing(&[(name, value)]), shipped).await;
+        let seen = on.see(Request::get("/")).await;
+        assert_eq!((seen.response.status, on.upstream.requests()), (500, 0), "{name}");
+
+        let off = Scene::answering(allowing(&[(name, value)]), without_rules).await;
+        let received = off.see(Request::get("/")).await.received();
+        let changed = [received.target.as_str(), received.method.as_str(), received.all("host")[0]];
+        assert!(changed.contains(&value), "{name}: {changed:?}");
+    }
+    // What Portcullis does set passes.
+    let on = Scene::answering(allowing(&[("x-user-id", "alice")]), shipped).await;
+    assert_eq!(on.see(Request::get("/")).await.received().all("x-user-id"), ["alice"]);
+}
+
+/// Requests with `x-tenant` go elsewhere.
+fn routed_by_header(envoy: Config) -> Config {
+    let route = |matches: Value, name: &str| {
+        json!({
+            "match": matches,
+            "route": {"cluster": "upstream"},
+            "request_headers_to_add": [{"header": {"key": "x-route", "value": name}}],
+        })
+    };
+    let tenant = json!({"prefix": "/", "headers": [{"name": "x-tenant", "present_match": true}]});
+    let routes = json!([route(tenant, "tenant"), route(json!({"prefix": "/"}), "rest")]);
+    let hosts = json!([{"name": "all", "domains": ["*"], "routes": routes}]);
+    envoy.with_route_config("virtual_hosts", hosts)
+}
+
+#[tokio::test]
+async fn the_request_goes_where_it_was_going_when_the_question_was_asked() {
+    let route = |received: Received| received.all("x-route").join(",");
+    let answer = || allowing(&[("x-tenant", "acme")]);
+    let on = Scene::answering(answer(), |envoy| routed_by_header(shipped(envoy))).await;
+    assert_eq!(route(on.see(Request::get("/")).await.received()), "rest");
+
+    let clearing = |envoy| routed_by_header(shipped(envoy)).with("clear_route_cache", json!(true));
+    let off = Scene::answering(answer(), clearing).await;
+    assert_eq!(route(off.see(Request::get("/")).await.received()), "tenant");
+}
