@@ -33,8 +33,8 @@ fn connection_manager() -> Value {
         "request_headers_timeout": "10s",
         "stream_idle_timeout": "300s",
         "route_config": {"request_headers_to_remove": [
-            "forwarded", "x-forwarded-host", "x-forwarded-prefix", "x-forwarded-server", "x-host",
-            "x-http-host-override", "x-original-host",
+            "forwarded", "x-forwarded-host", "x-forwarded-prefix", "x-forwarded-server",
+            "x-original-host",
         ]},
     })
 }

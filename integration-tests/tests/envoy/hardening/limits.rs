@@ -11,9 +11,6 @@ async fn headers_that_envoy_takes_are_never_too_large_for_the_question() {
     let with = |size: usize| Request::get("/public/a").header("x-long", &"x".repeat(size));
     gate.pass(with(22 << 10)).await;
     gate.refuse(with(25 << 10), 431).await;
-    // Envoy tells the path twice.
-    let path = format!("/public/{}", "x".repeat(22 << 10));
-    assert_ne!(gate.send(Request::get(&path)).await.status, 413);
 }
 
 #[tokio::test]

@@ -102,7 +102,7 @@ async fn unescaping_by_a_redirect_lets_the_client_choose_where_it_leads() {
 async fn a_path_in_another_case_is_not_public_where_the_rest_needs_a_token() {
     let gate = Gate::with(&public_and_rest(), shipped).await;
     assert_eq!(gate.pass(Request::get("/public/a")).await.target, "/public/a");
-    for path in ["/Public/a", "/PUBLIC/a", "/public", "/ADMIN/users"] {
+    for path in ["/Public/a", "/PUBLIC/a", "/ADMIN/users"] {
         gate.refuse(Request::get(path), 401).await;
     }
 }
