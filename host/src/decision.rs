@@ -91,6 +91,8 @@ pub enum Reason {
     MalformedRequest,
     /// The path can be read in two ways.
     AmbiguousPath,
+    /// The host can be taken for two hosts.
+    AmbiguousHost,
     /// The request is larger than the configured limit.
     RequestTooLarge,
     /// Portcullis does not have everything it needs to decide: it is starting, or its blacklist is
@@ -172,7 +174,7 @@ impl Deny {
 
 impl Reason {
     /// Every reason, for metrics that want a time series for each from the start.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Allowed,
         Self::CorsPreflight,
         Self::MissingToken,
@@ -182,6 +184,7 @@ impl Reason {
         Self::NoRoute,
         Self::MalformedRequest,
         Self::AmbiguousPath,
+        Self::AmbiguousHost,
         Self::RequestTooLarge,
         Self::NotReady,
         Self::StoreUnavailable,
@@ -206,6 +209,7 @@ impl Reason {
             Self::NoRoute => "no_route",
             Self::MalformedRequest => "malformed_request",
             Self::AmbiguousPath => "ambiguous_path",
+            Self::AmbiguousHost => "ambiguous_host",
             Self::RequestTooLarge => "request_too_large",
             Self::NotReady => "not_ready",
             Self::StoreUnavailable => "store_unavailable",
@@ -225,7 +229,7 @@ impl Reason {
             Self::Allowed | Self::CorsPreflight => 200,
             Self::MissingToken | Self::InvalidToken => 401,
             Self::TokenRevoked | Self::PolicyDenied | Self::NoRoute => 403,
-            Self::MalformedRequest | Self::AmbiguousPath => 400,
+            Self::MalformedRequest | Self::AmbiguousPath | Self::AmbiguousHost => 400,
             Self::RequestTooLarge => 413,
             Self::NotReady | Self::RefreshFailed => 503,
             Self::CacheRefreshed => 204,
@@ -248,6 +252,7 @@ impl Reason {
             Self::PolicyDenied | Self::NoRoute => "access denied",
             Self::MalformedRequest => "malformed request",
             Self::AmbiguousPath => "ambiguous path",
+            Self::AmbiguousHost => "ambiguous host",
             Self::RequestTooLarge => "request too large",
             Self::NotReady => "authorization is not ready",
             Self::RefreshFailed => "revocations cannot be read",

@@ -170,6 +170,7 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
     let recorder = Recorder::new(Arc::clone(&metrics), DecisionLog::new(&config.log));
     let authorizer_config = authorizer::Config {
         routes: config.routes.clone(),
+        hosts: config.hosts,
         paths: config.paths.clone(),
         cors: config.cors.clone(),
         denials: config.denials.clone(),

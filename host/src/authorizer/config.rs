@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::pattern::Pattern;
+use super::{path::Tolerance, pattern::Pattern};
 use crate::{decision::Reason, duration::HumanDuration};
 
 /// One route: which requests, and what they need to pass. The first route that matches decides; a
@@ -14,7 +14,9 @@ use crate::{decision::Reason, duration::HumanDuration};
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteConfig {
-    /// Name of the route, for logs, for policies, and for Envoy's `context_extensions.route`.
+    /// Name of the route, for logs, for policies, and for Envoy's `context_extensions.route`. A request
+    /// for which Envoy names a route gets this one or none: what the route's `match` says must hold all
+    /// the same, and routes before it do not count.
     pub name: String,
     /// Which requests belong to the route. Without it, all HTTP requests do.
     #[serde(default, rename = "match")]
@@ -48,20 +50,35 @@ pub struct RouteConfig {
 }
 
 /// Which requests belong to a route. Every condition that is present must hold; within one
-/// condition, one pattern must match. Patterns are exact, `prefix*`, `*suffix` or `*`.
+/// condition, one pattern must match. Patterns are exact, `prefix*`, `*suffix` or `*`. What no request
+/// can match is refused when the configuration is read, and so is a route of which an earlier one takes
+/// all requests.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MatchConfig {
-    /// Hosts, without port.
+    /// Hosts, compared without regard to case, without dot at the end, and without port unless
+    /// `hosts.port` is `match`. Names beyond ASCII are the same as their form with `xn--`.
+    #[serde(deserialize_with = "not_empty")]
     pub hosts: Vec<Pattern>,
-    /// Canonical paths.
+    /// Canonical paths: decoded, without query. `paths` says how case and a slash at the end count. The
+    /// characters `*`, `?`, `#`, `{` and `}` of a path are written `%2A`, `%3F`, `%23`, `%7B`, `%7D`.
+    #[serde(deserialize_with = "not_empty")]
     pub paths: Vec<Pattern>,
     /// Canonical paths that do not belong to the route.
     pub not_paths: Vec<Pattern>,
-    /// Methods.
+    /// Ambiguities that the upstream of this route reads as described, besides those of
+    /// `paths.tolerate`; not `empty_segments` and `dot_segments`. The part of a path before the ambiguity
+    /// must decide on the route: `paths` has a prefix of it, and neither `not_paths` nor an earlier route
+    /// for the same host and method has a pattern that what follows could match.
+    pub tolerate: Vec<Tolerance>,
+    /// Methods, in upper case.
+    #[serde(deserialize_with = "not_empty")]
     pub methods: Vec<String>,
     /// Matches checks of raw TCP connections, from Envoy's network filter, instead of HTTP requests.
     pub tcp: bool,
+    /// Whether the route is found only if Envoy's `context_extensions.route` names it, and never by what
+    /// it matches. The HTTP edge is told of no such extensions.
+    pub only_by_name: bool,
 }
 
 /// Whether a route needs a token.
@@ -171,6 +188,19 @@ const fn has_body(reason: Reason) -> bool {
         reason,
         Reason::Allowed | Reason::CorsPreflight | Reason::PolicyDenied | Reason::CacheRefreshed
     )
+}
+
+/// A list with something in it: an empty one would match nothing, or everything to other readers.
+fn not_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let list = Vec::deserialize(deserializer)?;
+    if list.is_empty() {
+        return Err(serde::de::Error::custom(
+            "is an empty list; leave the key out to match everything, or list what to match",
+        ));
+    }
+    Ok(list)
 }
 
 fn yes() -> bool {

@@ -3,14 +3,19 @@
 //! It returns a decision whatever happens; there is no error to mishandle. It knows no protobuf, no
 //! wasmtime and no broker.
 
+mod ambiguity;
+mod authority;
 mod authorize;
 mod config;
+mod coverage;
 mod guard;
 mod identity;
+mod matcher;
 mod path;
 mod patience;
 mod pattern;
 mod record;
+mod request_line;
 mod revocation;
 mod route;
 
@@ -21,20 +26,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use authority::{Host, HostsConfig, MalformedHost, PortMatching, TrailingDot, read_host};
 pub use authorize::{Authorize, ask, refuse};
 pub use config::{
     CorsConfig, DEFAULT_DEADLINE, DenialConfig, DenialPreset, MatchConfig, Preflight, RouteConfig,
     TokenMode,
 };
-pub use path::{AmbiguousPath, CanonicalPath, PathConfig, Tolerance, canonical_host, canonicalize};
+pub use path::{CanonicalPath, PathConfig, PathError, Tolerance, TrailingSlash, canonicalize};
 pub use pattern::{ParsePatternError, Pattern};
 pub use record::{Recorder, reason_codes};
 pub use revocation::Revocation;
 pub use route::{RouteCause, RouteError};
 
+use matcher::Reading;
 use patience::patience;
+use request_line::RequestLine;
 use revocation::refreshed;
-use route::{Key, Route, RoutePolicy, Routes};
+use route::{Key, NotFound, Route, RoutePolicy, Routes};
 
 use crate::{
     attributes::{Attributes, Headers, HttpAttributes},
@@ -49,6 +57,8 @@ use crate::{
 pub struct Config {
     /// Routes in order.
     pub routes: Vec<RouteConfig>,
+    /// How hosts are read.
+    pub hosts: HostsConfig,
     /// How paths are read.
     pub paths: PathConfig,
     /// How CORS is handled.
@@ -61,6 +71,7 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Authorizer {
     routes: Routes,
+    hosts: HostsConfig,
     paths: PathConfig,
     cors: CorsConfig,
     denials: DenialConfig,
@@ -115,11 +126,15 @@ pub fn build(
             }
         };
         let issuers = issuers(route, &verifier).map_err(error)?;
-        routes.push(Route::new(route, policy, issuers)?);
+        let reading = Reading { hosts: config.hosts, paths: &config.paths };
+        let compiled = Route::new(route, policy, issuers, reading).map_err(error)?;
+        compiled.check_reachable(&routes).map_err(error)?;
+        routes.push(compiled);
     }
-    let Config { paths, cors, denials, .. } = config;
+    let Config { hosts, paths, cors, denials, .. } = config;
     Ok(Authorizer {
-        routes: Routes::new(routes),
+        routes: Routes::new(routes, &paths),
+        hosts,
         paths,
         cors,
         denials,
@@ -182,37 +197,33 @@ impl Authorizer {
             // Boxed, so that the many that do not wait need not carry along what the few wait with.
             return refreshed(Box::pin(refresh.refresh(patience(deadline))).await);
         }
-        if http.method.is_empty() {
-            return Decision::deny(Reason::MalformedRequest).with_detail("no method");
-        }
-        let canonical = match canonicalize(&http.path, &self.paths) {
-            Ok(canonical) => canonical,
-            Err(cause) => {
-                return Decision::deny(Reason::AmbiguousPath).with_detail(format!("path {cause}"));
-            }
-        };
-        let host = canonical_host(&http.host);
-        let key = Key { host: &host, path: &canonical.path, method: Some(&http.method) };
+        let line =
+            match RequestLine::read(http, self.hosts, &self.paths, self.routes.tolerant.as_ref()) {
+                Ok(line) => line,
+                Err((reason, detail)) => return Decision::deny(reason).with_detail(detail),
+            };
+        let key = line.key();
         let extensions = &attributes.context_extensions;
         if self.is_preflight(http)
-            && self.routes.find(extensions, Key { method: None, ..key }).is_some()
+            && self.routes.find(extensions, Key { method: None, ..key }).is_ok()
         {
             let stripped = self.guarded(Allow::default(), None, None);
             return Decision { reason: Reason::CorsPreflight, ..stripped };
         }
-        let Some(route) = self.routes.find(extensions, key) else {
-            return Decision::deny(Reason::NoRoute);
+        let route = match self.routes.find(extensions, key) {
+            Ok(route) => route,
+            Err(NotFound::NoRoute) => return Decision::deny(Reason::NoRoute),
+            Err(cause) => return Decision::deny(cause.reason()).with_detail(cause.to_string()),
         };
         let check = Check { attributes, route, now, deadline };
-        self.decide_on_route(&check, http, &host, &canonical).await
+        self.decide_on_route(&check, http, &line).await
     }
 
     async fn decide_on_route(
         &self,
         check: &Check<'_>,
         http: &HttpAttributes,
-        host: &str,
-        canonical: &CanonicalPath<'_>,
+        line: &RequestLine<'_>,
     ) -> Decision {
         let token = match self.verified(check, &http.headers).await {
             Ok(token) => token,
@@ -220,12 +231,12 @@ impl Authorizer {
         };
         let input = Input {
             route: &check.route.name,
-            method: &http.method,
+            method: line.method,
             scheme: &http.scheme,
-            host,
-            path: &canonical.path,
+            host: line.host.name(),
+            path: &line.path.path,
             raw_path: &http.path,
-            query: canonical.query,
+            query: line.path.query,
             headers: &http.headers,
             context: &check.attributes.context_extensions,
             metadata: &check.attributes.metadata,

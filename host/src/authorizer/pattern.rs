@@ -1,4 +1,5 @@
-//! Owns the string patterns of route matches, which are Istio's: exact, `prefix*`, `*suffix`, `*`.
+//! String patterns of route matches, which are Istio's: exact, `prefix*`, `*suffix`, `*`; and how two
+//! patterns relate.
 
 use std::{borrow::Cow, str::FromStr};
 
@@ -35,13 +36,41 @@ impl Pattern {
         }
     }
 
-    /// The same pattern for text in lower case.
-    #[must_use]
-    pub fn to_lowercase(&self) -> Self {
+    /// Whether every text that matches `other` matches this pattern too.
+    pub(super) fn includes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Present, _) => true,
+            (_, Self::Exact(text)) => self.matches(text),
+            (Self::Prefix(short), Self::Prefix(long)) => long.starts_with(short),
+            (Self::Suffix(short), Self::Suffix(long)) => long.ends_with(short),
+            _ => false,
+        }
+    }
+
+    /// Whether no text matches both.
+    pub(super) fn is_disjoint_from(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(text), pattern) | (pattern, Self::Exact(text)) => !pattern.matches(text),
+            (Self::Prefix(a), Self::Prefix(b)) => !a.starts_with(b) && !b.starts_with(a),
+            (Self::Suffix(a), Self::Suffix(b)) => !a.ends_with(b) && !b.ends_with(a),
+            _ => false,
+        }
+    }
+
+    /// The text of the pattern without its star; none if it is only a star.
+    pub(super) fn text(&self) -> Option<&str> {
         match self {
-            Self::Exact(text) => Self::Exact(text.to_lowercase()),
-            Self::Prefix(text) => Self::Prefix(text.to_lowercase()),
-            Self::Suffix(text) => Self::Suffix(text.to_lowercase()),
+            Self::Exact(text) | Self::Prefix(text) | Self::Suffix(text) => Some(text),
+            Self::Present => None,
+        }
+    }
+
+    /// The same form of pattern with another text.
+    pub(super) fn with_text(&self, text: String) -> Self {
+        match self {
+            Self::Exact(_) => Self::Exact(text),
+            Self::Prefix(_) => Self::Prefix(text),
+            Self::Suffix(_) => Self::Suffix(text),
             Self::Present => Self::Present,
         }
     }

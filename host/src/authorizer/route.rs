@@ -1,13 +1,17 @@
-//! Owns the route table: compiling it from configuration, and finding the route of a request.
+//! Route table: compiling it from configuration, and finding the route of a request.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
+    ambiguity::Ambiguity,
+    authority::Host,
     config::{MatchConfig, RouteConfig, TokenMode},
     guard,
+    matcher::{Matcher, Reading},
+    path::{PathConfig, PathError, Tolerance},
     pattern::Pattern,
 };
-use crate::{policy::PolicyHandle, telemetry::PolicyMetrics, token::IssuerSet};
+use crate::{decision::Reason, policy::PolicyHandle, telemetry::PolicyMetrics, token::IssuerSet};
 
 /// The key of Envoy's `context_extensions` that names a route directly.
 const ROUTE_EXTENSION: &str = "route";
@@ -15,9 +19,11 @@ const ROUTE_EXTENSION: &str = "route";
 /// All routes, in order, and the names of every identity header that any of them emits.
 #[derive(Debug)]
 pub(super) struct Routes {
-    routes: Vec<Route>,
+    in_order: Vec<Route>,
     /// Removed from every request on which the route does not set them.
     pub(super) identity_headers: Vec<String>,
+    /// How paths are read that some route tolerates and not all do.
+    pub(super) tolerant: Option<PathConfig>,
 }
 
 /// One route.
@@ -32,7 +38,7 @@ pub(super) struct Route {
     pub(super) forward_token: bool,
     /// Header name, and the claims to take its value from.
     pub(super) identity_headers: Vec<(String, Vec<String>)>,
-    matches: MatchConfig,
+    matches: Matcher,
 }
 
 /// The policy of a route, and where its calls are counted.
@@ -75,9 +81,41 @@ pub enum RouteCause {
     IssuersNeeded(String),
     /// A method that no request has.
     #[error(
-        "`match.methods`: `{0}` is not in upper case, as methods are; no request would have it"
+        "`match.methods`: `{0}`: {1}; list single methods in upper case, for example `[GET, POST]`"
     )]
-    Method(String),
+    Method(String, &'static str),
+    /// A pattern that no request matches.
+    #[error("`match.{key}`: no request matches `{pattern}`: it {fault}")]
+    Unmatchable {
+        /// `hosts`, `paths` or `not_paths`.
+        key: &'static str,
+        /// The pattern.
+        pattern: Pattern,
+        /// What is wrong with it, and the remedy.
+        fault: String,
+    },
+    /// A path that belongs to the route and does not.
+    #[error(
+        "`match.not_paths`: `{1}` excludes all that `{0}` of `match.paths` matches; remove one"
+    )]
+    Excluded(Pattern, Pattern),
+    /// A reading of the path that must be the same for all routes.
+    #[error(
+        "`match.tolerate`: `{0}` changes which route a path belongs to; set it in `paths.tolerate`"
+    )]
+    Tolerance(&'static str),
+    /// No part of a path decides on the route before an ambiguity.
+    #[error(
+        "`match.tolerate` needs a `prefix*` in `match.paths` for the part before the ambiguity"
+    )]
+    NoPrefix,
+    /// No request is left for the route.
+    #[error(
+        "every request that matches belongs to the route `{0}` before it; put the narrower route \
+         first, or remove one; if Envoy names it in `context_extensions.route`, set \
+         `match.only_by_name: true`"
+    )]
+    Unreachable(String),
     /// Headers from claims that nobody reads.
     #[error("`identity_headers` needs a token; set `token: required` or `optional`")]
     HeadersWithoutToken,
@@ -91,50 +129,150 @@ pub enum RouteCause {
     #[error("`identity_headers.{0}` lists no claim")]
     NoClaim(String),
     /// A raw connection has neither token nor path.
-    #[error("`match.tcp` takes no other condition, no token, and no identity headers")]
+    #[error(
+        "`match.tcp` takes no other condition but `only_by_name`, no token, and no identity headers"
+    )]
     Tcp,
     /// A zero deadline denies everything.
     #[error("`deadline` is zero; write at least 1ms")]
     ZeroDeadline,
 }
 
+/// There is no one route for a request.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotFound {
+    #[error("no route matches")]
+    NoRoute,
+    #[error("path {0}")]
+    AmbiguousPath(PathError),
+    #[error("host ends with a dot; see hosts.trailing_dot")]
+    TrailingDot,
+    /// Whether the port counts makes a difference, and to which route.
+    #[error(
+        "host has a port, or is not spelled in canonical form, and if that counts the request belongs \
+         to {0}; see hosts.port"
+    )]
+    Port(String),
+}
+
 /// What a route is found by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Key<'a> {
-    pub(super) host: &'a str,
+    pub(super) host: &'a Host<'a>,
     pub(super) path: &'a str,
     /// `None` matches whatever methods a route asks for.
     pub(super) method: Option<&'a str>,
+    /// If only a route that tolerates it may have the path.
+    pub(super) ambiguity: Option<&'a Ambiguity<'a>>,
 }
 
 // === impl Routes ===
 
 impl Routes {
-    pub(super) fn new(routes: Vec<Route>) -> Self {
+    /// All routes, in their order; `paths` is how all read paths.
+    pub(super) fn new(routes: Vec<Route>, paths: &PathConfig) -> Self {
         let names: BTreeSet<_> =
             routes.iter().flat_map(|route| &route.identity_headers).map(|(name, _)| name).collect();
         let identity_headers = names.into_iter().cloned().collect();
-        Self { routes, identity_headers }
+        let more: Vec<Tolerance> = routes
+            .iter()
+            .filter_map(|route| route.matches.tolerant.as_ref())
+            .flat_map(|paths| paths.tolerate.iter().copied())
+            .collect();
+        let tolerant = (!more.is_empty()).then(|| PathConfig { tolerate: more, ..paths.clone() });
+        Self { in_order: routes, identity_headers, tolerant }
     }
 
-    /// The route that Envoy's `context_extensions` name, or the first that matches.
-    pub(super) fn find(&self, extensions: &[(String, String)], key: Key<'_>) -> Option<&Route> {
-        match named(extensions) {
-            Some(name) => {
-                self.routes.iter().find(|route| !route.matches.tcp && &*route.name == name)
-            }
-            None => self.routes.iter().find(|route| route.matches(key)),
+    /// The route that Envoy's `context_extensions` name, if it matches, or the first that matches.
+    ///
+    /// # Errors
+    /// When there is none, or when the host could belong to another one too.
+    pub(super) fn find(
+        &self,
+        extensions: &[(String, String)],
+        key: Key<'_>,
+    ) -> Result<&Route, NotFound> {
+        if let Some(name) = named(extensions) {
+            // Envoy has found the virtual host, so how it compares hosts makes no difference.
+            let named = self.in_order.iter().find(|route| *route.name == *name);
+            let route = named.filter(|route| route.matches(key)).ok_or(NotFound::NoRoute)?;
+            return check_ambiguity(route, &[], key);
+        }
+        if key.host.has_trailing_dot() {
+            return Err(NotFound::TrailingDot);
+        }
+        let found = self.first(key, key.host.matched());
+        if let Some(as_sent) = key.host.as_sent() {
+            self.agrees(found, self.first(key, as_sent), key)?;
+        }
+        match (found, key.ambiguity) {
+            (Some(route), _) => check_ambiguity(route, &self.in_order, key),
+            (None, Some(ambiguity)) => Err(NotFound::AmbiguousPath(ambiguity.cause)),
+            (None, None) => Err(NotFound::NoRoute),
+        }
+    }
+
+    fn first(&self, key: Key<'_>, host: &str) -> Option<&Route> {
+        let mut routes = self.in_order.iter().filter(|route| !route.matches.only_by_name);
+        routes.find(|route| route.matches.matches(host, key.path, key.method))
+    }
+
+    /// Whether a proxy that compares the host as it was sent comes to the same route. It comes to none
+    /// where there is a single site, and then `found` is meant; where other hosts have routes for the
+    /// request, it may be a default site that serves them.
+    fn agrees(
+        &self,
+        found: Option<&Route>,
+        as_sent: Option<&Route>,
+        key: Key<'_>,
+    ) -> Result<(), NotFound> {
+        let other = match (found, as_sent) {
+            (Some(found), Some(as_sent)) if std::ptr::eq(found, as_sent) => None,
+            (_, Some(as_sent)) => Some(as_sent),
+            (None, None) => None,
+            (Some(_), None) => self.in_order.iter().find(|route| {
+                !route.matches.only_by_name
+                    && !route.matches.matches_host(key.host.matched())
+                    && route.matches.matches_but_for_host(key.path, key.method)
+            }),
+        };
+        match other {
+            None => Ok(()),
+            Some(route) => Err(NotFound::Port(format!("the route `{}`", route.name))),
         }
     }
 
     /// The same for a raw TCP connection.
     pub(super) fn find_tcp(&self, extensions: &[(String, String)]) -> Option<&Route> {
-        let mut tcp = self.routes.iter().filter(|route| route.matches.tcp);
+        let mut tcp = self.in_order.iter().filter(|route| route.matches.tcp);
         match named(extensions) {
             Some(name) => tcp.find(|route| &*route.name == name),
-            None => tcp.next(),
+            None => tcp.find(|route| !route.matches.only_by_name),
         }
     }
+}
+
+/// Whether the route tolerates the path, and no reading of it leads to another of `routes`, which come
+/// before it.
+fn check_ambiguity<'r>(
+    found: &'r Route,
+    routes: &[Route],
+    key: Key<'_>,
+) -> Result<&'r Route, NotFound> {
+    let Some(ambiguity) = key.ambiguity else { return Ok(found) };
+    let mut earlier = routes.iter().take_while(|route| !std::ptr::eq(*route, found));
+    let may_take = |route: &Route| {
+        !route.matches.only_by_name
+            && route.matches.matches_host(key.host.matched())
+            && route.matches.matches_method(key.method)
+            && ambiguity.may_belong_to(&route.matches)
+    };
+    let is_tolerated =
+        found.matches.tolerant.as_ref().is_some_and(|paths| ambiguity.is_tolerated_by(paths));
+    if is_tolerated && ambiguity.surely_belongs_to(&found.matches) && !earlier.any(may_take) {
+        return Ok(found);
+    }
+    Err(NotFound::AmbiguousPath(ambiguity.cause))
 }
 
 fn named(extensions: &[(String, String)]) -> Option<&str> {
@@ -149,10 +287,9 @@ impl Route {
         config: &RouteConfig,
         policy: Option<RoutePolicy>,
         issuers: IssuerSet,
-    ) -> Result<Self, RouteError> {
-        check(config).map_err(|cause| RouteError { route: config.name.clone(), cause })?;
-        let mut matches = config.matches.clone();
-        matches.hosts = matches.hosts.iter().map(Pattern::to_lowercase).collect();
+        reading: Reading<'_>,
+    ) -> Result<Self, RouteCause> {
+        check(config)?;
         Ok(Self {
             name: config.name.as_str().into(),
             token: config.token,
@@ -161,18 +298,33 @@ impl Route {
             deadline: config.deadline.get(),
             forward_token: config.forward_token,
             identity_headers: config.identity_headers.clone().into_iter().collect(),
-            matches,
+            matches: Matcher::new(&config.matches, reading)?,
         })
     }
 
+    /// Checks that one of `earlier` does not take every request before this route.
+    pub(super) fn check_reachable(&self, earlier: &[Self]) -> Result<(), RouteCause> {
+        match earlier.iter().find(|route| route.matches.covers(&self.matches)) {
+            Some(route) => Err(RouteCause::Unreachable(route.name.to_string())),
+            None => Ok(()),
+        }
+    }
+
     fn matches(&self, key: Key<'_>) -> bool {
-        let MatchConfig { hosts, paths, not_paths, methods, tcp } = &self.matches;
-        let any = |patterns: &[Pattern], text: &str| patterns.iter().any(|p| p.matches(text));
-        !tcp && (hosts.is_empty() || any(hosts, key.host))
-            && (paths.is_empty() || any(paths, key.path))
-            && !any(not_paths, key.path)
-            && (methods.is_empty()
-                || key.method.is_none_or(|method| methods.iter().any(|m| m == method)))
+        self.matches.matches(key.host.matched(), key.path, key.method)
+    }
+}
+
+// === impl NotFound ===
+
+impl NotFound {
+    /// The reason to deny.
+    pub(super) const fn reason(&self) -> Reason {
+        match self {
+            Self::NoRoute => Reason::NoRoute,
+            Self::AmbiguousPath(cause) => cause.reason(),
+            Self::TrailingDot | Self::Port(_) => Reason::AmbiguousHost,
+        }
     }
 }
 
@@ -198,14 +350,13 @@ fn check(config: &RouteConfig) -> Result<(), RouteCause> {
             return Err(RouteCause::NoClaim(name.clone()));
         }
     }
-    let MatchConfig { hosts, paths, not_paths, methods, tcp } = &config.matches;
-    if let Some(method) =
-        methods.iter().find(|method| method.contains(|c: char| c.is_ascii_lowercase()))
-    {
-        return Err(RouteCause::Method(method.clone()));
-    }
-    let is_http =
-        !(hosts.is_empty() && paths.is_empty() && not_paths.is_empty() && methods.is_empty())
-            || config.token != TokenMode::Ignored;
+    let MatchConfig { hosts, paths, not_paths, tolerate, methods, tcp, only_by_name: _ } =
+        &config.matches;
+    let is_http = !(hosts.is_empty()
+        && paths.is_empty()
+        && not_paths.is_empty()
+        && methods.is_empty()
+        && tolerate.is_empty())
+        || config.token != TokenMode::Ignored;
     if *tcp && is_http { Err(RouteCause::Tcp) } else { Ok(()) }
 }

@@ -19,7 +19,7 @@ pub use reference::reference;
 
 use crate::{
     admin,
-    authorizer::{CorsConfig, DenialConfig, PathConfig, RouteConfig},
+    authorizer::{CorsConfig, DenialConfig, HostsConfig, PathConfig, RouteConfig},
     blacklist,
     duration::{HumanDuration, longer_than_zero},
     grpc, http,
@@ -50,6 +50,8 @@ pub struct Config {
     pub policy_host: HostConfig,
     /// Which requests need what. The first route that matches decides; none denies.
     pub routes: Vec<RouteConfig>,
+    /// How the hosts of requests are read.
+    pub hosts: HostsConfig,
     /// How paths are read.
     pub paths: PathConfig,
     /// Cross-origin requests.

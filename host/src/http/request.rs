@@ -104,9 +104,13 @@ fn own(parts: &Parts, prefix: &PathPrefix) -> Result<Line, Refusal> {
         Some(path) if prefix.0.is_empty() || path.starts_with('/') => path,
         _ => return Err((Reason::MalformedRequest, "path without http.path_prefix")),
     };
-    let host = match parts.uri.authority() {
-        Some(authority) => authority.as_str(),
-        None => one(&parts.headers, "host", "two host headers")?.unwrap_or_default(),
+    let named = one(&parts.headers, "host", "two host headers")?;
+    let host = match (parts.uri.authority(), named) {
+        (Some(authority), Some(host)) if authority.as_str() != host => {
+            return Err((Reason::MalformedRequest, "authority and host header disagree"));
+        }
+        (Some(authority), _) => authority.as_str(),
+        (None, named) => named.unwrap_or_default(),
     };
     Ok(Line {
         method: parts.method.as_str().to_owned(),

@@ -98,6 +98,7 @@ async fn denials(config: Value) -> Value {
         Ask::get("/attack"),
         Ask::get("/elsewhere"),
         Ask::get("/a/../b"),
+        Ask::get("/api").host("api.test."),
         Ask::connection(""),
     ] {
         let answer = client.ask(&ask).await;
@@ -116,6 +117,7 @@ async fn denials_are_short_and_in_lower_case_by_default() {
         "policy_failed": [500, "internal authorization error"],
         "no_route": [403, "access denied"],
         "ambiguous_path": [400, "ambiguous path"],
+        "ambiguous_host": [400, "ambiguous host"],
         "malformed_request": [400, "malformed request"],
     });
     assert_eq!(denials(json!({})).await, expected);
@@ -130,6 +132,7 @@ async fn clients_of_eco2_find_the_words_that_they_compare() {
         "policy_failed": [500, "Internal Authorization Error"],
         "no_route": [403, "access denied"],
         "ambiguous_path": [400, "ambiguous path"],
+        "ambiguous_host": [400, "ambiguous host"],
         "malformed_request": [400, "Malformed request"],
     });
     assert_eq!(denials(json!({"preset": "eco2"})).await, expected);

@@ -1,0 +1,70 @@
+//! Request lines: method, host and path of a request in their one reading, or why they have none.
+
+use super::{
+    ambiguity::{self, Ambiguity},
+    authority::{Host, HostsConfig, read_host},
+    path::{CanonicalPath, PathConfig, canonicalize},
+    route::Key,
+};
+use crate::{attributes::HttpAttributes, decision::Reason};
+
+/// What a request is about, as the proxy forwards it and the upstream reads it. Without `Debug`, since
+/// tokens may travel in the query.
+pub(super) struct RequestLine<'a> {
+    pub(super) method: &'a str,
+    pub(super) host: Host<'a>,
+    pub(super) path: CanonicalPath<'a>,
+    /// If the path has one reading only for routes that tolerate it.
+    pub(super) ambiguity: Option<Ambiguity<'a>>,
+}
+
+impl<'a> RequestLine<'a> {
+    /// Reads it. `tolerant` reads the paths that some route tolerates and `paths` does not.
+    ///
+    /// # Errors
+    /// The reason to deny, and what exactly is wrong.
+    pub(super) fn read(
+        http: &'a HttpAttributes,
+        hosts: HostsConfig,
+        paths: &PathConfig,
+        tolerant: Option<&PathConfig>,
+    ) -> Result<Self, (Reason, String)> {
+        if let Some(wrong) = wrong_method(&http.method) {
+            return Err((Reason::MalformedRequest, wrong.to_owned()));
+        }
+        let host = read_host(&http.host, hosts)
+            .map_err(|cause| (Reason::MalformedRequest, format!("host {cause}")))?;
+        let (path, ambiguity) = match canonicalize(&http.path, paths) {
+            Ok(path) => (path, None),
+            Err(cause) => ambiguity::read(&http.path, cause, paths, tolerant)
+                .map(|(path, ambiguity)| (path, Some(ambiguity)))
+                .map_err(|cause| (cause.reason(), format!("path {cause}")))?,
+        };
+        Ok(Self { method: &http.method, host, path, ambiguity })
+    }
+
+    /// What its route is found by.
+    pub(super) fn key(&'a self) -> Key<'a> {
+        Key {
+            host: &self.host,
+            path: &self.path.path,
+            method: Some(self.method),
+            ambiguity: self.ambiguity.as_ref(),
+        }
+    }
+}
+
+/// What is wrong with a method. Methods are case-sensitive (RFC 9110 section 9.1), but some servers turn
+/// them into upper case, so one in lower case has two readings.
+pub(super) fn wrong_method(method: &str) -> Option<&'static str> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if method.is_empty() {
+        Some("no method")
+    } else if !method.bytes().all(is_token) {
+        Some("method is not a token")
+    } else if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        Some("method is not in upper case")
+    } else {
+        None
+    }
+}
