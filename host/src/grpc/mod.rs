@@ -39,8 +39,10 @@ use check::{CheckService, Limits};
 pub struct Config {
     /// Address to listen on, for plain-text HTTP/2.
     pub listen: SocketAddr,
-    /// The largest `CheckRequest`, in bytes. A larger one is denied with `request_too_large`. Raise
-    /// it together with Envoy's `with_request_body.max_request_bytes`.
+    /// The largest `CheckRequest`, in bytes. A larger one is denied with `request_too_large`. The
+    /// default fits the 60 KiB of headers that Envoy lets through by default, of which it tells the
+    /// path twice. Raise it together with Envoy's `max_request_headers_kb` and with
+    /// `with_request_body.max_request_bytes`.
     pub max_message_bytes: u32,
     /// Checks that one connection may have under way. Envoy queues what exceeds it.
     pub max_concurrent_streams: u32,
@@ -97,7 +99,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 9191)),
-            max_message_bytes: 64 * 1024,
+            max_message_bytes: 192 * 1024,
             max_concurrent_streams: 1024,
             max_header_list_bytes: 16 * 1024,
             read_timeout: HumanDuration::from_millis(5_000),
