@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use config::Config;
+pub use config::{Config, VIRTUAL_HOST};
 
 use crate::{client::Request, eventually, places, process::Process};
 

@@ -10,6 +10,7 @@ pub mod client;
 pub mod envoy;
 pub mod eventually;
 pub mod grpc_client;
+pub mod http2;
 pub mod http_stub;
 pub mod places;
 pub mod portcullis;

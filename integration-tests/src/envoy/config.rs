@@ -24,7 +24,12 @@ pub struct Config {
     per_route: Map<String, Value>,
     connection_manager: Map<String, Value>,
     routing: Map<String, Value>,
+    /// Name and domains of each.
+    virtual_hosts: Vec<(String, Value)>,
 }
+
+/// The request header in which the upstream finds the name of the virtual host that Envoy chose.
+pub const VIRTUAL_HOST: &str = "x-virtual-host";
 
 // === impl Config ===
 
@@ -57,6 +62,7 @@ impl Config {
             per_route: Map::new(),
             connection_manager: Map::new(),
             routing: Map::new(),
+            virtual_hosts: vec![("all".to_owned(), json!(["*"]))],
         }
     }
 
@@ -78,6 +84,7 @@ impl Config {
             per_route: Map::new(),
             connection_manager: Map::new(),
             routing: Map::new(),
+            virtual_hosts: vec![("all".to_owned(), json!(["*"]))],
         }
     }
 
@@ -148,6 +155,15 @@ impl Config {
         }
         self.connection_manager.extend(manager);
         self.routing.extend(routes);
+        self
+    }
+
+    /// Has these virtual hosts, each with one domain, instead of one for all. The upstream finds the
+    /// domain in [`VIRTUAL_HOST`].
+    #[must_use]
+    pub fn with_virtual_hosts(mut self, domains: &[&str]) -> Self {
+        let hosts = domains.iter().map(|domain| ((*domain).to_owned(), json!([domain])));
+        self.virtual_hosts = hosts.collect();
         self
     }
 
@@ -248,15 +264,22 @@ impl Config {
     }
 
     fn routes(&self) -> Value {
-        let mut routes = json!({"virtual_hosts": [{
-            "name": "all",
-            "domains": ["*"],
-            "routes": [{
-                "match": {"prefix": "/"},
-                "route": {"cluster": UPSTREAM},
-                "typed_per_filter_config": self.per_route,
-            }],
-        }]});
+        let virtual_host = |(name, domains): &(String, Value)| {
+            json!({
+                "name": name,
+                "domains": domains,
+                "request_headers_to_add": [
+                    {"header": {"key": VIRTUAL_HOST, "value": name}},
+                ],
+                "routes": [{
+                    "match": {"prefix": "/"},
+                    "route": {"cluster": UPSTREAM},
+                    "typed_per_filter_config": self.per_route,
+                }],
+            })
+        };
+        let virtual_hosts: Vec<_> = self.virtual_hosts.iter().map(virtual_host).collect();
+        let mut routes = json!({"virtual_hosts": virtual_hosts});
         for (field, value) in &self.routing {
             routes[field] = value.clone();
         }

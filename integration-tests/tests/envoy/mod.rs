@@ -10,6 +10,7 @@ mod facts;
 mod fail_closed;
 mod grpc_traffic;
 mod hardening;
+mod hosts;
 mod http_edge;
 mod identity;
 mod isolation;

@@ -1,8 +1,9 @@
-//! Owns which paths are protected: the table that Istio users write, with Istio's condition and
-//! with Portcullis' own routes, and paths that can be read in two ways.
+//! Paths that are protected: the table that Istio users write, with Istio's condition and with
+//! Portcullis' own routes, and paths that can be read in two ways.
 
 use portcullis_integration_tests::{
     client::Request,
+    envoy,
     portcullis::{Config, public_route, token_route},
     token,
 };
@@ -50,11 +51,51 @@ async fn the_same_table_works_as_routes() {
 
 #[tokio::test]
 async fn several_slashes_are_no_way_around_a_route() {
-    let routes = [public_route("public", &["/public/*"]), token_route("admin", &["/admin/*"])];
-    let gate = Gate::new(&Config::new(routes)).await;
+    let routes = || [public_route("public", &["/public/*"]), token_route("admin", &["/admin/*"])];
+    let gate = Gate::new(&Config::new(routes())).await;
+    gate.refuse(Request::get("/admin/users"), 401).await;
+    // Servers that resolve the target as a reference take `public` for the host.
+    for path in
+        ["//public/admin/users", "//admin/users", "/admin//users", "///admin/users", "/public//"]
+    {
+        let refused = gate.refuse(Request::get(path), 400).await;
+        assert_eq!(refused.text(), "ambiguous path", "{path}");
+    }
+    // An Envoy that merges them forwards what was decided on.
+    let merging =
+        |envoy: envoy::Config| envoy.with_connection_manager("merge_slashes", json!(true));
+    let gate = Gate::with(&Config::new(routes()), merging).await;
+    gate.refuse(Request::get("//admin//users"), 401).await;
+    assert_eq!(gate.pass(Request::get("//public//a")).await.target, "/public/a");
+
+    let tolerating = Config::new(routes()).with("paths.tolerate", json!(["empty_segments"]));
+    let gate = Gate::new(&tolerating).await;
     for path in ["//admin/users", "/admin//users", "///admin///users"] {
         gate.refuse(Request::get(path), 401).await;
     }
+}
+
+#[tokio::test]
+async fn a_slash_at_the_end_and_case_are_no_way_around_a_route() {
+    let routes = [token_route("admin", &["/admin"]), public_route("rest", &["*"])];
+    let config = Config::new(routes).with("paths.ignore_case", true);
+    let gate = Gate::new(&config).await;
+    for path in ["/admin", "/admin/", "/Admin", "/ADMIN/", "/%41dmin/"] {
+        gate.refuse(Request::get(path), 401).await;
+    }
+    assert_eq!(gate.pass(Request::get("/Public/")).await.target, "/Public/");
+}
+
+#[tokio::test]
+async fn whatever_size_of_request_envoy_lets_through_is_decided_on() {
+    let gate = Gate::new(&Config::new([token_route("all", &["*"])])).await;
+    // Envoy's default limit is 60 KiB for all headers.
+    let target = format!("/a?{}", "q".repeat(55_000));
+    gate.refuse(Request::get(&target), 401).await;
+    assert_eq!(gate.pass(Request::get(&target).bearer(&token::good())).await.target, target);
+    // Paths have a limit of their own, without query.
+    let refused = gate.refuse(Request::get(&format!("/{}", "a".repeat(8_192))), 413).await;
+    assert_eq!(refused.text(), "request too large");
 }
 
 #[tokio::test]
@@ -73,6 +114,8 @@ async fn a_path_with_two_readings_is_refused() {
         "/public%00",
         "/public%zz",
         "/public/%ff",
+        "/public//",
+        "//public/",
     ] {
         let refused = gate.refuse(Request::get(path), 400).await;
         assert_eq!(refused.text(), "ambiguous path", "{path}");
