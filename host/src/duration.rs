@@ -96,6 +96,20 @@ pub fn longer_than_zero<'de, D: Deserializer<'de>>(
     Ok(duration)
 }
 
+/// The same where there may be none.
+///
+/// # Errors
+/// When it is not a duration, or zero.
+pub fn longer_than_zero_if_any<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<HumanDuration>, D::Error> {
+    let duration = Option::<HumanDuration>::deserialize(deserializer)?;
+    if duration.is_some_and(|duration| duration.get().is_zero()) {
+        return Err(serde::de::Error::custom("must be longer than zero, such as 1h"));
+    }
+    Ok(duration)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

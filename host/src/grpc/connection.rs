@@ -4,7 +4,13 @@
 //! together they cost more than the decision. So connections are served here, and tonic answers
 //! what is not a check.
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, RandomState},
+    io,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::{server::conn::http2::Builder, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,7 +21,7 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_stream::StreamExt;
 
@@ -50,12 +56,13 @@ pub(super) async fn serve<A: Authorize>(
                 let Ok(socket) = accepted else { continue };
                 let begun = begin(socket, config.read_timeout.get());
                 let calls = Calls::default();
+                let age = config.max_connection_age.map(|age| jittered(age.get()));
                 let builder = builder(config, calls.clone());
                 let (service, drain) = (Arc::clone(&service), drain.clone());
                 connections.spawn(async move {
                     if let Some((reader, writer)) = begun.await {
                         let socket = join(calls.throttle(reader), writer);
-                        connection(socket, builder, calls, service, drain).await;
+                        connection(socket, builder, calls, service, ended(age, drain)).await;
                     }
                 });
             }
@@ -103,7 +110,7 @@ async fn connection<A: Authorize>(
     builder: Builder<Calls>,
     calls: Calls,
     service: Arc<CheckService<A>>,
-    drain: Drain,
+    ended: impl Future<Output = ()>,
 ) {
     let service = service_fn(|request| Arc::clone(&service).call(request));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
@@ -114,7 +121,7 @@ async fn connection<A: Authorize>(
         // How a connection ends is the peer's affair.
         _ = connection.as_mut() => return,
         never = caller.run() => match never {},
-        () = drain.stopping() => {}
+        () = ended => {}
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
@@ -122,6 +129,23 @@ async fn connection<A: Authorize>(
         _ = connection => {}
         never = caller.run() => match never {},
     }
+}
+
+/// Resolves when a connection is to take no more calls: it is old enough, or the drain begins.
+async fn ended(age: Option<Duration>, drain: Drain) {
+    let Some(age) = age else { return drain.stopping().await };
+    tokio::select! {
+        () = sleep(age) => {}
+        () = drain.stopping() => {}
+    }
+}
+
+/// A tenth more or less, so that clients that came together do not come back together.
+fn jittered(age: Duration) -> Duration {
+    // The standard library hashes with keys that nobody knows.
+    let hash = RandomState::new().hash_one(0_u8);
+    let parts = u32::try_from(hash % 201).unwrap_or_default();
+    age.saturating_mul(900 + parts) / 1000
 }
 
 /// Every limit is set here, because HTTP/2 itself leaves most of them open.

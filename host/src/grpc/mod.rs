@@ -26,7 +26,7 @@ use crate::{
     authorizer::Authorize,
     decision::Reason,
     drain::Drain,
-    duration::{HumanDuration, longer_than_zero},
+    duration::{HumanDuration, longer_than_zero, longer_than_zero_if_any},
     listen::{self, BindError, Incoming},
     readiness::Readiness,
 };
@@ -59,6 +59,12 @@ pub struct Config {
     /// Time for that sign of life, after which the connection is closed.
     #[serde(deserialize_with = "longer_than_zero")]
     pub keepalive_timeout: HumanDuration,
+    /// How long a connection may last, a tenth more or less, so that clients come back to another
+    /// replica. Calls that have begun are answered before it closes. Without it, connections last as
+    /// long as their clients want; Envoy needs none, where it knows every replica and chooses one for
+    /// each check.
+    #[serde(deserialize_with = "longer_than_zero_if_any")]
+    pub max_connection_age: Option<HumanDuration>,
     /// Whether to describe the service to tools such as `grpcurl`.
     pub reflection: bool,
 }
@@ -105,6 +111,7 @@ impl Default for Config {
             read_timeout: HumanDuration::from_millis(5_000),
             keepalive_interval: HumanDuration::from_millis(30_000),
             keepalive_timeout: HumanDuration::from_millis(10_000),
+            max_connection_age: None,
             reflection: false,
         }
     }

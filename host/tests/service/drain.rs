@@ -124,3 +124,24 @@ async fn after_a_crash_it_starts_again_on_the_same_ports() {
     let client = Client::connect(addresses.grpc).await;
     assert!(client.ask(&Ask::get("/")).await.allowed);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_old_enough_closes_and_loses_no_request() {
+    let folder = Folder::new();
+    let mut config = config(&folder, "0s");
+    config["grpc"]["max_connection_age"] = json!("50ms");
+    let service = Service::start(folder, &config);
+    for _ in 0..3 {
+        let client = Client::connect(service.addresses.grpc).await;
+        let ends = async {
+            loop {
+                match client.try_ask(&Ask::get("/")).await {
+                    Ok(answer) => assert!(answer.allowed, "{answer:?}"),
+                    Err(Failure::Refused) => return,
+                    Err(Failure::Lost(why)) => panic!("a request was lost: {why}"),
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), ends).await.unwrap();
+    }
+}
