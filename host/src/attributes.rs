@@ -121,6 +121,14 @@ impl FromIterator<(String, String)> for Headers {
     }
 }
 
+/// Whether two header names are one name to an upstream: CGI, WSGI, Rack and PHP read `_` as `-`, and
+/// everybody reads capitals as small letters.
+#[must_use]
+pub fn is_same_field(name: &str, other: &str) -> bool {
+    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == other.len() && name.bytes().map(dashed).eq(other.bytes().map(dashed))
+}
+
 // === impl Debug ===
 
 impl std::fmt::Debug for HttpAttributes {
@@ -161,6 +169,16 @@ mod tests {
         let headers = Headers::new([("X-User-Id".to_owned(), "u1".to_owned())]);
         assert_eq!(headers.first("x-user-id"), Some("u1"));
         assert_eq!(headers.all("x-user-id").count(), 1);
+    }
+
+    #[test]
+    fn names_that_differ_in_underscores_alone_are_one_field() {
+        for same in ["x-user-id", "x_user_id", "x-user_id", "X-User_ID"] {
+            assert!(is_same_field(same, "x-user-id") && is_same_field("x_user-id", same), "{same}");
+        }
+        for other in ["x-user-i", "x-user-idd", "x.user.id", "xuserid", ""] {
+            assert!(!is_same_field(other, "x-user-id"), "{other}");
+        }
     }
 
     #[test]

@@ -214,11 +214,13 @@ pub fn parse(text: &str, path: &Path, env: &Env) -> Result<Config, ConfigError> 
         };
         ConfigError::Key { place, key, message }
     };
-    let written = document["blacklist"].clone();
+    let written = document.clone();
     let config: Config = serde_path_to_error::deserialize(document)
         .map_err(|cause| error(cause.path().to_string(), cause.into_inner().to_string()))?;
-    let ignored = config.blacklist.check_written(&written);
+    let ignored = config.blacklist.check_written(&written["blacklist"]);
     ignored.map_err(|cause| error(cause.key().to_owned(), cause.message().to_owned()))?;
+    let ignored = config.http.check_written(&written["http"]);
+    ignored.map_err(|cause| error(cause.key, cause.message.to_owned()))?;
     Ok(config)
 }
 

@@ -6,7 +6,9 @@
 //! with 200 and an error in a header, must never serve this edge. And an Envoy that fails open lets
 //! pass what is answered with 5xx or too late, so it gets neither.
 
+mod config;
 mod deadline;
+mod overwrite;
 mod request;
 mod response;
 
@@ -29,63 +31,19 @@ use hyper_util::{
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tokio::{net::TcpStream, task::JoinSet};
 use tokio_stream::StreamExt;
 use tower::Service;
 
+pub use config::{Config, HttpError, RequestFrom};
 pub use request::{ParsePrefixError, PathPrefix};
 
 use crate::{
     authorizer::{Authorize, ask, refuse},
     decision::Decision,
     drain::Drain,
-    duration::{HumanDuration, longer_than_zero},
     listen::{self, BindError, Incoming},
 };
-
-/// The `http` section of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(rename = "Http")]
-pub struct Config {
-    /// Address to listen on, for plain-text HTTP/1.1. Without it, this edge is switched off.
-    pub listen: Option<SocketAddr>,
-    /// Where the request to be authorized is described.
-    pub request_from: RequestFrom,
-    /// With `request_from: envoy`, what Envoy puts before each path; the same text as its
-    /// `path_prefix`.
-    #[schemars(with = "String")]
-    pub path_prefix: PathPrefix,
-    /// How long the proxy waits for an answer, at the least: nothing that a request waits for, such as
-    /// a store, lasts longer. An Envoy that says that it waits for less is believed.
-    #[serde(deserialize_with = "longer_than_zero")]
-    pub timeout: HumanDuration,
-    /// With `request_from: envoy`, the largest body, in bytes. A larger one is denied with
-    /// `request_too_large`.
-    pub max_body_bytes: u32,
-    /// How long a connection may take until its next request has begun. Longer than the proxy keeps
-    /// idle connections, or it may send a request on one that is just being closed.
-    #[serde(deserialize_with = "longer_than_zero")]
-    pub idle_timeout: HumanDuration,
-}
-
-/// Where the request to be authorized is described. Headers of the other kinds are not believed: a
-/// client can send them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum RequestFrom {
-    /// The request itself is the one to be authorized: Envoy's `http_service`, and `curl`.
-    #[default]
-    Envoy,
-    /// In `x-forwarded-method`, `-host`, `-uri` and `-proto`: Traefik's `ForwardAuth` and Caddy's
-    /// `forward_auth`. The proxy must set them all and not trust the client's.
-    XForwarded,
-    /// In `x-original-method` and either `x-original-uri` (with the host in `host`) or
-    /// `x-original-url`: nginx' `auth_request` and ingress-nginx. The proxy must set them.
-    XOriginal,
-}
 
 /// An open address that nobody serves yet.
 #[derive(Debug)]
@@ -100,6 +58,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Envoy lets 60 KiB of headers through, nginx 32 KiB. More is answered with 431.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
 
+/// Envoy lets 100 headers of a client through, and adds its own; the others count bytes only. More is
+/// answered with 431.
+const MAX_HEADERS: usize = 256;
+
 /// Opens the address, if there is one.
 ///
 /// # Errors
@@ -108,21 +70,6 @@ pub async fn bind(config: &Config) -> Result<Option<Bound>, BindError> {
     let Some(address) = config.listen else { return Ok(None) };
     let incoming = listen::bind("http.listen", address).await?;
     Ok(Some(Bound { config: config.clone(), incoming }))
-}
-
-// === impl Config ===
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: None,
-            request_from: RequestFrom::default(),
-            path_prefix: PathPrefix::default(),
-            timeout: HumanDuration::from_millis(10_000),
-            max_body_bytes: 64 * 1024,
-            idle_timeout: HumanDuration::from_millis(75_000),
-        }
-    }
 }
 
 // === impl Bound ===
@@ -166,6 +113,7 @@ async fn connection(socket: TcpStream, asker: Asker<impl Authorize>, drain: Drai
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(asker.config.idle_timeout.get())
+        .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES);
     let service = TowerToHyperService::new(asker);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
@@ -246,7 +194,11 @@ impl<A: Authorize> Asker<A> {
         match attributes {
             Ok(attributes) => {
                 let left = deadline.saturating_sub(started.elapsed());
-                ask(&*self.authorizer, &attributes, Some(left)).await
+                let decision = ask(&*self.authorizer, &attributes, Some(left)).await;
+                match overwrite::check(&attributes, &decision, &self.config) {
+                    Ok(()) => decision,
+                    Err((reason, detail)) => refuse(&*self.authorizer, reason, detail),
+                }
             }
             Err((reason, detail)) => refuse(&*self.authorizer, reason, detail),
         }

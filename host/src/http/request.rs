@@ -83,7 +83,7 @@ pub(super) fn attributes(
         RequestFrom::XOriginal => original(&parts.headers),
     }?;
     let Line { method, scheme, host, path } = line;
-    let headers = headers(&parts.headers);
+    let headers = headers(&parts.headers, config.request_from);
     Ok(Attributes {
         http: Some(HttpAttributes { method, scheme, host, path, headers, body }),
         source: Peer {
@@ -194,9 +194,19 @@ fn one<'h>(
     text.map(Some).map_err(|_| (Reason::MalformedRequest, "a header that is not text"))
 }
 
-/// All headers but `host`, which is an attribute of its own, as over gRPC.
-fn headers(headers: &HeaderMap) -> Headers {
-    let fields = headers.iter().filter(|(name, _)| *name != http::header::HOST);
+/// All headers but `host`, which is an attribute of its own, as over gRPC, and but those that describe
+/// the request: they are the proxy's, and do not reach the upstream.
+fn headers(headers: &HeaderMap, from: RequestFrom) -> Headers {
+    let describing: &[&str] = match from {
+        RequestFrom::Envoy => &[],
+        RequestFrom::XForwarded => {
+            &["x-forwarded-method", "x-forwarded-host", "x-forwarded-uri", "x-forwarded-proto"]
+        }
+        RequestFrom::XOriginal => &["x-original-method", "x-original-uri", "x-original-url"],
+    };
+    let fields = headers
+        .iter()
+        .filter(|(name, _)| *name != http::header::HOST && !describing.contains(&name.as_str()));
     fields
         .map(|(name, value)| {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();

@@ -13,11 +13,18 @@ use http::{
 use http_body_util::Full;
 
 use super::{RequestFrom, request::Refusal};
-use crate::decision::{Allow, Decision, Deny, Header, Reason, Verdict};
+use crate::{
+    attributes::is_same_field,
+    decision::{Allow, Decision, Deny, Header, Reason, Verdict},
+};
 
+/// What headers begin with that tell Envoy what to do with the request. Only those of this file do.
+const TO_ENVOY: &str = "x-envoy-auth-";
 /// Envoy removes the request headers that this one lists.
 const REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
 
+const TAKEN_BY_ENVOY: Refusal =
+    (Reason::UnsafeDecision, "a header whose name begins with x-envoy-auth-");
 const UNWRITABLE: Refusal = (Reason::InternalError, "a header that cannot be written");
 
 /// A decision as this proxy understands it.
@@ -26,7 +33,7 @@ pub(super) fn response(
     proxy: RequestFrom,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     match decision.verdict {
-        Verdict::Allow(allow) => allowed(&allow),
+        Verdict::Allow(allow) => allowed(&allow, proxy),
         Verdict::Deny(deny) => denied(deny, proxy),
     }
 }
@@ -38,31 +45,48 @@ pub(super) fn last_resort(proxy: RequestFrom) -> Response<Full<Bytes>> {
     response
 }
 
-fn allowed(allow: &Allow) -> Result<Response<Full<Bytes>>, Refusal> {
+fn allowed(allow: &Allow, proxy: RequestFrom) -> Result<Response<Full<Bytes>>, Refusal> {
     if !allow.set_query_parameters.is_empty() || !allow.remove_query_parameters.is_empty() {
         // To let the request through unchanged would be to ignore what the policy asked for.
         return Err((Reason::UnsafeDecision, "the query cannot be changed over HTTP"));
     }
     let mut response = Response::new(Full::default());
     let headers = response.headers_mut();
-    for header in &allow.response_headers {
+    check_names(allow)?;
+    for header in allow.response_headers.iter().chain(&allow.set_request_headers) {
         append(headers, header)?;
     }
-    // Both kinds share one list. What goes to the upstream wins under its name.
-    for header in &allow.set_request_headers {
-        headers.remove(header.name.as_str());
-    }
-    for header in &allow.set_request_headers {
-        append(headers, header)?;
-    }
-    if !allow.remove_request_headers.is_empty() {
+    if proxy == RequestFrom::Envoy && !allow.remove_request_headers.is_empty() {
         let list = allow.remove_request_headers.join(",");
         headers.insert(REMOVE, HeaderValue::try_from(list).map_err(|_| UNWRITABLE)?);
     }
     Ok(response)
 }
 
+/// Headers for the client share one list with those for the upstream: one under the name of a header
+/// that is set or removed would take its place, and one to Envoy would change what is removed.
+fn check_names(allow: &Allow) -> Result<(), Refusal> {
+    let set = allow.set_request_headers.iter().map(|header| header.name.as_str());
+    let changed = || set.clone().chain(allow.remove_request_headers.iter().map(String::as_str));
+    let is_taken = |header: &Header| changed().any(|name| is_same_field(name, &header.name));
+    if allow.response_headers.iter().any(is_taken) {
+        return Err((
+            Reason::UnsafeDecision,
+            "a response header has the name of a request header that is set or removed",
+        ));
+    }
+    let mut all = allow.response_headers.iter().chain(&allow.set_request_headers);
+    if all.any(is_to_envoy) { Err(TAKEN_BY_ENVOY) } else { Ok(()) }
+}
+
+fn is_to_envoy(header: &Header) -> bool {
+    header.name.get(..TO_ENVOY.len()).is_some_and(|begin| is_same_field(begin, TO_ENVOY))
+}
+
 fn denied(deny: Deny, proxy: RequestFrom) -> Result<Response<Full<Bytes>>, Refusal> {
+    if deny.headers.iter().any(is_to_envoy) {
+        return Err(TAKEN_BY_ENVOY);
+    }
     let has_body = !deny.body.is_empty();
     let mut response = Response::new(Full::from(deny.body));
     *response.status_mut() = denied_status(deny.status, proxy);

@@ -1,8 +1,11 @@
 //! The edge on a real socket: what each proxy asks, what a client could slip in, what comes back.
 
+mod headers;
+
 use std::sync::{Mutex, PoisonError};
 
 use proptest::prelude::*;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -10,6 +13,7 @@ use crate::{
     attributes::{Attributes, HttpAttributes},
     decision::{Allow, Deny, Header, Reason, Verdict},
     drain::{self, DeadTasks},
+    duration::HumanDuration,
 };
 
 struct Edge {
@@ -208,7 +212,6 @@ async fn an_allow_sets_and_removes_headers() {
         response_headers: vec![
             header("set-cookie", "a=1"),
             header("set-cookie", "b=2"),
-            header("x-user-id", "other"),
             header("content-length", "99"),
         ],
         ..Allow::default()
@@ -224,7 +227,12 @@ async fn an_allow_sets_and_removes_headers() {
     ] {
         assert!(response.contains(expected), "{expected}: {response}");
     }
-    assert!(!response.contains("other"), "{response}");
+}
+
+#[test]
+fn connections_last_longer_than_proxies_keep_them() {
+    let hour = Duration::from_hours(1);
+    assert!(Config::default().idle_timeout.get() > hour, "Envoy's idle_timeout");
 }
 
 #[tokio::test]
@@ -331,6 +339,15 @@ fn what_makes_no_sense_is_refused() {
     ] {
         assert!(serde_json::from_str::<Config>(bad).is_err(), "{bad}");
     }
+    for (unused, key) in [
+        (json!({"proxy_overwrites": ["x-user-id"]}), "http.proxy_overwrites"),
+        (json!({"request_from": "x-original", "path_prefix": "/a"}), "http.path_prefix"),
+        (json!({"request_from": "x-forwarded", "max_body_bytes": 1}), "http.max_body_bytes"),
+    ] {
+        let config: Config = serde_json::from_value(unused.clone()).unwrap();
+        assert_eq!(config.check_written(&unused).unwrap_err().key, key);
+    }
+    assert!(serde_json::from_str::<Config>(r#"{"proxy_overwrites": ["X-User-Id"]}"#).is_err());
     let config: Config = serde_json::from_str(r#"{"request_from": "x-original"}"#).unwrap();
     assert_eq!(config.request_from, RequestFrom::XOriginal);
 }

@@ -107,6 +107,10 @@ attacks! {
     RemoveHost = "remove_host",
     /// Sets and removes the same header.
     SetAndRemove = "set_and_remove",
+    /// Adds a response header that would tell Envoy which request headers to remove.
+    RemovalResponseHeader = "removal_response_header",
+    /// Adds a response header under the name of an identity header.
+    IdentityResponseHeader = "identity_response_header",
     /// Adds a response header with a line break in its value.
     CrlfResponseHeader = "crlf_response_header",
     /// A deny with a header with a line break in its value.
@@ -213,6 +217,12 @@ impl Attack {
             Self::RemoveHost => Allowed::new().remove_header("host").into(),
             Self::SetAndRemove => {
                 Allowed::new().set_header("x-both", "a").remove_header("x-both").into()
+            }
+            Self::RemovalResponseHeader => Allowed::new()
+                .response_header("x-envoy-auth-headers-to-remove", "x-user-id,x-keep")
+                .into(),
+            Self::IdentityResponseHeader => {
+                Allowed::new().response_header("x-roles", "admin").into()
             }
             Self::CrlfResponseHeader => {
                 Allowed::new().response_header("x-split", "a\r\nset-cookie: a=b").into()
