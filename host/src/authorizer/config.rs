@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
-use super::{path::Tolerance, pattern::Pattern};
-use crate::{decision::Reason, duration::HumanDuration};
+use super::{guard, path::Tolerance, pattern::Pattern};
+use crate::{
+    decision::{Deny, Header, Reason},
+    duration::HumanDuration,
+};
 
 /// One route: which requests, and what they need to pass. The first route that matches decides; a
 /// request that matches none is denied.
@@ -118,7 +121,7 @@ pub enum Preflight {
     Deny,
 }
 
-/// The bodies of denials that Portcullis itself writes.
+/// The bodies and headers of denials that Portcullis itself writes.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DenialConfig {
@@ -127,6 +130,11 @@ pub struct DenialConfig {
     /// Bodies by reason code, for example `token_revoked`.
     #[serde(deserialize_with = "bodies")]
     pub bodies: BTreeMap<String, String>,
+    /// Response headers by reason code. One takes the place of that of Portcullis with the same name:
+    /// `missing_token: {www-authenticate: 'Bearer resource_metadata="https://…"'}` is what clients of
+    /// MCP servers ask for.
+    #[serde(deserialize_with = "headers")]
+    pub headers: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// A set of bodies.
@@ -141,8 +149,17 @@ pub enum DenialPreset {
 }
 
 impl DenialConfig {
+    /// Gives the denial for `reason` its configured body and headers.
+    pub(super) fn word(&self, reason: Reason, deny: &mut Deny) {
+        self.body(reason).clone_into(&mut deny.body);
+        for (name, value) in self.headers.get(reason.code()).into_iter().flatten() {
+            deny.headers.retain(|header| header.name != *name);
+            deny.headers.push(Header { name: name.clone(), value: value.clone() });
+        }
+    }
+
     /// The body for `reason`.
-    pub(super) fn body(&self, reason: Reason) -> &str {
+    fn body(&self, reason: Reason) -> &str {
         if let Some(body) = self.bodies.get(reason.code()) {
             return body;
         }
@@ -171,16 +188,58 @@ fn bodies<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
     let bodies = BTreeMap::deserialize(deserializer)?;
+    check_reasons(bodies.keys()).map_err(D::Error::custom)?;
+    Ok(bodies)
+}
+
+/// The same for headers, under the rules for those of a policy.
+fn headers<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, BTreeMap<String, String>>, D::Error> {
+    let headers = BTreeMap::<String, BTreeMap<String, String>>::deserialize(deserializer)?;
+    check_reasons(headers.keys()).map_err(D::Error::custom)?;
+    for (reason, headers) in &headers {
+        check_headers(headers).map_err(|cause| D::Error::custom(format!("{reason}: {cause}")))?;
+    }
+    Ok(headers)
+}
+
+fn check_reasons<'a>(mut codes: impl Iterator<Item = &'a String>) -> Result<(), String> {
     let known: Vec<_> = Reason::ALL.into_iter().filter(|reason| has_body(*reason)).collect();
     let unknown = |code: &&String| !known.iter().any(|reason| reason.code() == code.as_str());
-    if let Some(code) = bodies.keys().find(unknown) {
-        let codes: Vec<_> = known.iter().map(|reason| reason.code()).collect();
-        return Err(serde::de::Error::custom(format!(
-            "`{code}` is no reason for which Portcullis writes a body; those are {}",
-            codes.join(", ")
-        )));
+    let Some(code) = codes.find(unknown) else { return Ok(()) };
+    let codes: Vec<_> = known.iter().map(|reason| reason.code()).collect();
+    Err(format!(
+        "`{code}` is no reason for which Portcullis writes the answer; those are {}",
+        codes.join(", ")
+    ))
+}
+
+fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), String> {
+    for (name, value) in headers {
+        if !guard::is_permitted_name(name) {
+            return Err(format!(
+                "`{name}` is not a permitted header name; write it in lower case, and do not name a \
+                 connection header"
+            ));
+        }
+        if name.starts_with("access-control-") {
+            return Err(format!("`{name}` is for the section `cors` to set; list origins there"));
+        }
+        if guard::is_blank(value) {
+            return Err(format!("`{name}` has no value; write one, or remove it"));
+        }
     }
-    Ok(bodies)
+    let fields = headers.iter();
+    let deny = Deny {
+        status: Reason::PolicyDenied.status(),
+        body: String::new(),
+        headers: fields
+            .map(|(name, value)| Header { name: name.clone(), value: value.clone() })
+            .collect(),
+        metadata: Vec::new(),
+    };
+    guard::deny(deny).map(drop).map_err(|cause| cause.to_string())
 }
 
 const fn has_body(reason: Reason) -> bool {

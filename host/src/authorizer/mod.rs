@@ -364,11 +364,11 @@ impl Authorizer {
             }
     }
 
-    /// Gives a deny its configured body, and lets scripts of known origins read it.
+    /// Gives a deny its configured body and headers, and lets scripts of known origins read it.
     fn dress(&self, mut decision: Decision, attributes: &Attributes) -> Decision {
         let Verdict::Deny(deny) = &mut decision.verdict else { return decision };
         if decision.reason != Reason::PolicyDenied {
-            self.denials.body(decision.reason).clone_into(&mut deny.body);
+            self.denials.word(decision.reason, deny);
         }
         let origin = attributes.http.as_ref().and_then(|http| http.headers.first("origin"));
         if let Some(origin) = origin.filter(|o| self.cors.allowed_origins.iter().any(|a| a == o)) {

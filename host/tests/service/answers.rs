@@ -160,6 +160,54 @@ fn a_body_that_no_deny_would_have_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn denials_carry_the_headers_that_are_configured_for_their_reason() {
+    let challenge =
+        "Bearer resource_metadata=\"https://api.test/.well-known/oauth-protected-resource\"";
+    let headers = json!({
+        "missing_token": {"www-authenticate": challenge, "content-type": "application/json"},
+        "no_route": {"x-why": "no such place"},
+    });
+    let service = service(|config| {
+        config["denials"] = json!({"headers": headers});
+        config["routes"][0]["match"] = json!({"paths": ["/api"]});
+    });
+    let client = Client::connect(service.addresses.grpc).await;
+    for (ask, status, expected) in [
+        (Ask::get("/api"), 401, headers["missing_token"].clone()),
+        (
+            Ask::get("/api").bearer("nonsense"),
+            401,
+            json!({"www-authenticate": "Bearer error=\"invalid_token\""}),
+        ),
+        (Ask::get("/elsewhere"), 403, headers["no_route"].clone()),
+    ] {
+        let answer = client.ask(&ask).await;
+        assert_eq!((answer.status, json!(answer.response_headers)), (status, expected), "{ask:?}");
+    }
+}
+
+#[test]
+fn a_header_that_no_deny_may_have_is_refused() {
+    for (reason, name, value, why) in [
+        ("token_revokd", "x-a", "b", "`token_revokd` is no reason"),
+        ("policy_denied", "x-a", "b", "`policy_denied` is no reason"),
+        ("cors_preflight", "x-a", "b", "`cors_preflight` is no reason"),
+        ("missing_token", "content-length", "5", "`content-length` is not a permitted"),
+        ("missing_token", "X-A", "b", "`X-A` is not a permitted"),
+        ("missing_token", "x a", "b", "`x a` is not a permitted"),
+        ("missing_token", ":status", "200", "`:status` is not a permitted"),
+        ("missing_token", "x-a", "b\r\nc: d", "control character"),
+        ("missing_token", "x-a", " ", "has no value"),
+        ("missing_token", "access-control-allow-origin", "*", "section `cors`"),
+    ] {
+        let folder = Folder::new();
+        let mut config = folder.config();
+        config["denials"] = json!({"headers": {reason: {name: value}}});
+        folder.check_config(&config).assert_refused(&["`denials.headers`", why]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_upstream_sees_the_token_unless_the_route_keeps_it() {
     let route = |name: &str| {
         json!({
