@@ -75,8 +75,11 @@ pub struct Header {
 pub enum Reason {
     /// The policy, or a route that needs none, let the request pass.
     Allowed,
-    /// A CORS preflight, which carries no credentials by specification.
+    /// A CORS preflight, which carries no credentials by specification: answered here, or passed to
+    /// the upstream where configuration says so.
     CorsPreflight,
+    /// A CORS preflight of an origin whose pages may not call.
+    OriginNotAllowed,
     /// The route requires a token and the request has none.
     MissingToken,
     /// The token, or the way it was sent, is not acceptable.
@@ -174,9 +177,10 @@ impl Deny {
 
 impl Reason {
     /// Every reason, for metrics that want a time series for each from the start.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Allowed,
         Self::CorsPreflight,
+        Self::OriginNotAllowed,
         Self::MissingToken,
         Self::InvalidToken,
         Self::TokenRevoked,
@@ -202,6 +206,7 @@ impl Reason {
         match self {
             Self::Allowed => "allowed",
             Self::CorsPreflight => "cors_preflight",
+            Self::OriginNotAllowed => "origin_not_allowed",
             Self::MissingToken => "missing_token",
             Self::InvalidToken => "invalid_token",
             Self::TokenRevoked => "token_revoked",
@@ -226,13 +231,13 @@ impl Reason {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Self::Allowed | Self::CorsPreflight => 200,
+            Self::Allowed => 200,
             Self::MissingToken | Self::InvalidToken => 401,
-            Self::TokenRevoked | Self::PolicyDenied | Self::NoRoute => 403,
+            Self::OriginNotAllowed | Self::TokenRevoked | Self::PolicyDenied | Self::NoRoute => 403,
             Self::MalformedRequest | Self::AmbiguousPath | Self::AmbiguousHost => 400,
             Self::RequestTooLarge => 413,
             Self::NotReady | Self::RefreshFailed => 503,
-            Self::CacheRefreshed => 204,
+            Self::CorsPreflight | Self::CacheRefreshed => 204,
             Self::StoreUnavailable
             | Self::PolicyTimeout
             | Self::PolicyFailed
@@ -246,6 +251,7 @@ impl Reason {
     pub const fn message(self) -> &'static str {
         match self {
             Self::Allowed | Self::CorsPreflight | Self::CacheRefreshed => "",
+            Self::OriginNotAllowed => "origin not allowed",
             Self::MissingToken => "missing token",
             Self::InvalidToken => "invalid token",
             Self::TokenRevoked => "token revoked",

@@ -66,6 +66,13 @@ impl Request {
             .header("Access-Control-Request-Method", "GET")
     }
 
+    /// Gives it a body, as it stands where a header says `Transfer-Encoding`, and with its length
+    /// otherwise.
+    #[must_use]
+    pub fn body(self, body: impl Into<Vec<u8>>) -> Self {
+        Self { body: body.into(), ..self }
+    }
+
     /// Adds a header field; another of the same name stays.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
@@ -117,7 +124,8 @@ impl Request {
         for (name, value) in &self.headers {
             head.extend([name.as_str(), ": ", value.as_str(), "\r\n"]);
         }
-        if !self.body.is_empty() {
+        let is_framed = |(name, _): &(String, String)| name == "Transfer-Encoding";
+        if !self.body.is_empty() && !self.headers.iter().any(is_framed) {
             head.extend(["Content-Length: ", &self.body.len().to_string(), "\r\n"]);
         }
         head.push_str("\r\n");

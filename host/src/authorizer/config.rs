@@ -97,30 +97,6 @@ pub enum TokenMode {
     Ignored,
 }
 
-/// How CORS is handled.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct CorsConfig {
-    /// Which `OPTIONS` requests pass without a token, as browsers send none with a preflight. A route
-    /// must match their host and path, whatever its methods.
-    pub preflight: Preflight,
-    /// Origins whose scripts may read the answer to a denied request.
-    pub allowed_origins: Vec<String>,
-}
-
-/// Which `OPTIONS` requests are let through.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Preflight {
-    /// Those with `origin` and `access-control-request-method`.
-    #[default]
-    Strict,
-    /// All.
-    AnyOptions,
-    /// None: `OPTIONS` is a method like any other.
-    Deny,
-}
-
 /// The bodies and headers of denials that Portcullis itself writes.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

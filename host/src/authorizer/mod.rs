@@ -7,6 +7,7 @@ mod ambiguity;
 mod authority;
 mod authorize;
 mod config;
+mod cors;
 mod coverage;
 mod guard;
 mod identity;
@@ -20,7 +21,6 @@ mod revocation;
 mod route;
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
@@ -29,24 +29,25 @@ use std::{
 pub use authority::{Host, HostsConfig, MalformedHost, PortMatching, TrailingDot, read_host};
 pub use authorize::{Authorize, ask, refuse};
 pub use config::{
-    CorsConfig, DEFAULT_DEADLINE, DenialConfig, DenialPreset, MatchConfig, Preflight, RouteConfig,
-    TokenMode,
+    DEFAULT_DEADLINE, DenialConfig, DenialPreset, MatchConfig, RouteConfig, TokenMode,
 };
+pub use cors::{CorsConfig, CorsError, Preflight};
 pub use path::{CanonicalPath, PathConfig, PathError, Tolerance, TrailingSlash, canonicalize};
 pub use pattern::{ParsePatternError, Pattern};
 pub use record::{Recorder, reason_codes};
 pub use revocation::Revocation;
 pub use route::{RouteCause, RouteError};
 
+use cors::Cors;
 use matcher::Reading;
 use patience::patience;
 use request_line::RequestLine;
 use revocation::refreshed;
-use route::{Key, NotFound, Route, RoutePolicy, Routes};
+use route::{Route, RoutePolicy, Routes};
 
 use crate::{
     attributes::{Attributes, Headers, HttpAttributes},
-    decision::{Allow, Decision, Deny, Header, Reason, Verdict},
+    decision::{Allow, Decision, Deny, Reason, Verdict},
     policy::{self, Budget, Input, Policies, PolicyUse},
     timestamp::Timestamp,
     token::{self, BearerError, VerifiedToken, Verifier},
@@ -73,7 +74,7 @@ pub struct Authorizer {
     routes: Routes,
     hosts: HostsConfig,
     paths: PathConfig,
-    cors: CorsConfig,
+    cors: Cors,
     denials: DenialConfig,
     verifier: Verifier,
     revocation: Revocation,
@@ -136,7 +137,7 @@ pub fn build(
         routes: Routes::new(routes, &paths),
         hosts,
         paths,
-        cors,
+        cors: Cors::new(cors),
         denials,
         verifier,
         revocation,
@@ -204,16 +205,12 @@ impl Authorizer {
             };
         let key = line.key();
         let extensions = &attributes.context_extensions;
-        if self.is_preflight(http)
-            && self.routes.find(extensions, Key { method: None, ..key }).is_ok()
-        {
-            let stripped = self.guarded(Allow::default(), None, None);
-            return Decision { reason: Reason::CorsPreflight, ..stripped };
+        if let Some(decision) = self.decide_preflight(http, extensions, key) {
+            return decision;
         }
         let route = match self.routes.find(extensions, key) {
             Ok(route) => route,
-            Err(NotFound::NoRoute) => return Decision::deny(Reason::NoRoute),
-            Err(cause) => return Decision::deny(cause.reason()).with_detail(cause.to_string()),
+            Err(cause) => return cause.denied(),
         };
         let check = Check { attributes, route, now, deadline };
         self.decide_on_route(&check, http, &line).await
@@ -352,18 +349,6 @@ impl Authorizer {
         }
     }
 
-    fn is_preflight(&self, http: &HttpAttributes) -> bool {
-        http.method == "OPTIONS"
-            && match self.cors.preflight {
-                Preflight::Deny => false,
-                Preflight::AnyOptions => true,
-                Preflight::Strict => {
-                    http.headers.first("origin").is_some()
-                        && http.headers.first("access-control-request-method").is_some()
-                }
-            }
-    }
-
     /// Gives a deny its configured body and headers, and lets scripts of known origins read it.
     fn dress(&self, mut decision: Decision, attributes: &Attributes) -> Decision {
         let Verdict::Deny(deny) = &mut decision.verdict else { return decision };
@@ -371,25 +356,9 @@ impl Authorizer {
             self.denials.word(decision.reason, deny);
         }
         let origin = attributes.http.as_ref().and_then(|http| http.headers.first("origin"));
-        if let Some(origin) = origin.filter(|o| self.cors.allowed_origins.iter().any(|a| a == o)) {
-            for (name, value) in [
-                ("access-control-allow-origin", Cow::Borrowed(origin)),
-                ("access-control-allow-credentials", "true".into()),
-                ("vary", vary(&deny.headers).into()),
-            ] {
-                deny.headers.retain(|header| header.name != name);
-                deny.headers.push(Header { name: name.to_owned(), value: value.into_owned() });
-            }
-        }
+        self.cors.share(&mut deny.headers, origin);
         decision
     }
-}
-
-/// What a deny depends on besides the origin, if a policy says so, and the origin.
-fn vary(headers: &[Header]) -> String {
-    let own = headers.iter().filter(|header| header.name == "vary");
-    let all: Vec<&str> = own.map(|header| header.value.as_str()).chain(["origin"]).collect();
-    all.join(", ")
 }
 
 fn policy_deny(deny: Deny, reason: Option<String>) -> Decision {

@@ -11,7 +11,12 @@ use super::{
     path::{PathConfig, PathError, Tolerance},
     pattern::Pattern,
 };
-use crate::{decision::Reason, policy::PolicyHandle, telemetry::PolicyMetrics, token::IssuerSet};
+use crate::{
+    decision::{Decision, Reason},
+    policy::PolicyHandle,
+    telemetry::PolicyMetrics,
+    token::IssuerSet,
+};
 
 /// The key of Envoy's `context_extensions` that names a route directly.
 const ROUTE_EXTENSION: &str = "route";
@@ -318,13 +323,14 @@ impl Route {
 // === impl NotFound ===
 
 impl NotFound {
-    /// The reason to deny.
-    pub(super) const fn reason(&self) -> Reason {
-        match self {
-            Self::NoRoute => Reason::NoRoute,
+    /// The deny of the request.
+    pub(super) fn denied(&self) -> Decision {
+        let reason = match self {
+            Self::NoRoute => return Decision::deny(Reason::NoRoute),
             Self::AmbiguousPath(cause) => cause.reason(),
             Self::TrailingDot | Self::Port(_) => Reason::AmbiguousHost,
-        }
+        };
+        Decision::deny(reason).with_detail(self.to_string())
     }
 }
 

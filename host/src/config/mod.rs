@@ -219,6 +219,8 @@ pub fn parse(text: &str, path: &Path, env: &Env) -> Result<Config, ConfigError> 
         .map_err(|cause| error(cause.path().to_string(), cause.into_inner().to_string()))?;
     let ignored = config.blacklist.check_written(&written["blacklist"]);
     ignored.map_err(|cause| error(cause.key().to_owned(), cause.message().to_owned()))?;
+    let ignored = config.cors.check_written(&written["cors"]);
+    ignored.map_err(|cause| error(cause.key, cause.message.to_owned()))?;
     let ignored = config.http.check_written(&written["http"]);
     ignored.map_err(|cause| error(cause.key, cause.message.to_owned()))?;
     Ok(config)

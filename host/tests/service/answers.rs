@@ -38,7 +38,8 @@ async fn scripts_of_an_allowed_origin_and_of_no_other_may_read_a_deny() {
     {
         let answer = client.ask(&Ask::get("/").header("origin", other)).await;
         assert_eq!(answer.status, 401, "{other}");
-        let expected = json!({"www-authenticate": "Bearer"});
+        // A cache must not give the one what the other got.
+        let expected = json!({"vary": "origin", "www-authenticate": "Bearer"});
         assert_eq!(json!(answer.response_headers), expected, "{other}");
     }
     // What an upstream answers is for the upstream to share.
@@ -61,7 +62,9 @@ async fn a_policys_own_headers_stay_beside_those_for_scripts() {
     let service = Service::start(folder, &config);
     let client = Client::connect(service.addresses.grpc).await;
     let answer = client.ask(&Ask::get("/").header("origin", "https://evil.test")).await;
-    assert_eq!((answer.status, json!(answer.response_headers)), (404, own));
+    let mut expected = own.clone();
+    expected["vary"] = json!("accept-language, origin");
+    assert_eq!((answer.status, json!(answer.response_headers)), (404, expected));
     // The configuration has the last word on who may read it, and the answer now depends on both.
     let answer = client.ask(&Ask::get("/").header("origin", SHOP)).await;
     let expected = json!({

@@ -16,6 +16,7 @@ mod structure;
 
 mod answers;
 mod cli;
+mod cors;
 mod dev;
 mod drain;
 mod frames;

@@ -28,6 +28,7 @@ fn service() -> Service {
     let mut config = folder.config_with_policy(&component("portcullis_rules"), &settings);
     config["routes"][0]["token"] = json!("required");
     config["routes"][0]["match"] = json!({"paths": ["/open", "/closed"]});
+    config["cors"] = json!({"preflight": "forward"});
     Service::start(folder, &config)
 }
 

@@ -18,8 +18,15 @@ pub(super) fn names(names: &[&str]) -> Value {
 
 /// What an operator has to list: Envoy sends and takes over nothing by itself.
 fn listing(config: envoy::Config) -> envoy::Config {
-    let asked = names(&["authorization", "origin", "access-control-request-method"]);
-    let answered = names(&["x-user-id", "x-auth-provider"]);
+    let asked = names(&[
+        "authorization",
+        "origin",
+        "access-control-request-method",
+        "access-control-request-headers",
+        "cookie",
+        "x-http-method-override",
+    ]);
+    let answered = names(&["x-user-id", "x-auth-provider", "x-roles"]);
     config
         .with("allowed_headers", asked)
         .with_http_service("authorization_response", json!({"allowed_upstream_headers": answered}))
@@ -74,7 +81,7 @@ async fn methods_other_than_get_are_decided_on_too() {
 
 #[tokio::test]
 async fn what_the_client_says_of_itself_is_removed_over_http_too() {
-    let portcullis = Portcullis::start(&routes()).await;
+    let portcullis = Portcullis::start(&routes().with("cors.preflight", "forward")).await;
     let (envoy, _upstream) = start(&portcullis, "").await;
     let without_provider = Claims::default().without("provider").hs256();
     let cases = [
@@ -91,6 +98,92 @@ async fn what_the_client_says_of_itself_is_removed_over_http_too() {
         assert_eq!(received.all("x-user-id"), user);
         assert!(received.all("x-auth-provider").is_empty());
     }
+}
+
+/// A configuration whose pages come from `https://app.test`.
+fn with_origin() -> Config {
+    routes().with("cors.allowed_origins", json!(["https://app.test"]))
+}
+
+#[tokio::test]
+async fn preflights_are_answered_and_denials_readable_over_http_too() {
+    let portcullis = Portcullis::start(&with_origin()).await;
+    let (envoy, upstream) = start(&portcullis, "").await;
+    let preflight = || Request::preflight("/api/a");
+    let answer = preflight().send(envoy.http()).await;
+    assert_eq!((answer.status, answer.text().as_str()), (204, ""));
+    assert_eq!(answer.all("access-control-allow-origin"), ["https://app.test"]);
+    assert_eq!(answer.all("access-control-allow-headers"), ["authorization, content-type"]);
+    assert_eq!(answer.all("vary"), ["origin"]);
+
+    let denied = Request::get("/api/a").header("Origin", "https://app.test");
+    let denied = denied.send(envoy.http()).await;
+    assert_eq!((denied.status, denied.text().as_str()), (401, "missing token"));
+    assert_eq!(denied.all("access-control-allow-origin"), ["https://app.test"]);
+
+    for imitation in [
+        preflight().header("X-HTTP-Method-Override", "DELETE"),
+        preflight().header("Cookie", "session=1"),
+        preflight().header("Access-Control-Request-Headers", "a b"),
+    ] {
+        assert_eq!(imitation.send(envoy.http()).await.status, 401);
+    }
+    assert_eq!(upstream.requests(), 0);
+}
+
+#[tokio::test]
+async fn an_envoy_that_does_not_send_what_makes_a_preflight_gets_it_refused() {
+    let portcullis = Portcullis::start(&with_origin()).await;
+    let upstream = Upstream::start().await;
+    let config = envoy::Config::http(portcullis.addresses().http(), upstream.address());
+    let envoy = Envoy::start(&config).await;
+    assert_eq!(Request::preflight("/api/a").send(envoy.http()).await.status, 401);
+    assert_eq!(upstream.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_policy_cannot_reach_the_request_with_response_headers() {
+    for attack in ["removal_response_header", "identity_response_header"] {
+        let mut route = token_route("attacked", &["/attack", "/harmless"]);
+        let own = json!({
+            "allow_without_policy": false, "policy": "hostile", "deadline": "10s",
+            "settings": {"attack": attack},
+            "identity_headers": {"x-user-id": ["sub"], "x-roles": ["roles"]},
+        });
+        route.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+        let policy = places::component("hostile_guest");
+        let config = Config::new([route]).with("policies.hostile.file", policy.to_string_lossy());
+        let portcullis = Portcullis::start(&config).await;
+        let (envoy, upstream) = start(&portcullis, "").await;
+        let get =
+            |path| Request::get(path).bearer(&Claims::default().hs256()).header("x-keep", "1");
+        let refused = get("/attack").send(envoy.http()).await;
+        assert_eq!((refused.status, upstream.requests()), (403, 0), "{attack}");
+        let received = Received::from_response(&get("/harmless").send(envoy.http()).await);
+        assert_eq!(received.all("x-user-id"), [SUBJECT], "{attack}");
+        assert_eq!(received.all("x-keep"), ["1"], "{attack}");
+    }
+}
+
+#[tokio::test]
+async fn as_many_headers_as_envoy_lets_through_are_decided_on() {
+    let portcullis = Portcullis::start(&routes()).await;
+    let upstream = Upstream::start().await;
+    let config = listing(envoy::Config::http(portcullis.addresses().http(), upstream.address()))
+        .with("allowed_headers", json!({"patterns": [{"prefix": "x-"}]}));
+    let envoy = Envoy::start(&config).await;
+    let many = |count: usize| {
+        let fields = 0..count;
+        fields.fold(Request::get("/api/a"), |request, number| {
+            request.header(&format!("X-{number}"), "a")
+        })
+    };
+    // Envoy counts what it adds itself.
+    for count in [80, 90, 95] {
+        let refused = many(count).send(envoy.http()).await;
+        assert_eq!((refused.status, refused.text().as_str()), (401, "missing token"), "{count}");
+    }
+    assert_eq!(many(101).send(envoy.http()).await.status, 431);
 }
 
 #[tokio::test]

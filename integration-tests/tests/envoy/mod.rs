@@ -5,6 +5,7 @@
 
 mod bodies;
 mod connections;
+mod cors;
 mod drain;
 mod facts;
 mod fail_closed;

@@ -11,7 +11,8 @@ use super::Gate;
 
 #[tokio::test]
 async fn raw_headers_are_read_like_others() {
-    let config = Config::new([token_route("api", &["/api/*"])]);
+    let config = Config::new([token_route("api", &["/api/*"])])
+        .with("cors.allowed_origins", json!(["https://app.test"]));
     let gate = Gate::with(&config, |envoy| envoy.with("encode_raw_headers", json!(true))).await;
     let token = token::good();
 
@@ -19,7 +20,9 @@ async fn raw_headers_are_read_like_others() {
     assert_eq!(gate.pass(request).await.all("x-user-id"), [SUBJECT]);
     gate.refuse(Request::get("/api/a"), 401).await;
     gate.refuse(Request::get("/api/a").bearer(&token).bearer(&token), 401).await;
-    gate.pass(Request::preflight("/api/a")).await;
+    gate.refuse(Request::preflight("/api/a"), 204).await;
+    let two = Request::preflight("/api/a").header("Origin", "https://app.test");
+    gate.refuse(two, 401).await;
     // Not UTF-8 in the protobuf sense, but legal in HTTP.
     gate.pass(Request::get("/api/a").bearer(&token).header("x-latin", "caf\u{e9}")).await;
 }

@@ -1,0 +1,240 @@
+//! CORS: which requests are preflights, what answers them, and who may read a denial.
+//!
+//! A preflight carries no credentials, so it is the one request that passes every check of a token.
+//! Therefore only what a browser can send is one: the WHATWG's Fetch standard, "CORS-preflight
+//! fetch". Anything else with the method `OPTIONS` is a request like any other.
+
+mod config;
+
+pub use config::{CorsConfig, CorsError, Preflight};
+
+use super::{
+    Authorizer,
+    route::{Key, NotFound},
+};
+use crate::{
+    attributes::{HttpAttributes, is_same_field},
+    decision::{Allow, Decision, Header, Reason, Verdict},
+};
+use config::{FORBIDDEN_METHODS, canonical_origin, is_method};
+
+/// Headers by which frameworks let a request have another method, URL or host than its own.
+const OVERRIDES: [&str; 12] = [
+    "x-http-host-override",
+    "x-http-method",
+    "x-http-method-override",
+    "x-http-path-override",
+    "x-method-override",
+    "x-original-host",
+    "x-original-method",
+    "x-original-uri",
+    "x-original-url",
+    "x-override-url",
+    "x-rewrite-uri",
+    "x-rewrite-url",
+];
+
+/// What no browser adds to a preflight, besides [`OVERRIDES`]. A length of zero may come from a
+/// proxy.
+const NEVER_SENT: [&str; 6] = [
+    "authorization",
+    "content-length",
+    "cookie",
+    "proxy-authorization",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// The settings, in the form in which requests need them.
+#[derive(Debug)]
+pub(super) struct Cors {
+    preflight: Preflight,
+    origins: Vec<String>,
+    allow_credentials: bool,
+    exposed: Option<Header>,
+    /// What the answer to a preflight has besides that.
+    answer: Vec<Header>,
+}
+
+/// A preflight: who asks, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asked<'a> {
+    origin: &'a str,
+    method: &'a str,
+}
+
+// === impl Authorizer ===
+
+impl Authorizer {
+    /// The decision on a preflight, unless it goes the way of all other requests. `key` is what its
+    /// route is found by, apart from the method: that is the one that it asks for.
+    pub(super) fn decide_preflight(
+        &self,
+        http: &HttpAttributes,
+        extensions: &[(String, String)],
+        key: Key<'_>,
+    ) -> Option<Decision> {
+        if http.method != "OPTIONS" {
+            return None;
+        }
+        let find = |method| self.routes.find(extensions, Key { method, ..key });
+        let forward = |method| {
+            let route = match find(method) {
+                Ok(route) => route,
+                // `OPTIONS` may have a route of its own.
+                Err(NotFound::NoRoute) => return None,
+                Err(cause) => return Some(cause.denied()),
+            };
+            let passed = self.guarded(stripped(http), None, None);
+            let is_unsafe = passed.reason == Reason::UnsafeDecision;
+            let reason = if is_unsafe { passed.reason } else { Reason::CorsPreflight };
+            Some(Decision { reason, ..passed.on(route) })
+        };
+        match self.cors.preflight {
+            Preflight::Deny => None,
+            Preflight::AnyOptions => forward(asked(http).map(|asked| asked.method)),
+            Preflight::Forward => forward(Some(asked(http)?.method)),
+            Preflight::Answer if self.cors.origins.is_empty() => None,
+            Preflight::Answer => {
+                let asked = asked(http)?;
+                if !self.cors.allows(asked.origin) {
+                    return Some(Decision::deny(Reason::OriginNotAllowed));
+                }
+                Some(match find(Some(asked.method)) {
+                    Ok(route) => self.cors.answered().on(route),
+                    Err(cause) => cause.denied(),
+                })
+            }
+        }
+    }
+}
+
+// === impl Cors ===
+
+impl Cors {
+    pub(super) fn new(config: CorsConfig) -> Self {
+        let list = |name: &str, values: &[String]| {
+            let value = values.join(", ");
+            (!value.is_empty()).then(|| Header { name: name.to_owned(), value })
+        };
+        let max_age = config.max_age.get().as_secs().to_string();
+        let answer = [
+            list("access-control-allow-methods", &config.allowed_methods),
+            list("access-control-allow-headers", &config.allowed_headers),
+            list("access-control-max-age", &[max_age]),
+        ];
+        Self {
+            preflight: config.preflight,
+            exposed: list("access-control-expose-headers", &config.exposed_headers),
+            answer: answer.into_iter().flatten().collect(),
+            allow_credentials: config.allow_credentials,
+            origins: config.allowed_origins,
+        }
+    }
+
+    fn allows(&self, origin: &str) -> bool {
+        self.origins.iter().any(|allowed| allowed == origin)
+    }
+
+    /// The answer to a preflight of an allowed origin; [`Cors::share`] adds the origin. To a proxy
+    /// it is a deny: the request goes no further.
+    fn answered(&self) -> Decision {
+        let mut decision = Decision::deny(Reason::CorsPreflight);
+        if let Verdict::Deny(deny) = &mut decision.verdict {
+            deny.headers.extend(self.answer.iter().cloned());
+        }
+        decision
+    }
+
+    /// Lets pages of allowed origins read an answer with these headers. Every answer says that it
+    /// depends on the origin, lest a cache gives one origin what another one got.
+    pub(super) fn share(&self, headers: &mut Vec<Header>, origin: Option<&str>) {
+        if self.origins.is_empty() {
+            return;
+        }
+        let vary = vary(headers);
+        replace(headers, "vary", Some(vary));
+        let Some(origin) = origin.filter(|origin| self.allows(origin)) else { return };
+        let credentials = self.allow_credentials.then(|| "true".to_owned());
+        replace(headers, "access-control-allow-origin", Some(origin.to_owned()));
+        replace(headers, "access-control-allow-credentials", credentials);
+        if let Some(exposed) = &self.exposed {
+            replace(headers, &exposed.name, Some(exposed.value.clone()));
+        }
+    }
+}
+
+/// The preflight that this request is; none if no browser sends it.
+fn asked(http: &HttpAttributes) -> Option<Asked<'_>> {
+    let has_body = |body: &crate::attributes::Body| !body.bytes.is_empty() || body.truncated;
+    if http.method != "OPTIONS" || http.body.as_ref().is_some_and(has_body) {
+        return None;
+    }
+    let (mut origin, mut method, mut names) = (None, None, None);
+    for (name, value) in http.headers.iter() {
+        let field = match name {
+            "origin" => &mut origin,
+            "access-control-request-method" => &mut method,
+            "access-control-request-headers" => &mut names,
+            "content-length" if value == "0" => continue,
+            _ if NEVER_SENT.iter().any(|never| is_same_field(name, never)) => return None,
+            _ if is_override(name) => return None,
+            _ => continue,
+        };
+        // A header that comes twice has two readings.
+        if field.replace(value).is_some() {
+            return None;
+        }
+    }
+    let asked = Asked { origin: origin?, method: method? };
+    let is_sent = is_origin(asked.origin)
+        && is_method(asked.method)
+        && !FORBIDDEN_METHODS.contains(&asked.method)
+        && names.is_none_or(is_list_of_names);
+    is_sent.then_some(asked)
+}
+
+fn is_origin(text: &str) -> bool {
+    text == "null" || canonical_origin(text).is_some_and(|canonical| canonical == text)
+}
+
+/// Whether a text is a list of header names, with or without blanks between them.
+fn is_list_of_names(text: &str) -> bool {
+    text.split(',').all(|name| http::HeaderName::from_bytes(name.trim().as_bytes()).is_ok())
+}
+
+fn is_override(name: &str) -> bool {
+    OVERRIDES.iter().any(|known| is_same_field(name, known))
+}
+
+/// Passes a request on without the token and without what could make another request of it.
+fn stripped(http: &HttpAttributes) -> Allow {
+    let mut remove: Vec<String> = OVERRIDES.iter().copied().map(str::to_owned).collect();
+    remove.push("authorization".to_owned());
+    // As the client spelled it: a proxy removes what is called exactly so.
+    let spelled = http.headers.iter().map(|(name, _)| name).filter(|name| is_override(name));
+    remove.extend(spelled.map(str::to_owned));
+    remove.sort_unstable();
+    remove.dedup();
+    Allow { remove_request_headers: remove, ..Allow::default() }
+}
+
+/// What an answer depends on besides the origin, if it says so, and the origin.
+fn vary(headers: &[Header]) -> String {
+    let own = headers.iter().filter(|header| header.name == "vary");
+    let mut all: Vec<&str> = own.map(|header| header.value.as_str()).collect();
+    let mut names = all.iter().flat_map(|value| value.split(','));
+    if !names.any(|name| name.trim().eq_ignore_ascii_case("origin")) {
+        all.push("origin");
+    }
+    all.join(", ")
+}
+
+/// Leaves one header of this name, or none.
+fn replace(headers: &mut Vec<Header>, name: &str, value: Option<String>) {
+    headers.retain(|header| header.name != name);
+    headers.extend(value.map(|value| Header { name: name.to_owned(), value }));
+}
+
+#[cfg(test)]
+mod tests;

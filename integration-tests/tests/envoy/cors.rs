@@ -1,0 +1,133 @@
+//! CORS through a real Envoy: preflights end at Portcullis, and what only looks like one needs a token.
+
+use portcullis_integration_tests::{
+    client::{Request, Response},
+    portcullis::{Config, public_route, token_route},
+    token,
+};
+use serde_json::json;
+
+use super::Gate;
+
+const APP: &str = "https://app.test";
+
+fn routes() -> Config {
+    Config::new([token_route("api", &["/api/*"]), public_route("public", &["/public"])])
+}
+
+fn with_origin() -> Config {
+    routes().with("cors.allowed_origins", json!([APP]))
+}
+
+/// `OPTIONS` with an origin and a requested method, as they stand.
+fn asking(origin: &str, method: &str) -> Request {
+    Request::new("OPTIONS", "/api/items/7?x=1")
+        .header("Origin", origin)
+        .header("Access-Control-Request-Method", method)
+}
+
+/// Requests of an anonymous client who wants more than an answer to a preflight.
+fn imitations() -> Vec<Request> {
+    vec![
+        Request::new("DELETE", "/api/items/7"),
+        asking("x", "x").header("X-HTTP-Method-Override", "DELETE"),
+        asking("", "").header("X-HTTP-Method-Override", "GET"),
+        asking(APP, "GET").header("X-HTTP-Method-Override", "DELETE"),
+        asking(APP, "GET").header("X_HTTP_Method_Override", "DELETE"),
+        asking(APP, "GET").header("X-Rewrite-URL", "/admin"),
+        asking(APP, "GET").header("Cookie", "session=1").body("hello"),
+        asking(APP, "GET").body("hello"),
+        asking(APP, "delete"),
+        asking(APP, ""),
+        asking("", "GET"),
+        asking(APP, "GET").header("Origin", APP),
+        asking(APP, "GET").header("Access-Control-Request-Method", "DELETE"),
+    ]
+}
+
+fn shared_with(response: &Response) -> Vec<&str> {
+    response.all("access-control-allow-origin")
+}
+
+#[tokio::test]
+async fn a_preflight_is_answered_and_never_reaches_the_upstream() {
+    let gate = Gate::new(&with_origin()).await;
+    for path in ["/api/items/7?x=1", "/public"] {
+        let answer = gate.refuse(Request::preflight(path), 204).await;
+        assert_eq!(shared_with(&answer), [APP]);
+        assert_eq!(answer.all("access-control-allow-credentials"), ["true"]);
+        assert_eq!(answer.all("access-control-max-age"), ["600"]);
+        assert_eq!(answer.all("vary"), ["origin"]);
+        assert_eq!(answer.text(), "");
+        let other = Request::new("OPTIONS", path)
+            .header("Origin", "https://evil.test")
+            .header("Access-Control-Request-Method", "GET");
+        assert!(shared_with(&gate.refuse(other, 403).await).is_empty());
+    }
+    let denied = gate.refuse(Request::get("/api/a").header("Origin", APP), 401).await;
+    assert_eq!(shared_with(&denied), [APP]);
+    let origin = Request::get("/api/a").header("Origin", "https://evil.test");
+    let denied = gate.refuse(origin, 401).await;
+    assert_eq!((shared_with(&denied), denied.all("vary")), (vec![], vec!["origin"]));
+}
+
+#[tokio::test]
+async fn without_origins_a_preflight_needs_a_token() {
+    let gate = Gate::new(&routes()).await;
+    gate.refuse(Request::preflight("/api/a"), 401).await;
+    for imitation in imitations() {
+        gate.refuse(imitation, 401).await;
+    }
+    gate.pass(Request::preflight("/api/a").bearer(&token::good())).await;
+}
+
+#[tokio::test]
+async fn what_only_looks_like_a_preflight_needs_a_token_in_every_mode() {
+    for mode in ["answer", "forward"] {
+        let gate = Gate::new(&with_origin().with("cors.preflight", mode)).await;
+        for imitation in imitations() {
+            gate.refuse(imitation, 401).await;
+        }
+    }
+}
+
+/// A preflight with a body whose length it does not tell, and neither does Envoy.
+fn with_chunked_body() -> Request {
+    asking(APP, "GET").header("Transfer-Encoding", "chunked").body("5\r\nhello\r\n0\r\n\r\n")
+}
+
+#[tokio::test]
+async fn a_chunked_body_does_not_reach_the_upstream_beside_a_preflight() {
+    Gate::new(&with_origin()).await.refuse(with_chunked_body(), 204).await;
+    let body = json!({"max_request_bytes": 1024, "allow_partial_message": true});
+    let forward = with_origin().with("cors.preflight", "forward");
+    let gate = Gate::with(&forward, |envoy| envoy.with("with_request_body", body)).await;
+    gate.refuse(with_chunked_body(), 401).await;
+    gate.pass(asking(APP, "GET")).await;
+}
+
+#[tokio::test]
+async fn a_preflight_is_passed_on_where_that_is_configured_without_what_the_client_says_of_itself()
+{
+    let gate = Gate::new(&routes().with("cors.preflight", "forward")).await;
+    let received = gate.pass(Request::preflight("/api/a?x=1").header("X-User-Id", "root")).await;
+    assert_eq!((received.method.as_str(), received.target.as_str()), ("OPTIONS", "/api/a?x=1"));
+    assert!(received.all("x-user-id").is_empty());
+    assert_eq!(received.all("origin"), [APP]);
+}
+
+#[tokio::test]
+async fn any_options_passes_everything_on_but_the_token_and_overrides() {
+    let gate = Gate::new(&routes().with("cors.preflight", "any_options")).await;
+    let request = asking("", "")
+        .bearer("nonsense")
+        .header("X-HTTP-Method-Override", "DELETE")
+        .header("X_HTTP_Method_Override", "DELETE")
+        .header("X-User-Id", "root")
+        .body("hello");
+    let received = gate.pass(request).await;
+    assert_eq!(received.body, "hello");
+    for name in ["authorization", "x-http-method-override", "x_http_method_override", "x-user-id"] {
+        assert!(received.all(name).is_empty(), "{name}");
+    }
+}
