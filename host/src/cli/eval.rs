@@ -13,6 +13,7 @@ use super::{CliError, print};
 use crate::{
     attributes::{Body, Headers, Peer},
     authorizer::DEFAULT_DEADLINE,
+    config::{read_typed, read_yaml},
     decision::{Allow, Deny, Header, Verdict},
     duration::HumanDuration,
     json::JsonObject,
@@ -232,10 +233,8 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, EvalError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| EvalError::Unreadable { path: path.to_owned(), source })?;
     let malformed = |message| EvalError::Malformed { path: path.to_owned(), message };
-    let value: Value =
-        serde_saphyr::from_str(&text).map_err(|error| malformed(error.to_string()))?;
-    serde_path_to_error::deserialize(value)
-        .map_err(|error| malformed(format!("`{}`: {}", error.path(), error.inner())))
+    let value = read_yaml(&text).map_err(|error| malformed(error.to_string()))?;
+    read_typed(&value).map_err(|error| malformed(format!("`{}`: {}", error.key(), error.message())))
 }
 
 fn show(verdict: &Verdict, reason: Option<&str>, digest: &str) -> Value {

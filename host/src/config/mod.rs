@@ -1,8 +1,13 @@
-//! Owns the configuration file: reading it, laying the environment over it, and saying what is wrong
-//! with it. What a section means belongs to the module that it configures.
+//! The configuration file: reading it, laying the environment over it, and saying what is wrong with
+//! it. What a section means belongs to the module that it configures.
+//!
+//! No message shows a value that was written: it may be a password.
 
 mod env;
 mod reference;
+mod typed;
+mod variable;
+mod yaml;
 
 use std::{
     collections::BTreeMap,
@@ -16,6 +21,10 @@ use serde_json::{Map, Value};
 
 pub use env::Env;
 pub use reference::reference;
+pub use typed::{TypedError, read as read_typed};
+pub use yaml::{YamlError, read as read_yaml};
+
+use variable::{Variable, find, take_as_text};
 
 use crate::{
     admin,
@@ -149,7 +158,7 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
         /// Where and why.
-        message: String,
+        message: YamlError,
     },
     /// A key is unknown, missing or has a wrong value.
     #[error("{place}: `{key}`: {message}")]
@@ -171,6 +180,16 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    fn key(path: &Path, variable: Option<&Variable<'_>>, key: String, message: String) -> Self {
+        let place = match variable {
+            Some(variable) => format!("environment variable {}", variable.name),
+            None => path.display().to_string(),
+        };
+        Self::Key { place, key, message }
+    }
+}
+
 /// Reads the file at `path` and lays `env` over it.
 ///
 /// # Errors
@@ -186,11 +205,11 @@ pub fn read(path: &Path, env: &Env) -> Result<Config, ConfigError> {
 /// # Errors
 /// As [`read`].
 pub fn parse(text: &str, path: &Path, env: &Env) -> Result<Config, ConfigError> {
-    let syntax = |message| ConfigError::Syntax { path: path.to_owned(), message };
     let mut document = if text.trim().is_empty() {
         Value::Null
     } else {
-        serde_saphyr::from_str(text).map_err(|error| syntax(error.to_string()))?
+        let syntax = |message| ConfigError::Syntax { path: path.to_owned(), message };
+        read_yaml(text).map_err(syntax)?
     };
     if document.is_null() {
         document = Value::Object(Map::new());
@@ -199,59 +218,38 @@ pub fn parse(text: &str, path: &Path, env: &Env) -> Result<Config, ConfigError> 
         let message = "its value is not UTF-8; write it anew, or unset it".to_owned();
         return Err(ConfigError::Variable { variable: variable.to_owned(), message });
     }
-    let mut variables = BTreeMap::new();
-    for (variable, value) in env.sorted() {
-        let keys = overlay(&mut document, variable, value)?;
-        variables.insert(keys, variable);
-    }
-    let error = |key: String, message| {
-        // A variable may name a key whose parent is already unknown.
-        let related = |keys: &str| key.starts_with(keys) || keys.starts_with(&key);
-        let variable = variables.iter().find(|(keys, _)| related(keys));
-        let place = match variable {
-            Some((_, variable)) => format!("environment variable {variable}"),
-            None => path.display().to_string(),
-        };
-        ConfigError::Key { place, key, message }
-    };
-    let written = document.clone();
-    let config: Config = serde_path_to_error::deserialize(document)
-        .map_err(|cause| error(cause.path().to_string(), cause.into_inner().to_string()))?;
-    let ignored = config.blacklist.check_written(&written["blacklist"]);
-    ignored.map_err(|cause| error(cause.key().to_owned(), cause.message().to_owned()))?;
-    let ignored = config.cors.check_written(&written["cors"]);
-    ignored.map_err(|cause| error(cause.key, cause.message.to_owned()))?;
-    let ignored = config.http.check_written(&written["http"]);
-    ignored.map_err(|cause| error(cause.key, cause.message.to_owned()))?;
-    Ok(config)
-}
-
-/// Sets one key from a variable and returns the key.
-fn overlay(document: &mut Value, variable: &str, text: &str) -> Result<String, ConfigError> {
-    let error = |message: String| ConfigError::Variable { variable: variable.to_owned(), message };
-    let name = variable.strip_prefix(env::PREFIX).unwrap_or(variable).to_lowercase();
-    let keys: Vec<&str> = name.split("__").collect();
-    let value = serde_saphyr::from_str(text)
-        .map_err(|cause| error(format!("not a YAML value: {cause}")))?;
-    let mut place = document;
-    for key in &keys {
-        place = match place {
-            Value::Null => {
-                *place = Value::Object(Map::new());
-                entry(place, key)
+    let variables = env
+        .sorted()
+        .into_iter()
+        .map(|(name, text)| Variable::new(name, text).overlay(&mut document))
+        .collect::<Result<Vec<_>, _>>()?;
+    let config: Config = loop {
+        match read_typed(&document) {
+            Ok(config) => break config,
+            Err(error) if take_as_text(&mut document, &variables, &error) => {}
+            Err(error) => {
+                let variable = find(&variables, &error.keys());
+                let malformed = variable.and_then(|variable| variable.malformed.as_ref());
+                let message = match malformed.filter(|_| error.found_text()) {
+                    Some(cause) => format!("{}; as YAML, {cause}", error.message()),
+                    None => error.message(),
+                };
+                return Err(ConfigError::key(path, variable, error.key(), message));
             }
-            Value::Object(_) => entry(place, key),
-            Value::Array(items) => key.parse().ok().and_then(|index: usize| items.get_mut(index)),
-            _ => None,
         }
-        .ok_or_else(|| error(format!("there is no key `{}`", keys.join("."))))?;
-    }
-    *place = value;
-    Ok(keys.join("."))
-}
-
-fn entry<'a>(place: &'a mut Value, key: &str) -> Option<&'a mut Value> {
-    Some(place.as_object_mut()?.entry(key.to_owned()).or_insert(Value::Null))
+    };
+    let without_effect = |key: &str, message: &str| {
+        let keys: Vec<_> = key.split('.').map(str::to_owned).collect();
+        ConfigError::key(path, find(&variables, &keys), key.to_owned(), message.to_owned())
+    };
+    let written = |section: &str| &document[section];
+    let ignored = config.blacklist.check_written(written("blacklist"));
+    ignored.map_err(|cause| without_effect(cause.key(), cause.message()))?;
+    let ignored = config.cors.check_written(written("cors"));
+    ignored.map_err(|cause| without_effect(&cause.key, cause.message))?;
+    let ignored = config.http.check_written(written("http"));
+    ignored.map_err(|cause| without_effect(&cause.key, cause.message))?;
+    Ok(config)
 }
 
 /// The JSON Schema of the configuration, for editors.
@@ -261,118 +259,7 @@ pub fn schema() -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::ffi::OsStringExt;
+mod secrets;
 
-    use super::*;
-
-    fn parse(text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
-        super::parse(text, Path::new("portcullis.yaml"), &Env::new(env.iter().copied()))
-            .map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn an_empty_file_is_the_default_configuration() {
-        for text in ["", "# nothing\n", "{}"] {
-            assert!(parse(text, &[]).unwrap().routes.is_empty(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused_with_its_place_and_the_known_ones() {
-        let error = parse("routes:\n- name: a\n  token: required\n  polcy: x\n", &[]).unwrap_err();
-        assert!(error.contains("portcullis.yaml: `routes[0].polcy`"), "{error}");
-        assert!(error.contains("policy"), "{error}");
-    }
-
-    #[test]
-    fn a_wrong_value_is_refused_with_the_fix() {
-        let error = parse("shutdown: {grace: 5}", &[]).unwrap_err();
-        assert!(error.contains("shutdown.grace"), "{error}");
-        let error = parse("shutdown: {grace: 5x}", &[]).unwrap_err();
-        assert!(error.contains("such as 250ms"), "{error}");
-    }
-
-    #[test]
-    fn a_duration_of_zero_is_refused_where_it_would_lame_or_end_the_process() {
-        for (section, key) in [
-            ("grpc", "read_timeout"),
-            ("grpc", "keepalive_interval"),
-            ("grpc", "keepalive_timeout"),
-            ("http", "timeout"),
-            ("http", "idle_timeout"),
-            ("tokens", "key_reload_interval"),
-            ("policy_host", "reload_interval"),
-            ("policy_host", "configure_deadline"),
-            ("blacklist", "sweep_interval"),
-        ] {
-            let error = parse(&format!("{section}: {{{key}: 0s}}"), &[]).unwrap_err();
-            assert!(error.contains(&format!("`{section}.{key}`: must be longer")), "{error}");
-        }
-        let zero = "shutdown: {grace: 0s, timeout: 0s}\nblacklist: {skew: 0s, max_staleness: 0s}";
-        parse(zero, &[]).unwrap();
-    }
-
-    #[test]
-    fn broken_yaml_is_refused_with_the_line() {
-        let error = parse("grpc:\n  listen: [", &[]).unwrap_err();
-        assert!(error.contains("portcullis.yaml: not valid YAML"), "{error}");
-    }
-
-    #[test]
-    fn the_environment_wins_over_the_file() {
-        let text = "shutdown: {grace: 1s}\nroutes: [{name: a, token: ignored, deadline: 5ms}]";
-        let env =
-            [("PORTCULLIS__SHUTDOWN__GRACE", "2s"), ("PORTCULLIS__ROUTES__0__DEADLINE", "7ms")];
-        let config = parse(text, &env).unwrap();
-        assert_eq!(config.shutdown.grace.to_string(), "2s");
-        assert_eq!(config.routes[0].deadline.to_string(), "7ms");
-    }
-
-    #[test]
-    fn a_wrong_variable_is_named() {
-        let error = parse("", &[("PORTCULLIS__SHUTDOWN__GRACE", "soon")]).unwrap_err();
-        assert!(error.contains("environment variable PORTCULLIS__SHUTDOWN__GRACE"), "{error}");
-        let error = parse("", &[("PORTCULLIS__SHUTDWN__GRACE", "1s")]).unwrap_err();
-        assert!(error.contains("PORTCULLIS__SHUTDWN__GRACE"), "{error}");
-    }
-
-    #[test]
-    fn a_variable_that_is_not_text_is_refused() {
-        let wrong = std::ffi::OsString::from_vec(b"b\xffd".to_vec());
-        for (name, value) in [
-            ("PORTCULLIS__LOG__FILTER".into(), wrong.clone()),
-            (std::ffi::OsString::from_vec(b"PORTCULLIS__\xff".to_vec()), "a".into()),
-        ] {
-            let env = Env::from_os([(name, value)]);
-            let error = super::parse("", Path::new("portcullis.yaml"), &env).unwrap_err();
-            let error = error.to_string();
-            assert!(error.starts_with("environment variable PORTCULLIS__"), "{error}");
-            assert!(error.contains("UTF-8"), "{error}");
-        }
-        let others = Env::from_os([("OTHER".into(), wrong)]);
-        assert!(super::parse("", Path::new("portcullis.yaml"), &others).is_ok());
-    }
-
-    #[test]
-    fn a_key_that_would_be_ignored_is_refused_with_its_place() {
-        let error = parse("blacklist: {while_stale: serve}", &[]).unwrap_err();
-        assert!(error.starts_with("portcullis.yaml: `blacklist.while_stale`: "), "{error}");
-        let variable = "PORTCULLIS__BLACKLIST__WHILE_STALE";
-        let error = parse("", &[(variable, "serve")]).unwrap_err();
-        assert!(error.starts_with(&format!("environment variable {variable}: ")), "{error}");
-        for body in ["token_revokd: a", "policy_denied: a", "allowed: a"] {
-            let error = parse(&format!("denials: {{bodies: {{{body}}}}}"), &[]).unwrap_err();
-            assert!(error.contains("`denials.bodies`: "), "{error}");
-            assert!(error.contains("token_revoked"), "{error}");
-        }
-        parse("denials: {bodies: {token_revoked: no more}}", &[]).unwrap();
-    }
-
-    #[test]
-    fn variables_that_kubernetes_makes_up_are_not_ours() {
-        let env =
-            [("PORTCULLIS_PORT", "tcp://10.0.0.1:9191"), ("PORTCULLIS_SERVICE_HOST", "10.0.0.1")];
-        assert!(parse("", &env).is_ok());
-    }
-}
+#[cfg(test)]
+mod tests;
