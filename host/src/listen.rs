@@ -1,22 +1,29 @@
-//! Owns opening an address and accepting connections on it, for every edge alike.
+//! Opening an address and accepting connections on it, for every edge alike.
 //!
 //! Accepting never ends and never spins: an edge that stopped accepting would deny everybody.
 
+mod connections;
+mod descriptors;
+mod http1;
+
 use std::{
     fmt,
-    future::Future,
     io::{self, ErrorKind},
     net::SocketAddr,
-    pin::Pin,
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::{Sleep, sleep},
+    time::sleep,
 };
-use tokio_stream::{Stream, StreamExt};
+
+pub use connections::{Activity, Connection, Underway};
+pub use descriptors::{Limits, share_descriptors};
+pub use http1::refusal as http1_refusal;
+use serde::{Deserialize, Deserializer, de::Error};
+
+use crate::telemetry::{ConnectionMetrics, Edge, EdgeConnections, Refusal};
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -27,26 +34,45 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// An open address. As a stream, it yields the connections.
+/// An open address.
 pub struct Incoming {
     listener: TcpListener,
     address: SocketAddr,
-    pause: Option<Pin<Box<Sleep>>>,
+    limit: usize,
+    metrics: EdgeConnections,
 }
 
 /// How long to wait after a failure that the next `accept` would only repeat, such as having no
 /// file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens on `address`, which the configuration has under `key`.
+/// Listens on `address` for an edge, which serves `limit` connections at a time.
 ///
 /// # Errors
 /// When the address is taken, is not one of this machine, or needs more rights.
-pub async fn bind(key: &'static str, address: SocketAddr) -> Result<Incoming, BindError> {
+pub async fn bind(edge: Edge, address: SocketAddr, limit: u32) -> Result<Incoming, BindError> {
+    let key = match edge {
+        Edge::Grpc => "grpc.listen",
+        Edge::Http => "http.listen",
+        Edge::Admin => "admin.listen",
+    };
     let error = |source| BindError { key, address, source };
     let listener = TcpListener::bind(address).await.map_err(error)?;
     let address = listener.local_addr().map_err(error)?;
-    Ok(Incoming { listener, address, pause: None })
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let metrics = ConnectionMetrics::default().edge(edge);
+    Ok(Incoming { listener, address, limit, metrics })
+}
+
+/// Reads a limit for connections, for `deserialize_with`.
+///
+/// # Errors
+/// When it is no number, or zero.
+pub fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        0 => Err(D::Error::custom("must be at least 1, or nobody could connect")),
+        limit => Ok(limit),
+    }
 }
 
 fn fix(kind: ErrorKind) -> &'static str {
@@ -66,28 +92,31 @@ impl Incoming {
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
-}
 
-impl Stream for Incoming {
-    /// Always `Ok`; servers want a result here.
-    type Item = io::Result<TcpStream>;
+    /// The same with another limit, counted elsewhere.
+    #[must_use]
+    pub fn limited(self, limit: usize, metrics: EdgeConnections) -> Self {
+        Self { limit, metrics, ..self }
+    }
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    /// Where its connections are counted.
+    #[must_use]
+    pub fn metrics(&self) -> &EdgeConnections {
+        &self.metrics
+    }
+
+    async fn accept(&self) -> (TcpStream, SocketAddr) {
         loop {
-            if let Some(pause) = &mut self.pause {
-                ready!(pause.as_mut().poll(cx));
-                self.pause = None;
-            }
-            match ready!(self.listener.poll_accept(cx)) {
-                Ok((connection, _)) => {
+            match self.listener.accept().await {
+                Ok((socket, peer)) => {
                     // Fails only if the peer is gone already, which reading will show.
-                    let _ = connection.set_nodelay(true);
-                    return Poll::Ready(Some(Ok(connection)));
+                    let _ = socket.set_nodelay(true);
+                    return (socket, peer);
                 }
                 Err(error) if is_about_one_connection(error.kind()) => {}
-                Err(error) => {
-                    tracing::warn!(address = %self.address, %error, "cannot accept connections");
-                    self.pause = Some(Box::pin(sleep(PAUSE)));
+                Err(_) => {
+                    self.metrics.refused(Refusal::Descriptors, None);
+                    sleep(PAUSE).await;
                 }
             }
         }
@@ -102,26 +131,6 @@ fn is_about_one_connection(kind: ErrorKind) -> bool {
     )
 }
 
-impl axum::serve::Listener for Incoming {
-    type Io = TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        loop {
-            // The stream never ends, and its items are always `Ok`.
-            if let Some(Ok(connection)) = self.next().await
-                && let Ok(peer) = connection.peer_addr()
-            {
-                return (connection, peer);
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
-    }
-}
-
 impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Incoming").field(&self.address).finish()
@@ -134,8 +143,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_port_names_the_key_and_the_fix() {
-        let first = bind("grpc.listen", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-        let error = bind("http.listen", first.local_addr()).await.unwrap_err().to_string();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let first = bind(Edge::Grpc, any, 1).await.unwrap();
+        let error = bind(Edge::Http, first.local_addr(), 1).await.unwrap_err().to_string();
         assert!(error.starts_with("`http.listen`: cannot listen on 127.0.0.1:"), "{error}");
         assert!(error.ends_with("choose another one"), "{error}");
     }

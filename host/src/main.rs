@@ -1,4 +1,4 @@
-//! Owns the process: the allocator, the runtime and the exit code. Everything else is the library's.
+//! The process: the allocator, the runtime and the exit code. Everything else is the library's.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("portcullis: {error}");
+            error.tell();
             error.exit_code()
         }
     }

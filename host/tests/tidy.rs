@@ -20,8 +20,9 @@ const LAYERS: [&[&str]; 7] = [
     &["token", "blacklist", "policy"],
 ];
 /// The bottom: plain types, and what everything may use.
-const BOTTOM: [&[&str]; 2] = [
+const BOTTOM: [&[&str]; 3] = [
     &["attributes", "decision", "token_id"],
+    &["listen"],
     &[
         "drain",
         "json",
@@ -31,7 +32,6 @@ const BOTTOM: [&[&str]; 2] = [
         "timestamp",
         "duration",
         "file_watch",
-        "listen",
         "failpoint",
     ],
 ];

@@ -1,10 +1,11 @@
-//! Owns the admin edge: health and metrics for anyone who can reach it, and the authenticated API
-//! under `/v1` for revocations and policies.
+//! The admin edge: health and metrics for anyone who can reach it, and the authenticated API under
+//! `/v1` for revocations and policies.
 //!
 //! It never decides on a request, and never shows a token or a token id.
 
 mod relay;
 mod revocations;
+mod serve;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -23,11 +24,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     blacklist::{Blacklist, Revoker, Status},
     drain::Drain,
-    listen::{self, BindError, Incoming},
+    listen::{self, BindError, Incoming, at_least_one},
     policy::{Policies, PolicyStatus, Reload},
     readiness::Readiness,
     secret::Secret,
-    telemetry::Metrics,
+    telemetry::{Edge, EdgeConnections, Metrics},
 };
 
 /// Settings of the admin edge.
@@ -37,13 +38,21 @@ use crate::{
 pub struct Config {
     /// Address to listen on. Loopback unless you say otherwise.
     pub listen: SocketAddr,
+    /// Connections that may be open: probes, Prometheus, operators. Where all are open and a new one
+    /// comes, an idle one is closed for it, as with `grpc.max_connections`.
+    #[serde(deserialize_with = "at_least_one")]
+    pub max_connections: u32,
     /// File with the bearer token for `/v1`. Without it, `/v1` is switched off.
     pub token_file: Option<std::path::PathBuf>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)), token_file: None }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            max_connections: 64,
+            token_file: None,
+        }
     }
 }
 
@@ -82,7 +91,7 @@ pub struct Bound(Incoming);
 /// # Errors
 /// When the address is taken, is not one of this machine, or needs more rights.
 pub async fn bind(config: &Config) -> Result<Bound, BindError> {
-    Ok(Bound(listen::bind("admin.listen", config.listen).await?))
+    Ok(Bound(listen::bind(Edge::Admin, config.listen, config.max_connections).await?))
 }
 
 impl Bound {
@@ -92,6 +101,12 @@ impl Bound {
         self.0.local_addr()
     }
 
+    /// The same with another limit for connections, which are counted elsewhere.
+    #[must_use]
+    pub fn limited(self, limit: usize, metrics: EdgeConnections) -> Self {
+        Self(self.0.limited(limit, metrics))
+    }
+
     /// Serves until the drain begins.
     pub async fn serve(self, parts: Parts, drain: Drain) {
         self.serve_router(router(parts), drain).await;
@@ -99,11 +114,7 @@ impl Bound {
 
     /// Serves the paths of `router` until the drain begins.
     pub async fn serve_router(self, router: Router, drain: Drain) {
-        let serving = axum::serve(self.0, router);
-        let stopping = async move { drain.stopping().await };
-        if let Err(error) = serving.with_graceful_shutdown(stopping).await {
-            tracing::error!(%error, "the admin edge failed");
-        }
+        serve::serve(self.0, router, drain).await;
     }
 }
 
@@ -149,9 +160,12 @@ async fn policies(State(parts): State<Arc<Parts>>) -> Json<Vec<PolicyStatus>> {
     Json(parts.policies.status())
 }
 
-/// Answers with the state after the attempt; 409 if a policy was refused and the old one serves on.
+/// Answers with the state after the attempt; 409 if a policy was refused and the old one serves on,
+/// 504 if one did not load in time.
 async fn reload(State(parts): State<Arc<Parts>>) -> Response {
-    parts.reload.reload().await;
+    if let Err(error) = parts.reload.reload().await {
+        return (StatusCode::GATEWAY_TIMEOUT, format!("{error}\n")).into_response();
+    }
     let status = parts.policies.status();
     let code = if status.iter().any(|policy| policy.last_error.is_some()) {
         StatusCode::CONFLICT

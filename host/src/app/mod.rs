@@ -1,4 +1,4 @@
-//! Owns the assembly: configuration in, running service out, and the orderly end.
+//! The assembly: configuration in, running service out, and the orderly end.
 //!
 //! With `main`, the only place that assumes the process to be its own (signals, exit).
 
@@ -19,11 +19,11 @@ use crate::{
     config::Config,
     drain::{self, DeadTasks, Drain, TaskDied},
     grpc, http,
-    listen::BindError,
+    listen::{self, BindError},
     policy::{self, Reload},
     readiness::Readiness,
     secret::{ReadSecretError, Secret},
-    telemetry::{DecisionLog, Metrics, RegisterError},
+    telemetry::{DecisionLog, DroppedLines, Edge, Metrics, RegisterError},
     token,
 };
 
@@ -63,6 +63,9 @@ pub enum RunError {
     /// A task that must never end has ended.
     #[error(transparent)]
     Died(#[from] TaskDied),
+    /// The start has panicked.
+    #[error("the start failed: {0}; this is a fault of Portcullis, please report it")]
+    Panicked(tokio::task::JoinError),
 }
 
 /// Everything that is built from the configuration before an address is opened.
@@ -91,28 +94,28 @@ pub fn check(config: &Config) -> Result<(), RunError> {
     build(config, &Readiness::default()).map(drop)
 }
 
-/// Serves until SIGTERM or SIGINT. `announce` names a file to write the addresses to; `ready` runs
-/// once the service is ready.
+/// Serves until SIGTERM or SIGINT. `dropped_lines` are those of the log, `announce` names a file to
+/// write the addresses to; `ready` runs once the service is ready, and must not block.
 ///
 /// # Errors
 /// When it cannot start, or could not end in an orderly way.
 pub async fn run(
     config: &Config,
+    dropped_lines: DroppedLines,
     announce: Option<&Path>,
     ready: impl FnOnce(&Announcement),
 ) -> Result<(), RunError> {
     let readiness = Readiness::default();
     let starting = readiness.block("starting");
     let mut signals = Signals::new().map_err(RunError::Signals)?;
-    let parts = build(config, &readiness)?;
-    let reload = parts.reload.clone();
     let (drain, mut dead) = drain::pair();
-    let announcement = start(config, parts, &readiness, &drain).await?;
+    let (announcement, reload) = tokio::select! {
+        started = start_all(config, dropped_lines, announce, &readiness, &drain) => started?,
+        // A volume that hangs may keep it from ever starting.
+        () = signals.end() => return Ok(()),
+    };
     for warning in token::warnings(&config.token()) {
         tracing::warn!("{warning}");
-    }
-    if let Some(path) = announce {
-        announcement.write(path)?;
     }
     drop(starting);
     let becoming_ready = async {
@@ -140,6 +143,33 @@ pub async fn run(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Builds everything, opens the addresses and starts the tasks. Keys and policies are read on a
+/// thread that nobody else needs.
+async fn start_all(
+    config: &Config,
+    dropped_lines: DroppedLines,
+    announce: Option<&Path>,
+    readiness: &Readiness,
+    drain: &Drain,
+) -> Result<(Announcement, Reload), RunError> {
+    let building = (config.clone(), readiness.clone());
+    let parts = blocking(move || build(&building.0, &building.1)).await??;
+    parts.metrics.report_dropped_lines(dropped_lines);
+    let reload = parts.reload.clone();
+    let announcement = start(config, parts, readiness, drain).await?;
+    if let Some(path) = announce {
+        let (announcement, path) = (announcement.clone(), path.to_owned());
+        blocking(move || announcement.write(&path)).await??;
+    }
+    Ok((announcement, reload))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, RunError> {
+    tokio::task::spawn_blocking(work).await.map_err(RunError::Panicked)
 }
 
 fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
@@ -211,6 +241,15 @@ async fn start(
         http: http.as_ref().map(http::Bound::local_addr),
         admin: admin.local_addr(),
     };
+    let limits = listen::share_descriptors(listen::Limits {
+        grpc: as_limit(config.grpc.max_connections),
+        http: http.as_ref().map_or(0, |_| as_limit(config.http.max_connections)),
+        admin: as_limit(config.admin.max_connections),
+    });
+    let connections = parts.metrics.connections();
+    let grpc = grpc.limited(limits.grpc, connections.edge(Edge::Grpc));
+    let http = http.map(|http| http.limited(limits.http, connections.edge(Edge::Http)));
+    let admin = admin.limited(limits.admin, connections.edge(Edge::Admin));
     let authorizer = Arc::new(parts.authorizer);
     drain.spawn("key reloader", parts.keys.run(drain.clone()));
     drain.spawn("token sweep", token::forget_expired(parts.verifier, drain.clone()));
@@ -235,6 +274,10 @@ async fn start(
         drain.spawn("http edge", http.serve(authorizer, drain.clone()));
     }
     Ok(announcement)
+}
+
+fn as_limit(connections: u32) -> usize {
+    usize::try_from(connections).unwrap_or(usize::MAX)
 }
 
 async fn wait_until_ready(readiness: &Readiness) {
@@ -266,21 +309,24 @@ impl Signals {
                 _ = self.terminate.recv() => return Ok(()),
                 _ = self.interrupt.recv() => return Ok(()),
                 died = dead.next() => return Err(died),
-                Some(()) = self.hangup.recv() => reload.reload().await,
+                // Nothing is waited for here, or the other signals would not be heard meanwhile.
+                Some(()) = self.hangup.recv() => reload.request(),
             }
+        }
+    }
+
+    /// Until the process is told to end.
+    async fn end(&mut self) {
+        tokio::select! {
+            Some(()) = self.terminate.recv() => {}
+            Some(()) = self.interrupt.recv() => {}
+            else => pending().await,
         }
     }
 
     /// Waits for `grace`, or for somebody who cannot wait.
     async fn grace(&mut self, grace: Duration) {
-        let impatient = async {
-            tokio::select! {
-                Some(()) = self.terminate.recv() => {}
-                Some(()) = self.interrupt.recv() => {}
-                else => pending().await,
-            }
-        };
         // Either way the drain comes next.
-        let _ = tokio::time::timeout(grace, impatient).await;
+        let _ = tokio::time::timeout(grace, self.end()).await;
     }
 }

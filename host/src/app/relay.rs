@@ -1,23 +1,33 @@
-//! Owns the assembly of `portcullis relay`, a process of its own.
+//! The assembly of `portcullis relay`, a process of its own.
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::RunError;
+use super::{RunError, as_limit};
 use crate::{
-    admin, blacklist::Relay, config::Config, drain, readiness::Readiness, telemetry::RelayMetrics,
+    admin,
+    blacklist::Relay,
+    config::Config,
+    drain,
+    listen::{self, Limits},
+    readiness::Readiness,
+    telemetry::{DroppedLines, Edge, RelayMetrics},
 };
 
-/// Moves events from the outbox to the broker until SIGTERM or SIGINT.
+/// Moves events from the outbox to the broker until SIGTERM or SIGINT. `dropped_lines` are those of
+/// the log.
 ///
 /// # Errors
 /// When it cannot start, or could not end in an orderly way.
-pub async fn run_relay(config: &Config) -> Result<(), RunError> {
+pub async fn run_relay(config: &Config, dropped_lines: DroppedLines) -> Result<(), RunError> {
     let readiness = Readiness::default();
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
-    let metrics = RelayMetrics::new()?;
+    let metrics = RelayMetrics::new(Some(dropped_lines))?;
     let relay = Relay::build(&config.blacklist, metrics.clone(), &readiness)?;
     let admin = admin::bind(&config.admin).await?;
+    let limit = as_limit(config.admin.max_connections);
+    let limits = listen::share_descriptors(Limits { grpc: 0, http: 0, admin: limit });
+    let admin = admin.limited(limits.admin, metrics.connections().edge(Edge::Admin));
     tracing::info!(admin = %admin.local_addr(), "the relay starts");
     let (drain, mut dead) = drain::pair();
     let router = admin::relay_router(readiness.clone(), metrics);

@@ -30,6 +30,11 @@ pub trait Authorize: Send + Sync + 'static {
     /// Denies a request that an edge could not turn into attributes. A pipeline that records its
     /// decisions, or words them its own way, does so for these as well.
     fn refuse(&self, reason: Reason, detail: &'static str) -> Decision {
+        self.refuse_known(&Attributes::default(), reason, detail.to_owned())
+    }
+
+    /// The same, where a part of the request is known.
+    fn refuse_known(&self, _known: &Attributes, reason: Reason, detail: String) -> Decision {
         Decision::deny(reason).with_detail(detail)
     }
 }
@@ -61,10 +66,24 @@ pub async fn ask(
 
 /// Denies a request that could not be read; a panic on the way is a deny too.
 pub fn refuse(authorizer: &impl Authorize, reason: Reason, detail: &'static str) -> Decision {
-    let decision = catch_unwind(AssertUnwindSafe(|| authorizer.refuse(reason, detail)));
-    match decision {
+    refusal(|| authorizer.refuse(reason, detail))
+}
+
+/// The same, where a part of the request is known: for its log line, and for headers of the answer
+/// that depend on it.
+pub fn refuse_known(
+    authorizer: &impl Authorize,
+    known: &Attributes,
+    reason: Reason,
+    detail: String,
+) -> Decision {
+    refusal(|| authorizer.refuse_known(known, reason, detail))
+}
+
+fn refusal(refuse: impl FnOnce() -> Decision) -> Decision {
+    match catch_unwind(AssertUnwindSafe(refuse)) {
         Ok(decision) if !decision.is_allowed() => decision,
-        _ => Decision::deny(Reason::InternalError).with_detail(detail),
+        _ => Decision::deny(Reason::InternalError).with_detail("panic"),
     }
 }
 

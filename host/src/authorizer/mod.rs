@@ -27,7 +27,7 @@ use std::{
 };
 
 pub use authority::{Host, HostsConfig, MalformedHost, PortMatching, TrailingDot, read_host};
-pub use authorize::{Authorize, ask, refuse};
+pub use authorize::{Authorize, ask, refuse, refuse_known};
 pub use config::{
     DEFAULT_DEADLINE, DenialConfig, DenialPreset, MatchConfig, RouteConfig, TokenMode,
 };
@@ -174,10 +174,9 @@ impl Authorize for Authorizer {
         decision
     }
 
-    fn refuse(&self, reason: Reason, detail: &'static str) -> Decision {
-        let nothing = Attributes::default();
-        let decision = self.dress(Decision::deny(reason).with_detail(detail), &nothing);
-        self.recorder.decision(&nothing, &decision, Instant::now());
+    fn refuse_known(&self, known: &Attributes, reason: Reason, detail: String) -> Decision {
+        let decision = self.dress(Decision::deny(reason).with_detail(detail), known);
+        self.recorder.decision(known, &decision, Instant::now());
         decision
     }
 }

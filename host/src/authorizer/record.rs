@@ -67,12 +67,12 @@ impl Recorder {
 
     fn write_line(&self, attributes: &Attributes, decision: &Decision, latency: Duration) {
         let http = attributes.http.as_ref();
-        self.log.write(&DecisionLine {
-            allowed: decision.is_allowed(),
+        self.log.write(decision.is_allowed(), || DecisionLine {
             reason: decision.reason.code(),
             detail: decision.detail.as_deref(),
             route: decision.route.as_deref(),
             revision: decision.revision.as_deref(),
+            request_id: http.and_then(|http| http.headers.first("x-request-id")),
             method: http.map_or("", |http| &http.method),
             host: http.map_or("", |http| &http.host),
             path: http.map_or("", |http| &http.path),

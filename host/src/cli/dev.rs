@@ -63,7 +63,11 @@ impl Dev {
         let folder = self.prepare()?;
         let file = folder.join("portcullis.yaml");
         let config = config::read(&file, &Env::default()).map_err(DevError::from)?;
-        serve(&config, None, |addresses| demo::print(&folder, addresses))
+        serve(&config, None, move |addresses| {
+            let addresses = addresses.clone();
+            // Nothing waits for whoever reads it.
+            std::thread::spawn(move || demo::print(&folder, &addresses));
+        })
     }
 
     /// Fills the folder and returns it.

@@ -1,11 +1,13 @@
-//! Owns the command line: what can be asked of the binary, and its exit codes.
+//! The command line: what can be asked of the binary, and its exit codes.
 
 mod demo;
 mod dev;
 mod eval;
 mod inspect;
+mod log;
 mod relay;
 mod revoke;
+mod runtime;
 
 use std::{
     io::Write,
@@ -154,6 +156,11 @@ impl ConfigFile {
 }
 
 impl CliError {
+    /// Tells of the error on standard error, if that can be written to within a second.
+    pub fn tell(&self) {
+        telemetry::log_writer::write_stderr(format!("portcullis: {self}\n"));
+    }
+
     /// 2 where the operator's input is wrong before anything runs, 3 where a revocation is stored but
     /// not confirmed, 1 for everything else.
     #[must_use]
@@ -172,16 +179,9 @@ fn serve(
     announce: Option<&Path>,
     ready: impl FnOnce(&app::Announcement),
 ) -> Result<(), CliError> {
-    install_log(&config.log)?;
+    let (_log, dropped_lines) = log::install(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    Ok(runtime.block_on(app::run(config, announce, ready))?)
-}
-
-/// Log lines go to standard error, so that they never mix with what a command prints.
-fn install_log(config: &telemetry::log::Config) -> Result<(), CliError> {
-    let subscriber = telemetry::log::subscriber(config, std::io::stderr)?;
-    tracing::subscriber::set_global_default(subscriber).map_err(std::io::Error::other)?;
-    Ok(())
+    Ok(runtime::block_on(runtime, app::run(config, dropped_lines, announce, ready))?)
 }
 
 /// Prints to standard output; a reader that went away is an error, not a panic.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{CliError, ConfigFile, install_log};
+use super::{CliError, ConfigFile, log, runtime};
 use crate::app;
 
 #[derive(Debug, Args)]
@@ -14,8 +14,8 @@ pub(super) struct Relay {
 impl Relay {
     pub(super) fn run(self) -> Result<(), CliError> {
         let config = self.config.read()?;
-        install_log(&config.log)?;
+        let (_log, dropped_lines) = log::install(&config.log)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(runtime.block_on(app::run_relay(&config))?)
+        Ok(runtime::block_on(runtime, app::run_relay(&config, dropped_lines))?)
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use clap::{ArgGroup, Args};
 
-use super::{CliError, ConfigFile, print};
+use super::{CliError, ConfigFile, print, runtime};
 use crate::{
     blacklist::{
         self, BlankTargetError, RedisBuildError, Revocation, RevokeError, Revoked, Revoker, Target,
@@ -146,7 +146,7 @@ impl Revoke {
     pub(super) fn run(self) -> Result<(), CliError> {
         let config = self.config.read()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let said = runtime.block_on(self.revoke(&config))?;
+        let said = runtime::block_on(runtime, self.revoke(&config))?;
         print(&said)
     }
 

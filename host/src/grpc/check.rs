@@ -24,14 +24,13 @@ use tonic::service::Routes;
 use tower::Service;
 
 use super::{
-    message,
-    request::{self, Refusal},
-    response,
+    message::{self, Unread},
+    request, response,
     timeout::timeout,
 };
 use crate::{
     attributes::Attributes,
-    authorizer::{Authorize, ask, refuse},
+    authorizer::{Authorize, ask, refuse_known},
     decision::{Decision, Reason},
 };
 
@@ -124,7 +123,7 @@ where
             let left = deadline.map(|deadline| deadline.saturating_sub(started.elapsed()));
             ask(authorizer, &attributes, left).await
         }
-        Err((reason, detail)) => refuse(authorizer, reason, detail),
+        Err((reason, detail)) => refuse_known(authorizer, &Attributes::default(), reason, detail),
     }
 }
 
@@ -133,19 +132,20 @@ async fn read<B>(
     body: B,
     limits: Limits,
     deadline: Option<Duration>,
-) -> Result<Attributes, Refusal>
+) -> Result<Attributes, Unread>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     if !message::is_grpc(headers) {
-        return Err((Reason::MalformedRequest, "content type"));
+        return Err((Reason::MalformedRequest, "content type".to_owned()));
     }
     // Whoever asks stops waiting when its time is up, so a message that is late must be refused
     // before that.
     let patience = deadline.map_or(limits.read_timeout, |all| limits.read_timeout.min(all / 2));
     let message = tokio::time::timeout(patience, message::read(body, limits.message_bytes));
-    let late = |_| (Reason::MalformedRequest, "message did not arrive in time");
-    request::attributes(&message.await.map_err(late)??)
+    let late = |_| (Reason::MalformedRequest, "message did not arrive in time".to_owned());
+    let unreadable = |(reason, detail): request::Refusal| (reason, detail.to_owned());
+    request::attributes(&message.await.map_err(late)??).map_err(unreadable)
 }
 
 /// From decision to response.

@@ -1,10 +1,11 @@
-//! Owns the connections of the gRPC edge: HTTP/2 with every limit set, and closing in good order.
+//! Connections of the gRPC edge: HTTP/2 with every limit set, and closing in good order.
 //!
 //! tonic's own server wraps each call into layers, boxes and a timer that checks have no use for;
 //! together they cost more than the decision. So connections are served here, and tonic answers
 //! what is not a check.
 
 use std::{
+    error::Error,
     hash::{BuildHasher, RandomState},
     io,
     pin::pin,
@@ -20,13 +21,16 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    task::JoinSet,
     time::{sleep, timeout},
 };
-use tokio_stream::StreamExt;
 
 use super::{Config, calls::Calls, check::CheckService};
-use crate::{authorizer::Authorize, drain::Drain, listen::Incoming};
+use crate::{
+    authorizer::Authorize,
+    drain::Drain,
+    listen::{Activity, Connection, Incoming},
+    telemetry::Refusal,
+};
 
 /// Flow control, in bytes: several messages of one connection may be on the way at a time, and an
 /// oversized one is read to its end before it is denied.
@@ -41,85 +45,109 @@ const MAX_LOCAL_RESETS: usize = 1024;
 
 /// Serves until the drain begins and every peer has hung up.
 pub(super) async fn serve<A: Authorize>(
-    mut incoming: Incoming,
+    incoming: Incoming,
     config: &Config,
     service: CheckService<A>,
     drain: Drain,
 ) {
-    let service = Arc::new(service);
-    // The edge waits for its connections, so the drain that waits for the edge knows them.
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = drain.stopping() => break,
-            Some(accepted) = incoming.next() => {
-                let Ok(socket) = accepted else { continue };
-                let begun = begin(socket, config.read_timeout.get());
-                let calls = Calls::default();
-                let age = config.max_connection_age.map(|age| jittered(age.get()));
-                let builder = builder(config, calls.clone());
-                let (service, drain) = (Arc::clone(&service), drain.clone());
-                connections.spawn(async move {
-                    if let Some((reader, writer)) = begun.await {
+    let (service, metrics) = (Arc::new(service), incoming.metrics().clone());
+    let draining = drain.clone();
+    incoming
+        .serve(drain, |Connection { socket, peer, activity }| {
+            let begun = begin(socket, config.read_timeout.get());
+            let calls = Calls::default();
+            let builder = builder(config, calls.clone());
+            let age = config.max_connection_age.map(|age| jittered(age.get()));
+            let (service, drain) = (Arc::clone(&service), draining.clone());
+            let metrics = metrics.clone();
+            async move {
+                let ended = match begun.await {
+                    Ok((reader, writer)) => {
                         let socket = join(calls.throttle(reader), writer);
-                        connection(socket, builder, calls, service, ended(age, drain)).await;
+                        let end = ended(age, drain);
+                        connection(socket, builder, calls, service, activity, end).await
                     }
-                });
+                    Err(refusal) => refusal,
+                };
+                if let Some(refusal) = ended {
+                    metrics.refused(refusal, Some(peer));
+                }
             }
-            Some(_) = connections.join_next() => {}
-        }
-    }
-    // New peers are to go elsewhere from now on.
-    drop(incoming);
-    while connections.join_next().await.is_some() {}
+        })
+        .await;
 }
 
 /// Waits until the peer has said that it speaks HTTP/2, `patience` at the most. hyper asks silent
 /// peers for a sign of life only after that, so one that says nothing would keep its socket for ever.
+/// An error says what it did instead, if it did anything.
 ///
 /// The drain does not end this: whoever has just connected may be about to ask. Those that are not
 /// are given up together with the idle ones.
 async fn begin(
     socket: TcpStream,
     patience: Duration,
-) -> Option<(impl AsyncRead + Unpin, OwnedWriteHalf)> {
+) -> Result<(impl AsyncRead + Unpin, OwnedWriteHalf), Option<Refusal>> {
     let (mut reader, writer) = socket.into_split();
-    match timeout(patience, has_preface(&mut reader)).await {
+    match timeout(patience, read_preface(&mut reader)).await {
         // hyper wants to read it too.
-        Ok(Ok(true)) => Some((PREFACE.chain(reader), writer)),
-        _ => None,
+        Ok(Ok(None)) => Ok((PREFACE.chain(reader), writer)),
+        Ok(Ok(refusal)) => Err(refusal),
+        // Probes of load balancers connect and hang up.
+        Ok(Err(_)) => Err(None),
+        Err(_) => Err(Some(Refusal::Silent)),
     }
 }
 
-/// Whether the peer begins with the preface, in however many pieces; no, as soon as it does not.
-async fn has_preface(peer: &mut OwnedReadHalf) -> io::Result<bool> {
+/// Reads the preface, in however many pieces, or says what comes in place of it.
+async fn read_preface(peer: &mut OwnedReadHalf) -> io::Result<Option<Refusal>> {
     let mut missing = PREFACE;
     let mut buffer = [0; PREFACE.len()];
     while !missing.is_empty() {
         let length = peer.read(&mut buffer[..missing.len()]).await?;
         match missing.strip_prefix(&buffer[..length]) {
-            Some(rest) if length > 0 => missing = rest,
-            _ => return Ok(false),
+            Some(_) if length == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(rest) => missing = rest,
+            None => return Ok(Some(protocol(PREFACE.len() - missing.len(), buffer[0]))),
         }
     }
-    Ok(true)
+    Ok(None)
 }
 
+/// What a peer speaks, by the byte that follows as many of the preface.
+fn protocol(matched: usize, next: u8) -> Refusal {
+    const TLS_HANDSHAKE: u8 = 22;
+    match (matched, next) {
+        (0, TLS_HANDSHAKE) => Refusal::Tls,
+        // A method; those of `POST`, `PUT`, `PATCH` and `PRI` begin like the preface.
+        (0..=2, b'A'..=b'Z') => Refusal::Http1,
+        _ => Refusal::Protocol,
+    }
+}
+
+/// Serves a connection to its end. Returns what was wrong with it, if the peer did not keep to
+/// HTTP/2.
 async fn connection<A: Authorize>(
     socket: impl AsyncRead + AsyncWrite + Unpin,
     builder: Builder<Calls>,
     calls: Calls,
     service: Arc<CheckService<A>>,
+    activity: Activity,
     ended: impl Future<Output = ()>,
-) {
-    let service = service_fn(|request| Arc::clone(&service).call(request));
+) -> Option<Refusal> {
+    let service = service_fn(|request| {
+        let (service, underway) = (Arc::clone(&service), activity.begin());
+        async move {
+            let answer = service.call(request).await;
+            drop(underway);
+            answer
+        }
+    });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
     let mut caller = calls.caller();
     // In this order: first read what has come and send what is answered, then answer what was read.
     tokio::select! {
         biased;
-        // How a connection ends is the peer's affair.
-        _ = connection.as_mut() => return,
+        ended = connection.as_mut() => return ended.err().and_then(|error| refusal(&error)),
         never = caller.run() => match never {},
         () = ended => {}
     }
@@ -129,6 +157,14 @@ async fn connection<A: Authorize>(
         _ = connection => {}
         never = caller.run() => match never {},
     }
+    None
+}
+
+/// What a connection ended for, where that is worth telling. How peers hang up is their affair.
+fn refusal(error: &hyper::Error) -> Option<Refusal> {
+    let is_about_the_socket = error.source().is_some_and(|source| source.is::<io::Error>());
+    let is_ordinary = is_about_the_socket || error.is_timeout() || error.is_closed();
+    (!is_ordinary).then_some(Refusal::Protocol)
 }
 
 /// Resolves when a connection is to take no more calls: it is old enough, or the drain begins.
@@ -167,4 +203,53 @@ fn builder(config: &Config, calls: Calls) -> Builder<Calls> {
         // Nobody reads the time from a gRPC response.
         .auto_date_header(false);
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    use super::*;
+
+    async fn begun_with(pieces: &[&[u8]]) -> Result<(), Option<Refusal>> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        peer.set_nodelay(true).unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let begun = begin(socket, Duration::from_secs(60));
+        let write = async {
+            for piece in pieces {
+                peer.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            peer.shutdown().await.unwrap();
+        };
+        tokio::join!(begun, write).0.map(drop)
+    }
+
+    #[tokio::test]
+    async fn what_a_peer_speaks_is_known_by_its_first_bytes() {
+        assert_eq!(begun_with(&[PREFACE]).await, Ok(()));
+        assert_eq!(begun_with(&[&PREFACE[..1], &PREFACE[1..20], &PREFACE[20..]]).await, Ok(()));
+        for method in ["GET", "POST", "PUT", "PATCH", "PRIVATE", "OPTIONS"] {
+            let head = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
+            let (first, rest) = head.as_bytes().split_at(1);
+            for pieces in [&[head.as_bytes()] as &[_], &[first, rest]] {
+                assert_eq!(begun_with(pieces).await, Err(Some(Refusal::Http1)), "{method}");
+            }
+        }
+        assert_eq!(begun_with(&[b"\x16\x03\x01\x02"]).await, Err(Some(Refusal::Tls)));
+        assert_eq!(begun_with(&[b"\0\0\0"]).await, Err(Some(Refusal::Protocol)));
+        assert_eq!(begun_with(&[]).await, Err(None));
+        assert_eq!(begun_with(&[b"PRI"]).await, Err(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_says_nothing_is_told_from_one_that_hangs_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let begun = begin(socket, Duration::from_secs(5)).await;
+        assert_eq!(begun.map(drop), Err(Some(Refusal::Silent)));
+    }
 }

@@ -8,7 +8,6 @@ use http::HeaderMap;
 use http_body::Body;
 use http_body_util::BodyExt;
 
-use super::request::Refusal;
 use crate::decision::Reason;
 
 /// A flag for compression, and the length.
@@ -19,7 +18,8 @@ const PREFIX: usize = 5;
 /// the answer, so an honest request that is merely too large is read to its end.
 const PATIENCE: usize = 16;
 
-const TOO_LARGE: Refusal = (Reason::RequestTooLarge, "message larger than grpc.max_message_bytes");
+/// Why there is no message, with words for the log.
+pub(super) type Unread = (Reason, String);
 
 /// Whether the headers announce a gRPC call with protobuf messages.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
@@ -30,7 +30,7 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// Reads the message out of `body`, if it has no more than `limit` bytes.
-pub(super) async fn read<B>(body: B, limit: usize) -> Result<Bytes, Refusal>
+pub(super) async fn read<B>(body: B, limit: usize) -> Result<Bytes, Unread>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -38,7 +38,7 @@ where
 }
 
 /// The whole body. Memory stays below `limit` and one frame, whatever is sent.
-async fn collect<B>(mut body: B, limit: usize) -> Result<Bytes, Refusal>
+async fn collect<B>(mut body: B, limit: usize) -> Result<Bytes, Unread>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -46,14 +46,14 @@ where
     let mut rest = BytesMut::new();
     let mut length: usize = 0;
     while let Some(frame) = body.frame().await {
-        let broken = |_| (Reason::MalformedRequest, "broken stream");
+        let broken = |_| (Reason::MalformedRequest, "broken stream".to_owned());
         // Trailers say nothing in a request.
         let Ok(chunk) = frame.map_err(broken)?.into_data() else { continue };
         length = length.saturating_add(chunk.len());
         if length > limit {
             (first, rest) = (Bytes::new(), BytesMut::new());
             if length > limit.saturating_mul(PATIENCE) {
-                return Err(TOO_LARGE);
+                return Err(too_large(length, " or more"));
             }
         } else if first.is_empty() {
             first = chunk;
@@ -62,7 +62,7 @@ where
         }
     }
     match (length > limit, rest.is_empty()) {
-        (true, _) => Err(TOO_LARGE),
+        (true, _) => Err(too_large(length - PREFIX, "")),
         // Envoy sends a message in one frame, and then nothing is copied.
         (false, true) => Ok(first),
         (false, false) => {
@@ -74,9 +74,14 @@ where
     }
 }
 
+fn too_large(bytes: usize, or_more: &str) -> Unread {
+    let detail = format!("message of {bytes} bytes{or_more}, larger than grpc.max_message_bytes");
+    (Reason::RequestTooLarge, detail)
+}
+
 /// Takes the prefix off.
-fn unframe(mut body: Bytes, limit: usize) -> Result<Bytes, Refusal> {
-    let malformed = |detail| Err((Reason::MalformedRequest, detail));
+fn unframe(mut body: Bytes, limit: usize) -> Result<Bytes, Unread> {
+    let malformed = |detail: &str| Err((Reason::MalformedRequest, detail.to_owned()));
     if body.len() < PREFIX {
         return malformed("no message");
     }
@@ -85,7 +90,7 @@ fn unframe(mut body: Bytes, limit: usize) -> Result<Bytes, Refusal> {
         return malformed("compressed message");
     }
     match usize::try_from(body.get_u32()) {
-        Ok(length) if length > limit => Err(TOO_LARGE),
+        Ok(length) if length > limit => Err(too_large(length, "")),
         Ok(length) if length == body.len() => Ok(body),
         _ => malformed("message length"),
     }
@@ -106,7 +111,7 @@ mod tests {
         StreamBody::new(tokio_stream::iter(frames.collect::<Vec<_>>()))
     }
 
-    fn read_now(chunks: Vec<Vec<u8>>, limit: usize) -> Result<Bytes, Refusal> {
+    fn read_now(chunks: Vec<Vec<u8>>, limit: usize) -> Result<Bytes, Unread> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(read(body(chunks), limit))
     }
@@ -119,7 +124,7 @@ mod tests {
     #[test]
     fn a_message_as_large_as_the_limit_is_read_and_a_larger_one_is_not() {
         assert_eq!(read_now(vec![framed(&[7; 10])], 10).unwrap(), vec![7; 10]);
-        assert_eq!(read_now(vec![framed(&[7; 11])], 10), Err(TOO_LARGE));
+        assert_eq!(read_now(vec![framed(&[7; 11])], 10), Err(too_large(11, "")));
     }
 
     #[test]
@@ -131,7 +136,8 @@ mod tests {
         for body in [short, long, vec![], vec![0, 0, 0]] {
             assert_eq!(read_now(vec![body], 100).unwrap_err().0, Reason::MalformedRequest);
         }
-        assert_eq!(read_now(vec![vec![0, 255, 255, 255, 255]], 100), Err(TOO_LARGE));
+        let too_large = read_now(vec![vec![0, 255, 255, 255, 255]], 100).unwrap_err();
+        assert_eq!(too_large.0, Reason::RequestTooLarge);
     }
 
     #[test]
@@ -147,7 +153,9 @@ mod tests {
             Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[0; 16])))
         })));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        assert_eq!(runtime.block_on(read(endless, 10)), Err(TOO_LARGE));
+        let (reason, detail) = runtime.block_on(read(endless, 10)).unwrap_err();
+        assert_eq!(reason, Reason::RequestTooLarge);
+        assert!(detail.contains(" bytes or more"), "{detail}");
     }
 
     proptest! {

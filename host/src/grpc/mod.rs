@@ -27,8 +27,9 @@ use crate::{
     decision::Reason,
     drain::Drain,
     duration::{HumanDuration, longer_than_zero, longer_than_zero_if_any},
-    listen::{self, BindError, Incoming},
+    listen::{self, BindError, Incoming, at_least_one},
     readiness::Readiness,
+    telemetry::{Edge, EdgeConnections},
 };
 use check::{CheckService, Limits};
 
@@ -44,6 +45,13 @@ pub struct Config {
     /// path twice. Raise it together with Envoy's `max_request_headers_kb` and with
     /// `with_request_body.max_request_bytes`.
     pub max_message_bytes: u32,
+    /// Connections that may be open. Each worker thread of each Envoy that asks holds one. Where all
+    /// are open and a new one comes, the one that has been idle for the longest is closed, first of
+    /// all those that have never asked; if none is idle, the new one is refused. The limits of all
+    /// edges together must stay below the number of files that the process may open (`ulimit -n`);
+    /// if they do not, each edge gets a share, with a warning at the start.
+    #[serde(deserialize_with = "at_least_one")]
+    pub max_connections: u32,
     /// Checks that one connection may have under way. Envoy queues what exceeds it.
     pub max_concurrent_streams: u32,
     /// The largest set of HTTP/2 headers of a call, in bytes. The headers that are to be authorized
@@ -95,7 +103,7 @@ pub fn decode(message: &[u8]) -> Result<Attributes, Reason> {
 /// # Errors
 /// When it is taken, is not one of this machine, or needs more rights.
 pub async fn bind(config: &Config) -> Result<Bound, BindError> {
-    let incoming = listen::bind("grpc.listen", config.listen).await?;
+    let incoming = listen::bind(Edge::Grpc, config.listen, config.max_connections).await?;
     Ok(Bound { config: config.clone(), incoming })
 }
 
@@ -105,6 +113,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 9191)),
+            max_connections: 1024,
             max_message_bytes: 192 * 1024,
             max_concurrent_streams: 1024,
             max_header_list_bytes: 16 * 1024,
@@ -124,6 +133,12 @@ impl Bound {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.incoming.local_addr()
+    }
+
+    /// The same with another limit for connections, which are counted elsewhere.
+    #[must_use]
+    pub fn limited(self, limit: usize, metrics: EdgeConnections) -> Self {
+        Self { incoming: self.incoming.limited(limit, metrics), ..self }
     }
 
     /// Serves until the drain begins and every call under way is answered.

@@ -7,7 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
 use super::request::PathPrefix;
-use crate::duration::{HumanDuration, longer_than_zero};
+use crate::{
+    duration::{HumanDuration, longer_than_zero},
+    listen::at_least_one,
+};
 
 /// The `http` section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -16,6 +19,10 @@ use crate::duration::{HumanDuration, longer_than_zero};
 pub struct Config {
     /// Address to listen on, for plain-text HTTP/1.1. Without it, this edge is switched off.
     pub listen: Option<SocketAddr>,
+    /// Connections that may be open, as many as the proxies keep. Where all are open and a new one
+    /// comes, an idle one is closed for it, as with `grpc.max_connections`.
+    #[serde(deserialize_with = "at_least_one")]
+    pub max_connections: u32,
     /// Where the request to be authorized is described.
     pub request_from: RequestFrom,
     /// With `request_from: envoy`, what Envoy puts before each path; the same text as its
@@ -102,6 +109,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: None,
+            max_connections: 1024,
             request_from: RequestFrom::default(),
             path_prefix: PathPrefix::default(),
             timeout: HumanDuration::from_millis(10_000),

@@ -31,18 +31,17 @@ use hyper_util::{
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
-use tokio::{net::TcpStream, task::JoinSet};
-use tokio_stream::StreamExt;
 use tower::Service;
 
 pub use config::{Config, HttpError, RequestFrom};
 pub use request::{ParsePrefixError, PathPrefix};
 
 use crate::{
-    authorizer::{Authorize, ask, refuse},
+    authorizer::{Authorize, ask, refuse, refuse_known},
     decision::Decision,
     drain::Drain,
-    listen::{self, BindError, Incoming},
+    listen::{self, Activity, BindError, Connection, Incoming},
+    telemetry::{Edge, EdgeConnections},
 };
 
 /// An open address that nobody serves yet.
@@ -68,7 +67,7 @@ const MAX_HEADERS: usize = 256;
 /// When it is taken, is not one of this machine, or needs more rights.
 pub async fn bind(config: &Config) -> Result<Option<Bound>, BindError> {
     let Some(address) = config.listen else { return Ok(None) };
-    let incoming = listen::bind("http.listen", address).await?;
+    let incoming = listen::bind(Edge::Http, address, config.max_connections).await?;
     Ok(Some(Bound { config: config.clone(), incoming }))
 }
 
@@ -81,33 +80,36 @@ impl Bound {
         self.incoming.local_addr()
     }
 
+    /// The same with another limit for connections, which are counted elsewhere.
+    #[must_use]
+    pub fn limited(self, limit: usize, metrics: EdgeConnections) -> Self {
+        Self { incoming: self.incoming.limited(limit, metrics), ..self }
+    }
+
     /// Serves until the drain begins and every request under way is answered.
     pub async fn serve(self, authorizer: Arc<impl Authorize>, drain: Drain) {
-        let (config, mut incoming) = (Arc::new(self.config), self.incoming);
-        // The edge waits for its connections, so the drain that waits for the edge knows them.
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                () = drain.stopping() => break,
-                Some(accepted) = incoming.next() => {
-                    let Ok(socket) = accepted else { continue };
-                    let Ok(peer) = socket.peer_addr() else { continue };
-                    let asker = Asker {
-                        authorizer: Arc::clone(&authorizer),
-                        config: Arc::clone(&config),
-                        peer,
-                    };
-                    connections.spawn(connection(socket, asker, drain.clone()));
-                }
-                Some(_) = connections.join_next() => {}
-            }
-        }
-        drop(incoming);
-        while connections.join_next().await.is_some() {}
+        let (config, metrics) = (Arc::new(self.config), self.incoming.metrics().clone());
+        let draining = drain.clone();
+        self.incoming
+            .serve(drain, |accepted| {
+                let asker = Asker {
+                    authorizer: Arc::clone(&authorizer),
+                    config: Arc::clone(&config),
+                    peer: accepted.peer,
+                    activity: accepted.activity.clone(),
+                };
+                connection(accepted, asker, metrics.clone(), draining.clone())
+            })
+            .await;
     }
 }
 
-async fn connection(socket: TcpStream, asker: Asker<impl Authorize>, drain: Drain) {
+async fn connection(
+    Connection { socket, peer, activity }: Connection,
+    asker: Asker<impl Authorize>,
+    metrics: EdgeConnections,
+    drain: Drain,
+) {
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
@@ -118,8 +120,12 @@ async fn connection(socket: TcpStream, asker: Asker<impl Authorize>, drain: Drai
     let service = TowerToHyperService::new(asker);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
     tokio::select! {
-        // How a connection ends is the peer's affair.
-        _ = connection.as_mut() => return,
+        ended = connection.as_mut() => {
+            if let Some(refusal) = listen::http1_refusal(ended, &activity) {
+                metrics.refused(refusal, Some(peer));
+            }
+            return;
+        }
         () = drain.stopping() => {}
     }
     connection.as_mut().graceful_shutdown();
@@ -132,6 +138,7 @@ struct Asker<A> {
     authorizer: Arc<A>,
     config: Arc<Config>,
     peer: SocketAddr,
+    activity: Activity,
 }
 
 impl<A> Clone for Asker<A> {
@@ -140,6 +147,7 @@ impl<A> Clone for Asker<A> {
             authorizer: Arc::clone(&self.authorizer),
             config: Arc::clone(&self.config),
             peer: self.peer,
+            activity: self.activity.clone(),
         }
     }
 }
@@ -158,8 +166,12 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let asker = self.clone();
-        Box::pin(async move { Ok(asker.answer(request).await) })
+        let (asker, underway) = (self.clone(), self.activity.begin());
+        Box::pin(async move {
+            let answer = asker.answer(request).await;
+            drop(underway);
+            Ok(answer)
+        })
     }
 }
 
@@ -200,7 +212,12 @@ impl<A: Authorize> Asker<A> {
                     Err((reason, detail)) => refuse(&*self.authorizer, reason, detail),
                 }
             }
-            Err((reason, detail)) => refuse(&*self.authorizer, reason, detail),
+            Err((reason, detail)) => {
+                // Its line may well be readable.
+                let known = request::attributes(&parts, None, &self.config, self.peer);
+                let known = known.unwrap_or_default();
+                refuse_known(&*self.authorizer, &known, reason, detail.to_owned())
+            }
         }
     }
 }

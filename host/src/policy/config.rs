@@ -14,6 +14,11 @@ pub struct HostConfig {
     /// How often policy files are looked at for changes.
     #[serde(deserialize_with = "longer_than_zero")]
     pub reload_interval: HumanDuration,
+    /// After this long, an attempt to load a changed policy is reported as hanging: in the log, in
+    /// `GET /v1/policies`, as a failed reload in the metrics, and as 504 to whoever asked for it. The
+    /// attempt goes on meanwhile, and so do all other policies.
+    #[serde(deserialize_with = "longer_than_zero")]
+    pub reload_timeout: HumanDuration,
     /// How many requests one policy instance serves before it is replaced by a new one; 1 gives
     /// every request an instance of its own.
     pub instance_reuse: u32,
@@ -47,6 +52,7 @@ impl Default for HostConfig {
     fn default() -> Self {
         Self {
             reload_interval: HumanDuration::from_millis(1000),
+            reload_timeout: HumanDuration::from_millis(10_000),
             instance_reuse: 1000,
             memory_limit_bytes: 16 << 20,
             table_elements: 20_000,

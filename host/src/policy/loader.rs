@@ -4,24 +4,23 @@
 //! takes a slot. Whatever goes wrong on the way leaves the slot as it is.
 
 use std::{
+    fs::OpenOptions,
+    io::Read,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
+use rustix::fs::OFlags;
 use serde::Serialize;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::MissedTickBehavior,
-};
 use wasmtime::Engine;
 
 use super::{
-    HostConfig,
     component::{self, PrepareError, Prepared},
     configured::{ConfigureError, Configured, Surroundings},
     slot::{Revision, Slot},
 };
-use crate::{drain::Drain, file_watch::FileWatch, telemetry::PolicyMetrics, timestamp::Timestamp};
+use crate::{telemetry::PolicyMetrics, timestamp::Timestamp};
 
 /// A policy could not be loaded. The message names the policy, the file, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +40,9 @@ pub enum LoadCause {
     /// The file cannot be read.
     #[error("cannot read the file: {0}; check the path and the permissions")]
     Unreadable(#[from] std::io::Error),
+    /// What is there is a folder, a pipe or a device.
+    #[error("it is not a file; put the component there")]
+    NotAFile,
     /// The file is too large.
     #[error("the file has {size} bytes, more than `policy_host.max_component_bytes` ({limit})")]
     TooLarge {
@@ -114,20 +116,6 @@ struct Tally {
     last_error: Option<String>,
 }
 
-/// Asks the reload task to look at every policy file now. Clones ask the same task.
-#[derive(Debug, Clone)]
-pub struct Reload(mpsc::Sender<oneshot::Sender<()>>);
-
-/// A policy and its file, as it looked before it was read.
-pub(super) type Watched = (Arc<Loaded>, FileWatch);
-
-/// The task that replaces policies.
-pub struct PolicyReloader {
-    pub(super) policies: Vec<Watched>,
-    pub(super) requests: mpsc::Receiver<oneshot::Sender<()>>,
-    pub(super) host: HostConfig,
-}
-
 // === impl Loader ===
 
 impl Loader {
@@ -152,11 +140,21 @@ impl Loader {
 
     fn read(&self, file: &Path) -> Result<Vec<u8>, LoadCause> {
         let limit = self.surroundings.host.max_component_bytes;
-        let size = std::fs::metadata(file)?.len();
+        // To open a pipe would otherwise wait for a writer. Files do not care.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(file)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(LoadCause::NotAFile);
+        }
+        let mut bytes = Vec::new();
+        // It may be growing.
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        let size = metadata.len().max(bytes.len() as u64);
         if size > limit {
             return Err(LoadCause::TooLarge { size, limit });
         }
-        Ok(std::fs::read(file)?)
+        Ok(bytes)
     }
 
     fn configure(
@@ -194,7 +192,7 @@ impl Loaded {
     }
 
     /// Loads the file again and, if all is well, lets it serve.
-    fn reload(&self) {
+    pub(super) fn reload(&self) {
         let loaded = self.loader.load();
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         match loaded {
@@ -216,72 +214,12 @@ impl Loaded {
             }
         }
     }
-}
-
-// === impl Reload ===
-
-impl Reload {
-    pub(super) fn channel() -> (Self, mpsc::Receiver<oneshot::Sender<()>>) {
-        let (sender, receiver) = mpsc::channel(16);
-        (Self(sender), receiver)
-    }
-
-    /// Loads every policy file again, and returns when that is done, successful or not.
-    pub async fn reload(&self) {
-        let (done, finished) = oneshot::channel();
-        if self.0.send(done).await.is_ok() {
-            // Only the end of the process loses the answer.
-            let _ = finished.await;
-        }
-    }
-}
-
-// === impl PolicyReloader ===
-
-impl PolicyReloader {
-    /// Replaces policies when their files change or when asked to, until the drain begins.
-    pub async fn run(mut self, drain: Drain) {
-        let mut interval = tokio::time::interval(self.host.reload_interval.get());
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let (due, done) = tokio::select! {
-                () = drain.stopping() => return,
-                _ = interval.tick() => (changed(&mut self.policies), None),
-                Some(done) = self.requests.recv() => {
-                    changed(&mut self.policies);
-                    (self.policies.iter().map(|(policy, _)| Arc::clone(policy)).collect(), Some(done))
-                }
-            };
-            if !due.is_empty() {
-                reload(due).await;
-            }
-            if let Some(done) = done {
-                // Whoever asked may have gone away since.
-                let _ = done.send(());
-            }
-        }
-    }
-}
-
-fn changed(policies: &mut [Watched]) -> Vec<Arc<Loaded>> {
-    policies
-        .iter_mut()
-        .filter_map(|(policy, watch)| watch.has_changed().then(|| Arc::clone(policy)))
-        .collect()
-}
-
-/// Compiles on a thread that serves no requests.
-async fn reload(policies: Vec<Arc<Loaded>>) {
-    let task = tokio::task::spawn_blocking(move || policies.iter().for_each(|p| p.reload()));
-    if let Err(error) = task.await {
-        tracing::error!(%error, "reloading a policy failed; the old ones keep serving");
-    }
-}
-
-impl std::fmt::Debug for PolicyReloader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PolicyReloader")
-            .field("policies", &self.policies.len())
-            .finish_non_exhaustive()
+    /// An attempt to load it goes on for too long, which counts as a failure.
+    pub(super) fn hangs(&self, why: String) {
+        tracing::error!(policy = %self.slot.name, error = why, "policy not replaced; the old one keeps serving");
+        self.loader.metrics.reloaded(None);
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.failures += 1;
+        tally.last_error = Some(why);
     }
 }

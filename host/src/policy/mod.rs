@@ -18,6 +18,7 @@ mod linker;
 mod loader;
 mod manifest;
 mod pool;
+mod reloader;
 mod share;
 mod slot;
 
@@ -32,8 +33,9 @@ pub use engine::{EngineError, EpochTicker, TICK};
 pub use input::{Identity, Input};
 pub use instance::CallError;
 pub use linker::{INERT_PACKAGES, LinkError};
-pub use loader::{LoadCause, LoadError, PolicyReloader, PolicyStatus, PolicyUse, Reload};
+pub use loader::{LoadCause, LoadError, PolicyStatus, PolicyUse};
 pub use manifest::{Manifest, ManifestError, Parts};
+pub use reloader::{PolicyReloader, Reload, ReloadTimeout};
 pub use slot::{Evaluation, PolicyHandle};
 
 use configured::Surroundings;
@@ -102,12 +104,7 @@ pub fn build(
             Ok(Loaded::new(loader)?)
         })
         .collect::<Result<Vec<_>, BuildError>>()?;
-    let (reload, requests) = Reload::channel();
-    let reloader = PolicyReloader {
-        policies: loaded.iter().cloned().zip(watches).collect(),
-        requests,
-        host: host.clone(),
-    };
+    let (reloader, reload) = PolicyReloader::new(loaded.iter().cloned().zip(watches), host);
     let policies = Policies { loaded: Arc::new(loaded), beat };
     Ok((policies, reload, reloader))
 }

@@ -1,7 +1,7 @@
-//! Owns the shape of log lines: the subscriber that writes them, and the one line per decision.
+//! The shape of log lines: the subscriber that writes them, the one line per decision, and panics.
 //!
-//! It installs nothing: only the app may decide what the process logs. A line never holds a token,
-//! a header value or a query.
+//! It installs nothing unasked: only the app may decide what the process logs. A line never holds a
+//! token, a query, or the value of a header other than the request id.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -52,8 +52,6 @@ pub struct BuildError {
 /// What the line about a decision says.
 #[derive(Debug, Clone, Copy)]
 pub struct DecisionLine<'a> {
-    /// Whether the request may pass.
-    pub allowed: bool,
     /// The stable reason code.
     pub reason: &'a str,
     /// A finer word; never a token or a token id.
@@ -62,6 +60,8 @@ pub struct DecisionLine<'a> {
     pub route: Option<&'a str>,
     /// The digest of the policy revision that was asked.
     pub revision: Option<&'a str>,
+    /// The request's id, `x-request-id`, as the client or the proxy chose it.
+    pub request_id: Option<&'a str>,
     /// HTTP method.
     pub method: &'a str,
     /// The authority of the request.
@@ -83,6 +83,9 @@ pub struct DecisionLog {
 
 /// A client chooses how long its path is; how much of it fills the log is for us to say.
 const MAX_FIELD_BYTES: usize = 512;
+
+/// A request id is a UUID, or not much longer.
+const MAX_ID_BYTES: usize = 128;
 
 /// The client of the broker writes whole messages into its log lines, token ids and all. What goes
 /// wrong there is logged by whoever uses it.
@@ -110,11 +113,27 @@ where
     let filter = EnvFilter::try_new(&config.filter)
         .and_then(|filter| Ok(filter.add_directive(NEVER_LOGGED.parse()?)))
         .map_err(|source| BuildError { filter: config.filter.clone(), source })?;
-    let builder = tracing_subscriber::fmt().with_writer(writer).with_env_filter(filter);
+    let builder = tracing_subscriber::fmt()
+        .with_writer(writer)
+        .with_env_filter(filter)
+        // It would be told on standard error, which is what cannot be written to.
+        .log_internal_errors(false);
     Ok(match config.format {
         Format::Json => Box::new(builder.json().flatten_event(true).finish()),
         Format::Text => Box::new(builder.finish()),
     })
+}
+
+/// Has panics logged like everything else. For the owner of the process.
+///
+/// A message that was put together may hold anything, a piece of a token included; only one that
+/// stands in the code as it is becomes part of the line.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(tracing::field::display);
+        let cause = panic.payload().downcast_ref::<&'static str>();
+        tracing::error!(place, cause, thread = std::thread::current().name(), "panic");
+    }));
 }
 
 // === impl DecisionLog ===
@@ -136,19 +155,21 @@ impl DecisionLog {
         }
     }
 
-    /// Writes `line` if its turn has come.
-    pub fn write(&self, line: &DecisionLine<'_>) {
-        if !self.wants(line.allowed) {
+    /// Writes `line` if the turn of a decision with this result has come.
+    pub fn write<'a>(&self, allowed: bool, line: impl FnOnce() -> DecisionLine<'a>) {
+        if !self.wants(allowed) {
             return;
         }
+        let line = line();
         let path = line.path.split(['?', '#']).next().unwrap_or_default();
         tracing::info!(
             target: "decision",
-            result = if line.allowed { "allow" } else { "deny" },
+            result = if allowed { "allow" } else { "deny" },
             reason = line.reason,
             detail = line.detail.map(clip),
             route = line.route,
             revision = line.revision,
+            request_id = line.request_id.and_then(shown_id),
             method = clip(line.method),
             host = clip(line.host),
             path = clip(path),
@@ -160,6 +181,13 @@ impl DecisionLog {
 
 fn clip(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_FIELD_BYTES)]
+}
+
+/// An id that can be searched for in the proxy's log.
+fn shown_id(id: &str) -> Option<&str> {
+    let is_plain = id.bytes().all(|byte| byte.is_ascii_graphic());
+    let shown = &id[..id.floor_char_boundary(MAX_ID_BYTES)];
+    (is_plain && !id.is_empty()).then_some(shown)
 }
 
 #[cfg(test)]
@@ -200,13 +228,13 @@ mod tests {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    fn line(allowed: bool) -> DecisionLine<'static> {
+    fn line() -> DecisionLine<'static> {
         DecisionLine {
-            allowed,
             reason: "policy_denied",
             detail: Some("not yours"),
             route: Some("api"),
             revision: None,
+            request_id: Some("6f1a-7"),
             method: "GET",
             host: "shop.example",
             path: "/orders\r\n{\"forged\":1}?access_token=tok3n#x",
@@ -218,12 +246,13 @@ mod tests {
     #[test]
     fn a_deny_is_one_json_line_without_the_query() {
         let config = Config::default();
-        let lines = logged(&config, || DecisionLog::new(&config).write(&line(false)));
+        let lines = logged(&config, || DecisionLog::new(&config).write(false, line));
         let [line] = lines.as_slice() else { panic!("{lines:?}") };
         assert_eq!(line["target"], "decision");
         assert_eq!(line["result"], "deny");
         assert_eq!(line["reason"], "policy_denied");
         assert_eq!(line["route"], "api");
+        assert_eq!(line["request_id"], "6f1a-7");
         assert_eq!(line["status"], 403);
         assert_eq!(line["latency_us"], 21);
         assert_eq!(line["path"], "/orders\r\n{\"forged\":1}");
@@ -236,9 +265,9 @@ mod tests {
         for (allowed_one_in, expected) in [(0, 0), (1, 10), (5, 2)] {
             let config = Config { allowed_one_in, ..Config::default() };
             let log = DecisionLog::new(&config);
-            let lines = logged(&config, || (0..10).for_each(|_| log.write(&line(true))));
+            let lines = logged(&config, || (0..10).for_each(|_| log.write(true, line)));
             assert_eq!(lines.len(), expected, "one in {allowed_one_in}");
-            let lines = logged(&config, || (0..10).for_each(|_| log.write(&line(false))));
+            let lines = logged(&config, || (0..10).for_each(|_| log.write(false, line)));
             assert_eq!(lines.len(), 10);
         }
     }
@@ -247,9 +276,34 @@ mod tests {
     fn a_long_path_is_clipped_between_characters() {
         let config = Config::default();
         let path = format!("/{}", "é".repeat(10_000));
-        let line = DecisionLine { path: &path, ..line(false) };
-        let lines = logged(&config, || DecisionLog::new(&config).write(&line));
+        let line = || DecisionLine { path: &path, ..line() };
+        let lines = logged(&config, || DecisionLog::new(&config).write(false, line));
         assert!(lines[0]["path"].as_str().unwrap().len() <= MAX_FIELD_BYTES);
+    }
+
+    #[test]
+    fn a_request_id_is_clipped_and_left_out_if_it_is_not_plain() {
+        let long = "a".repeat(1000);
+        for (id, shown) in [("", None), ("a b", None), ("é", None), (&*long, Some(&long[..128]))] {
+            assert_eq!(shown_id(id), shown);
+        }
+    }
+
+    #[test]
+    fn a_panic_is_one_line_with_its_place_and_without_what_was_put_together() {
+        let config = Config::default();
+        let previous = std::panic::take_hook();
+        let lines = logged(&config, || {
+            log_panics();
+            let _ = std::panic::catch_unwind(|| panic!("boom"));
+            let _ = std::panic::catch_unwind(|| panic!("no {}", "tok3n".to_lowercase()));
+        });
+        std::panic::set_hook(previous);
+        // Other tests may panic meanwhile, but not into this subscriber.
+        let [plain, composed] = lines.as_slice() else { panic!("{lines:?}") };
+        assert_eq!(plain["cause"], "boom");
+        assert!(composed["place"].as_str().unwrap().contains("log.rs:"), "{composed}");
+        assert!(!composed.to_string().contains("tok3n"), "{composed}");
     }
 
     #[test]

@@ -17,10 +17,12 @@ use prometheus::{
 };
 
 use super::{
+    connections::ConnectionMetrics,
     exposition::{as_f64, counter, family, gauge, histogram, summary},
     feed::FeedMetrics,
     histogram::{DurationTotals, Durations, Window, WindowTotals},
     keys::KeyMetrics,
+    log_writer::{self, DroppedLines},
     policy::PolicyMetrics,
     postgres::PostgresMetrics,
     redis::RedisMetrics,
@@ -39,6 +41,8 @@ pub struct Metrics {
     postgres: OnceLock<PostgresMetrics>,
     feed: FeedMetrics,
     keys: KeyMetrics,
+    connections: ConnectionMetrics,
+    dropped_lines: OnceLock<DroppedLines>,
     blacklist_size: Reading,
     ready: Reading,
     registry: Registry,
@@ -132,6 +136,8 @@ impl Metrics {
             postgres: OnceLock::new(),
             feed: FeedMetrics::default(),
             keys: KeyMetrics::default(),
+            connections: ConnectionMetrics::default(),
+            dropped_lines: OnceLock::new(),
             blacklist_size: Reading::default(),
             ready: Reading::default(),
             registry: Registry::new(),
@@ -195,6 +201,17 @@ impl Metrics {
         self.keys.clone()
     }
 
+    /// The metrics of connections; the same ones each time.
+    pub fn connections(&self) -> ConnectionMetrics {
+        self.connections.clone()
+    }
+
+    /// Says where log lines that were dropped are counted. The first call counts.
+    pub fn report_dropped_lines(&self, dropped: DroppedLines) {
+        // A second log would be a second truth; the first one stays.
+        let _ = self.dropped_lines.set(dropped);
+    }
+
     /// Says where to read the number of blacklist entries. The first call counts.
     pub fn report_blacklist_size(&self, read: impl Fn() -> usize + Send + Sync + 'static) {
         self.blacklist_size.set(move || as_f64(read() as u64));
@@ -226,6 +243,8 @@ impl Metrics {
         families.extend(self.state_families());
         families.extend(self.feed.families());
         families.extend(self.keys.families());
+        families.extend(self.connections.families());
+        families.push(log_writer::family(self.dropped_lines.get()));
         families.extend(self.redis.get().into_iter().flat_map(RedisMetrics::families));
         families.extend(self.postgres.get().into_iter().flat_map(PostgresMetrics::families));
         families.retain(|family| !family.get_metric().is_empty());

@@ -3,11 +3,14 @@
 //! It sits below everything that it reports on, so it takes plain values and knows neither
 //! decisions nor policies. It must never see a token, a token id or a header value.
 
+mod connections;
 mod exposition;
 mod feed;
 mod histogram;
 mod keys;
 pub mod log;
+mod log_limit;
+pub mod log_writer;
 mod metrics;
 mod policy;
 mod postgres;
@@ -16,9 +19,12 @@ mod relay;
 mod shards;
 
 pub use self::redis::{Lookup, RedisMetrics};
+pub use connections::{ConnectionMetrics, Edge, EdgeConnections, Refusal};
 pub use feed::{FeedMetrics, FeedReading, Received};
 pub use keys::{IssuerKeyMetrics, KeyMetrics};
 pub use log::{Config as LogConfig, DecisionLine, DecisionLog};
+pub use log_limit::LogLimit;
+pub use log_writer::{DroppedLines, LogThread, LogWriter};
 pub use metrics::{EncodeError, Event, InFlight, Metrics, Observation};
 pub use policy::{Outcome, PolicyMetrics};
 pub use postgres::{Notified, PostgresMetrics};

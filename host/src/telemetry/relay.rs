@@ -2,7 +2,11 @@
 
 use prometheus::{IntCounter, IntGauge, Registry, TextEncoder};
 
-use super::metrics::EncodeError;
+use super::{
+    connections::ConnectionMetrics,
+    log_writer::{self, DroppedLines},
+    metrics::EncodeError,
+};
 
 /// What a relay counts. Clones share their counts.
 #[derive(Debug, Clone)]
@@ -12,6 +16,8 @@ pub struct RelayMetrics {
     dead_lettered: IntCounter,
     backlog: IntGauge,
     leader: IntGauge,
+    connections: ConnectionMetrics,
+    dropped_lines: Option<DroppedLines>,
 }
 
 /// The metrics cannot be set up.
@@ -22,11 +28,11 @@ pub struct RegisterError(#[from] prometheus::Error);
 // === impl RelayMetrics ===
 
 impl RelayMetrics {
-    /// Starts every counter at zero.
+    /// Starts every counter at zero. The log counts the lines that it drops in `dropped_lines`.
     ///
     /// # Errors
     /// When two have the same name, which they have not.
-    pub fn new() -> Result<Self, RegisterError> {
+    pub fn new(dropped_lines: Option<DroppedLines>) -> Result<Self, RegisterError> {
         let metrics = Self {
             registry: Registry::new(),
             relayed: IntCounter::new(
@@ -45,6 +51,8 @@ impl RelayMetrics {
                 "portcullis_relay_leader",
                 "Whether this relay is the one at work.",
             )?,
+            connections: ConnectionMetrics::default(),
+            dropped_lines,
         };
         let registry = &metrics.registry;
         registry.register(Box::new(metrics.relayed.clone()))?;
@@ -76,7 +84,16 @@ impl RelayMetrics {
     /// # Errors
     /// When a metric cannot be written.
     pub fn encode(&self) -> Result<String, EncodeError> {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(EncodeError::from)
+        let mut families = self.registry.gather();
+        families.extend(self.connections.families());
+        families.push(log_writer::family(self.dropped_lines.as_ref()));
+        families.retain(|family| !family.get_metric().is_empty());
+        TextEncoder::new().encode_to_string(&families).map_err(EncodeError::from)
+    }
+
+    /// The metrics of connections; the same ones each time.
+    pub fn connections(&self) -> ConnectionMetrics {
+        self.connections.clone()
     }
 }
 
@@ -86,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_relay_that_stops_work_goes_on_telling_what_is_left() {
-        let metrics = RelayMetrics::new().unwrap();
+        let metrics = RelayMetrics::new(None).unwrap();
         metrics.set_leader(true);
         metrics.set_backlog(7);
         metrics.set_leader(false);

@@ -16,6 +16,7 @@ mod structure;
 
 mod answers;
 mod cli;
+mod connections;
 mod cors;
 mod dev;
 mod drain;
@@ -26,7 +27,9 @@ mod inputs;
 mod isolation;
 mod issuers;
 mod keys;
+mod log;
 mod metrics;
+mod process_end;
 mod raw_guest;
 mod reading;
 mod refused;

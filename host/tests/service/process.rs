@@ -30,6 +30,7 @@ pub(crate) struct Folder(TempDir);
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(crate) struct Addresses {
     pub(crate) grpc: SocketAddr,
+    pub(crate) http: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
 }
 
@@ -52,6 +53,13 @@ pub(crate) struct Finished {
 /// The binary under test.
 pub(crate) fn command() -> Command {
     Command::new(env!("CARGO_BIN_EXE_portcullis"))
+}
+
+/// Sends a signal, by its name without `SIG`.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    let status = Command::new("kill").args(["-s", name, &id]).status().unwrap();
+    assert!(status.success(), "kill -s {name} {id}: {status}");
 }
 
 /// Runs the binary to its end.
@@ -197,22 +205,39 @@ impl Folder {
 impl Service {
     /// Starts it and waits until it is ready.
     pub(crate) fn start(folder: Folder, config: &Value) -> Self {
+        Self::start_as(command(), None, folder, config)
+    }
+
+    /// The same with a limit of file descriptors, soft and hard.
+    pub(crate) fn start_with_descriptors(limit: u32, folder: Folder, config: &Value) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_portcullis")]);
+        Self::start_as(shell, None, folder, config)
+    }
+
+    /// The same with a log that goes elsewhere.
+    pub(crate) fn start_with_log(log: impl Into<Stdio>, folder: Folder, config: &Value) -> Self {
+        Self::start_as(command(), Some(log.into()), folder, config)
+    }
+
+    fn start_as(mut command: Command, to: Option<Stdio>, folder: Folder, config: &Value) -> Self {
         let announcement = folder.path("addresses.json");
         // It may be that of an earlier process.
         let _ = fs::remove_file(&announcement);
         let log = File::create(folder.path("portcullis.log")).unwrap();
-        let child = command()
+        let child = command
             .args(["serve", "--config"])
             .arg(folder.write(config))
             .arg("--announce")
             .arg(&announcement)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
-            .stderr(log)
+            .stderr(to.unwrap_or_else(|| log.into()))
             .spawn()
             .unwrap();
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let addresses = Addresses { grpc: nowhere, admin: nowhere };
+        let addresses = Addresses { grpc: nowhere, http: None, admin: nowhere };
         let mut service = Self { child, addresses, folder };
         service.addresses = eventually("the service listens", || {
             service.assert_running();
@@ -259,11 +284,26 @@ impl Service {
         fs::read_to_string(self.folder.path("portcullis.log")).unwrap_or_default()
     }
 
+    /// A sample of its metrics, by name and labels.
+    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+        let (status, text) = self.admin("GET", "/metrics").unwrap();
+        assert_eq!(status, 200, "{text}");
+        let sample = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        sample.map(|value| value.parse().unwrap())
+    }
+
     /// Sends a signal, by its name without `SIG`.
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let status = Command::new("kill").args(["-s", name, &id]).status().unwrap();
-        assert!(status.success(), "kill -s {name} {id}: {status}");
+        signal(&self.child, name);
+    }
+
+    /// Has it end, and fails if that takes much longer than the two seconds of `shutdown.timeout`.
+    pub(crate) fn terminate(&mut self) {
+        let begin = Instant::now();
+        self.signal("TERM");
+        let status = self.end();
+        assert!(status.success(), "{status}");
+        assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
     }
 
     /// Waits until it ends by itself.
