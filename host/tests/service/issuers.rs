@@ -109,12 +109,15 @@ async fn each_route_takes_the_tokens_of_the_issuers_that_it_names() {
 #[tokio::test(flavor = "multi_thread")]
 async fn geminis_rules_tell_by_a_signed_token_which_paths_it_opens() {
     let folder = Folder::new();
-    let settings = &example_file("gemini.yaml")["settings"];
-    let with_policy = folder.config_with_policy(&component("portcullis_rules"), settings);
+    let example = example_file("gemini.yaml");
+    let with_policy =
+        folder.config_with_policy(&component("portcullis_rules"), &example["settings"]);
     let mut config = config(&folder);
     config["policies"] = with_policy["policies"].clone();
     config["routes"] = with_policy["routes"].clone();
-    config["routes"][0]["token"] = json!("optional");
+    for key in ["token", "identity_headers"] {
+        config["routes"][0][key] = example["route"][key].clone();
+    }
     config["routes"][0]["issuers"] = json!(["tm", "ms"]);
     let service = Service::start(folder, &config);
     let client = Client::connect(service.addresses.grpc).await;

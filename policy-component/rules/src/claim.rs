@@ -1,13 +1,13 @@
-//! Owns claims: where a rule finds one, and what it asks of it.
+//! Claims: where a rule finds one, and what it asks of it.
 //!
 //! A claim that is `null` counts as absent. An anonymous request has no claims.
 
 use alloc::{borrow::ToOwned, boxed::Box, string::ToString, vec, vec::Vec};
 
 use portcullis_policy::{Identity, SettingsError, Value};
-use serde_json::Value as Json;
+use serde_json::{Number, Value as Json};
 
-use crate::{field::Field, inputs::Inputs};
+use crate::{claim_path, field::Field, inputs::Inputs};
 
 /// Where to find a claim. The claims that every policy gets are not asked for again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ enum Test {
 enum Scalar {
     Text(Box<str>),
     Boolean(bool),
-    Integer(i64),
+    Integer(i128),
 }
 
 // === impl ClaimRef ===
@@ -53,30 +53,12 @@ enum Scalar {
 impl ClaimRef {
     /// Reads `realm_access.roles` or `["https://example.com/roles"]` and asks for the claim.
     pub(crate) fn read(field: &Field<'_>, inputs: &mut Inputs) -> Result<Self, SettingsError> {
-        let path: Vec<&str> = match field.value() {
-            Json::String(text) if text.contains("://") => {
-                return Err(field.refuse(
-                    "is split at its dots; write a name that contains dots as a list of names: \
-                     [\"https://..\"]",
-                ));
-            }
-            Json::String(text) => text.split('.').collect(),
-            Json::Array(names) if !names.is_empty() => {
-                names.iter().filter_map(Json::as_str).collect()
-            }
-            _ => vec![""],
-        };
-        let complete = field.value().as_array().is_none_or(|names| names.len() == path.len());
-        if !complete || path.iter().any(|name| name.is_empty()) {
-            return Err(field.refuse(
-                "must be the name of a claim: `sub`, or `realm_access.roles` to look inside",
-            ));
-        }
+        let path = claim_path::read(field)?;
         Ok(match path.as_slice() {
-            ["sub"] => Self::Subject,
-            ["iss"] => Self::Issuer,
-            ["jti"] => Self::TokenId,
-            path => Self::At(inputs.claim(path)),
+            [name] if name == "sub" => Self::Subject,
+            [name] if name == "iss" => Self::Issuer,
+            [name] if name == "jti" => Self::TokenId,
+            _ => Self::At(inputs.claim(path)),
         })
     }
 
@@ -108,19 +90,30 @@ impl<'a> Claim<'a> {
     }
 
     /// Whether this is `text`, or the whole number that is written so.
-    pub(crate) fn is_written(self, text: &str) -> bool {
+    pub(crate) fn is_written(self, text: &str, equal: fn(&str, &str) -> bool) -> bool {
         match self {
-            Self::Text(own) => own == text,
+            Self::Text(own) => equal(own, text),
+            Self::Other(Value::Json(json)) => is_integer(json) && json == text,
             Self::Other(Value::Integer(integer)) => integer.to_string() == text,
             Self::Other(_) => false,
         }
     }
 
     /// Whether this is a list with the string `text` in it, or that string itself.
-    pub(crate) fn contains_text(self, text: &str) -> bool {
+    pub(crate) fn contains_text(self, text: &str, equal: fn(&str, &str) -> bool) -> bool {
         match self {
-            Self::Text(own) => own == text,
-            Self::Other(value) => value.contains_text(text),
+            Self::Text(own) => equal(own, text),
+            Self::Other(Value::Texts(texts)) => texts.iter().any(|own| equal(own, text)),
+            Self::Other(_) => false,
+        }
+    }
+
+    /// The whole number, if it is one. Those beyond 64 bits with a sign arrive as JSON text.
+    fn integer(self) -> Option<i128> {
+        match self {
+            Self::Other(Value::Integer(integer)) => Some((*integer).into()),
+            Self::Other(Value::Json(json)) if is_integer(json) => json.parse().ok(),
+            Self::Text(_) | Self::Other(_) => None,
         }
     }
 
@@ -128,15 +121,17 @@ impl<'a> Claim<'a> {
         match (self, scalar) {
             (Self::Text(own), Scalar::Text(text)) => own == &**text,
             (Self::Other(Value::Boolean(own)), Scalar::Boolean(boolean)) => own == boolean,
-            (Self::Other(Value::Integer(own)), Scalar::Integer(integer)) => own == integer,
+            (claim, Scalar::Integer(integer)) => claim.integer() == Some(*integer),
             _ => false,
         }
     }
 
     fn contains(self, scalar: &Scalar) -> bool {
         match (self, scalar) {
-            (Self::Other(Value::Json(json)), _) => list_contains(json, scalar),
-            (_, Scalar::Text(text)) => self.contains_text(text),
+            (Self::Other(Value::Json(json)), _) if json.starts_with('[') => {
+                list_contains(json, scalar)
+            }
+            (_, Scalar::Text(text)) => self.contains_text(text, str::eq),
             _ => self.equals(scalar),
         }
     }
@@ -144,10 +139,14 @@ impl<'a> Claim<'a> {
 
 /// Looks into a list that is not one of strings, which arrives as JSON text.
 fn list_contains(json: &str, scalar: &Scalar) -> bool {
-    // An object has no elements, and parsing a large one takes time.
-    json.starts_with('[')
-        && serde_json::from_str::<Vec<Json>>(json)
-            .is_ok_and(|items| items.iter().any(|item| scalar.is(item)))
+    serde_json::from_str::<Vec<Json>>(json)
+        .is_ok_and(|items| items.iter().any(|item| scalar.is(item)))
+}
+
+/// Whether a JSON text is a whole number that is written out, and so exact.
+pub(crate) fn is_integer(json: &str) -> bool {
+    let digits = json.strip_prefix('-').unwrap_or(json);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 // === impl ClaimCondition ===
@@ -156,13 +155,18 @@ impl ClaimCondition {
     /// Reads `{claim: .., equals: ..}`.
     pub(crate) fn read(field: &Field<'_>, inputs: &mut Inputs) -> Result<Self, SettingsError> {
         let object = field.object(&["claim", "equals", "one_of", "contains", "present"])?;
-        let claim = object.require("claim", "the name of a claim")?;
-        let claim = ClaimRef::read(&claim, inputs)?;
+        let claim = ClaimRef::read(&object.require("claim", "the name of a claim")?, inputs)?;
         let (key, field) = object.only(&["equals", "one_of", "contains", "present"])?;
+        let scalar = |field: &Field<'_>| match Scalar::read(field)? {
+            Scalar::Boolean(_) | Scalar::Integer(_) if !matches!(claim, ClaimRef::At(_)) => {
+                Err(field.refuse("never holds, since this claim is a string; put it in quotes"))
+            }
+            scalar => Ok(scalar),
+        };
         let test = match key {
-            "equals" => Test::OneOf(vec![Scalar::read(&field)?]),
-            "one_of" => Test::OneOf(field.list(Scalar::read)?),
-            "contains" => Test::Contains(Scalar::read(&field)?),
+            "equals" => Test::OneOf(vec![scalar(&field)?]),
+            "one_of" => Test::OneOf(field.list(scalar)?),
+            "contains" => Test::Contains(scalar(&field)?),
             _ => Test::Present(field.boolean()?),
         };
         Ok(Self { claim, test })
@@ -188,7 +192,7 @@ impl Scalar {
         match field.value() {
             Json::String(text) => Ok(Self::Text(text.to_owned().into())),
             Json::Bool(boolean) => Ok(Self::Boolean(*boolean)),
-            Json::Number(number) => number.as_i64().map(Self::Integer).ok_or_else(|| {
+            Json::Number(number) => whole(number).map(Self::Integer).ok_or_else(|| {
                 field.refuse("must be a whole number; fractions do not compare reliably")
             }),
             _ => Err(field.refuse("must be a string, a whole number, `true` or `false`")),
@@ -199,9 +203,14 @@ impl Scalar {
         match self {
             Self::Text(text) => json.as_str() == Some(text),
             Self::Boolean(boolean) => json.as_bool() == Some(*boolean),
-            Self::Integer(integer) => json.as_i64() == Some(*integer),
+            Self::Integer(integer) => json.as_number().and_then(whole) == Some(*integer),
         }
     }
+}
+
+/// A whole number that JSON text holds exactly.
+fn whole(number: &Number) -> Option<i128> {
+    number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from))
 }
 
 #[cfg(test)]
@@ -221,6 +230,22 @@ mod tests {
         assert!(!Claim::Other(&mixed).contains(&Scalar::Integer(2)));
         let object = Value::Json("{\"admin\":true}".into());
         assert!(!Claim::Other(&object).contains(&admin));
+        let large = Value::Json("18446744073709551615".into());
+        assert!(Claim::Other(&large).contains(&Scalar::Integer(u64::MAX.into())));
+        assert!(!Claim::Other(&large).contains(&admin));
+    }
+
+    #[test]
+    fn a_number_that_was_rounded_equals_none() {
+        let exact = Value::Json("18446744073709551615".into());
+        let rounded = Value::Number(18_446_744_073_709_551_616.0);
+        let most = Scalar::Integer(u64::MAX.into());
+        assert!(Claim::Other(&exact).equals(&most));
+        assert!(!Claim::Other(&rounded).equals(&most));
+        assert!(Claim::Other(&exact).is_written("18446744073709551615", str::eq));
+        assert!(!Claim::Other(&rounded).is_written("18446744073709551616", str::eq));
+        assert!(!Claim::Other(&Value::Number(7.0)).is_written("7", str::eq));
+        assert!(!Claim::Other(&Value::Json("[7]".into())).is_written("[7]", str::eq));
     }
 
     #[test]

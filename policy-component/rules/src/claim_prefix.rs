@@ -1,10 +1,11 @@
-//! Owns the comparison of a path with a claim that says which paths its bearer may reach.
-//!
-//! It decodes as it compares and allocates nothing.
+//! Claim prefix condition: the path must begin with a claim that says which paths its bearer may
+//! reach.
 
-use portcullis_policy::{Request, SettingsError};
+use alloc::borrow::Cow;
 
-use crate::{claim::ClaimRef, field::Field, inputs::Inputs};
+use portcullis_policy::{Parts, Request, SettingsError};
+
+use crate::{claim::ClaimRef, field::Field, inputs::Inputs, path};
 
 /// The path must begin with a claim.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub(crate) struct ClaimPrefix {
     claim: ClaimRef,
     encoding: Encoding,
     whole_segments: bool,
+    /// Whether the path arrives in lower case, while the claim may name letters in either.
+    lost_case: bool,
 }
 
 #[derive(Debug)]
@@ -37,14 +40,24 @@ impl ClaimPrefix {
             None => false,
             Some(field) => field.boolean()?,
         };
-        Ok(Self { claim, encoding, whole_segments })
+        let lost_case = inputs.paths.ignore_case;
+        if lost_case {
+            inputs.part(Parts::RAW_PATH);
+        }
+        Ok(Self { claim, encoding, whole_segments, lost_case })
     }
 
     /// Whether the path begins with the caller's claim. An empty claim opens nothing.
     pub(crate) fn holds(&self, request: &Request) -> bool {
         let claim = self.claim.find(request.identity.as_ref()).and_then(crate::claim::Claim::text);
         let Some(claim) = claim else { return false };
-        let path = request.path.as_bytes();
+        let path = if self.lost_case {
+            path::as_sent(request).map(Cow::Owned)
+        } else {
+            Some(Cow::Borrowed(&*request.path))
+        };
+        let Some(path) = path else { return false };
+        let path = path.as_bytes();
         let length = match self.encoding {
             Encoding::Plain => path.starts_with(claim.as_bytes()).then_some(claim.len()),
             Encoding::Base64Url => base64url_prefix(claim.as_bytes(), path),

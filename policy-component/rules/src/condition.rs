@@ -1,4 +1,4 @@
-//! Owns `match`: a block of conditions, all of which must hold.
+//! Conditions: `match`, a block of conditions all of which must hold.
 //!
 //! Blocks nest under `any`, `all` and `not`. Evaluating one allocates nothing and fails in no way:
 //! what a request does not have does not match.
@@ -8,18 +8,22 @@ use alloc::{boxed::Box, format, vec::Vec};
 use portcullis_policy::{Identity, Parts, Request, SettingsError};
 
 use crate::{
-    claim::{ClaimCondition, ClaimRef},
+    claim::ClaimCondition,
     claim_prefix::ClaimPrefix,
+    conflict::Demands,
     field::{Field, Object},
     glob::Glob,
     header::{self, HeaderCondition},
+    host,
     inputs::Inputs,
-    path::PathPattern,
+    path::{PathTemplate, PathTemplates},
+    path_segment::SegmentCondition,
 };
 
 const KEYS: &[&str] = &[
     "methods",
     "hosts",
+    "path_templates",
     "paths",
     "not_paths",
     "identity",
@@ -38,8 +42,8 @@ const KEYS: &[&str] = &[
 /// Conditions that must all hold.
 #[derive(Debug, Default)]
 pub(crate) struct Conditions {
-    /// Empty where the path does not matter.
-    paths: Vec<PathPattern>,
+    /// None where the path does not matter.
+    paths: Option<PathTemplates>,
     /// The cheap ones come first.
     others: Vec<Condition>,
 }
@@ -48,7 +52,7 @@ pub(crate) struct Conditions {
 enum Condition {
     Methods(Vec<Box<str>>),
     Hosts(Vec<Glob>),
-    NotPaths(Vec<PathPattern>),
+    NotPaths(PathTemplates),
     Identified(bool),
     Scopes(Vec<Box<str>>),
     Header(HeaderCondition),
@@ -62,55 +66,65 @@ enum Condition {
     Not(Conditions),
 }
 
-/// A named segment of the path must agree with a claim.
-#[derive(Debug)]
-struct SegmentCondition {
-    name: Box<str>,
-    claim: ClaimRef,
-    /// Whether the claim lists what is permitted, rather than being it.
-    among: bool,
+/// The blocks around one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Outer<'a> {
+    /// The paths that name segments for a block without paths of its own.
+    named: Option<&'a PathTemplates>,
+    demands: Demands<'a>,
 }
 
 // === impl Conditions ===
 
 impl Conditions {
-    /// Reads a block. `outer` are the paths of the block around it, which name segments for this
-    /// one unless it has paths of its own.
+    /// Reads a block.
     pub(crate) fn read(
         field: &Field<'_>,
-        outer: &[PathPattern],
+        outer: Outer<'_>,
         inputs: &mut Inputs,
     ) -> Result<Self, SettingsError> {
         let object = field.object(KEYS)?;
-        let paths = match object.get("paths") {
-            None => Vec::new(),
-            Some(field) => field.list(PathPattern::read)?,
+        let options = inputs.paths;
+        let paths = match read_paths(&object)? {
+            None => None,
+            Some(field) => Some(PathTemplates::read(&field, options)?),
         };
-        let named = if paths.is_empty() { outer } else { &paths };
+        let named = paths.as_ref().or(outer.named);
         let mut others = Vec::new();
         read_request(&object, &mut others, inputs)?;
         read_caller(&object, named, &mut others, inputs)?;
-        read_nested(&object, named, &mut others, inputs)?;
+        let demands = outer.demands.of(&object, options)?;
+        read_nested(&object, Outer { named, demands }, &mut others, inputs)?;
         Ok(Self { paths, others })
     }
 
-    /// Whether they all hold for the request. `outer` is the pattern that the block around this one
+    /// Whether they all hold for the request. `outer` is the template that the block around this one
     /// matched.
-    pub(crate) fn hold(&self, request: &Request, outer: Option<&PathPattern>) -> bool {
-        let matched = if self.paths.is_empty() {
-            outer
-        } else {
-            match self.paths.iter().find(|pattern| pattern.matches(&request.path)) {
+    pub(crate) fn hold(&self, request: &Request, outer: Option<&PathTemplate>) -> bool {
+        let matched = match &self.paths {
+            None => outer,
+            Some(paths) => match paths.find(&request.path) {
                 None => return false,
                 matched => matched,
-            }
+            },
         };
         self.others.iter().all(|condition| condition.holds(request, matched))
     }
 
     /// Whether they hold for each and every request.
     pub(crate) const fn is_empty(&self) -> bool {
-        self.paths.is_empty() && self.others.is_empty()
+        self.paths.is_none() && self.others.is_empty()
+    }
+}
+
+/// The path templates, under either of their names.
+fn read_paths<'a>(object: &Object<'a>) -> Result<Option<Field<'a>>, SettingsError> {
+    let (templates, paths) = (object.get("path_templates"), object.get("paths"));
+    match (templates, paths) {
+        (Some(_), Some(paths)) => {
+            Err(paths.refuse("is another name of `path_templates`; write one list"))
+        }
+        (templates, paths) => Ok(templates.or(paths)),
     }
 }
 
@@ -124,10 +138,10 @@ fn read_request(
         others.push(Condition::Methods(field.list(read_method)?));
     }
     if let Some(field) = object.get("hosts") {
-        others.push(Condition::Hosts(field.list(read_host)?));
+        others.push(Condition::Hosts(field.list(host::read)?));
     }
     if let Some(field) = object.get("not_paths") {
-        others.push(Condition::NotPaths(field.list(PathPattern::read)?));
+        others.push(Condition::NotPaths(PathTemplates::read(&field, inputs.paths)?));
     }
     if let Some(field) = object.get("headers") {
         for item in field.items()? {
@@ -149,7 +163,7 @@ fn read_request(
 /// The conditions on who calls.
 fn read_caller(
     object: &Object<'_>,
-    named: &[PathPattern],
+    named: Option<&PathTemplates>,
     others: &mut Vec<Condition>,
     inputs: &mut Inputs,
 ) -> Result<(), SettingsError> {
@@ -184,20 +198,22 @@ fn read_caller(
 /// The blocks inside this one.
 fn read_nested(
     object: &Object<'_>,
-    named: &[PathPattern],
+    outer: Outer<'_>,
     others: &mut Vec<Condition>,
     inputs: &mut Inputs,
 ) -> Result<(), SettingsError> {
     if let Some(field) = object.get("any") {
-        let blocks = field.list(|item| Conditions::read(item, named, inputs))?;
+        let blocks = field.list(|item| Conditions::read(item, outer, inputs))?;
         others.push(Condition::Any(blocks));
     }
     if let Some(field) = object.get("all") {
-        let blocks = field.list(|item| Conditions::read(item, named, inputs))?;
+        let blocks = field.list(|item| Conditions::read(item, outer, inputs))?;
         others.push(Condition::All(blocks));
     }
     if let Some(field) = object.get("not") {
-        others.push(Condition::Not(Conditions::read(&field, named, inputs)?));
+        // A block that is to fail may demand what the others do not.
+        let outer = Outer { demands: Demands::default(), ..outer };
+        others.push(Condition::Not(Conditions::read(&field, outer, inputs)?));
     }
     Ok(())
 }
@@ -214,24 +230,9 @@ fn read_method(field: &Field<'_>) -> Result<Box<str>, SettingsError> {
     Ok(method.into())
 }
 
-fn read_host(field: &Field<'_>) -> Result<Glob, SettingsError> {
-    let host = field.text()?;
-    let name = if host == "*" { "" } else { host.strip_prefix("*.").unwrap_or(host) };
-    if name.contains('*') {
-        return Err(field.refuse("`*` stands alone or for whole labels in front: `*.example.com`"));
-    }
-    if name.contains('/') || (name.contains(':') && !name.starts_with('[')) {
-        return Err(field.refuse("must be a host name without scheme, port or path"));
-    }
-    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return Err(field.refuse(format!("must be in lower case: `{}`", host.to_ascii_lowercase())));
-    }
-    Ok(Glob::new(host))
-}
-
 fn read_scope(field: &Field<'_>) -> Result<Box<str>, SettingsError> {
     let scope = field.text()?;
-    if scope.contains(' ') {
+    if scope.contains(char::is_whitespace) {
         return Err(field.refuse("is one scope; write several as several elements of the list"));
     }
     Ok(scope.into())
@@ -249,14 +250,14 @@ fn read_principal(field: &Field<'_>) -> Result<Glob, SettingsError> {
 // === impl Condition ===
 
 impl Condition {
-    fn holds(&self, request: &Request, matched: Option<&PathPattern>) -> bool {
+    fn holds(&self, request: &Request, matched: Option<&PathTemplate>) -> bool {
         let identity = request.identity.as_ref();
         match self {
             Self::Methods(methods) => methods.iter().any(|method| **method == *request.method),
             Self::Hosts(hosts) => hosts.iter().any(|host| host.matches(&request.host)),
             // A raw connection has no path, which is not the same as another path.
             Self::NotPaths(paths) => {
-                !request.path.is_empty() && !paths.iter().any(|path| path.matches(&request.path))
+                !request.path.is_empty() && paths.find(&request.path).is_none()
             }
             Self::Identified(expected) => identity.is_some() == *expected,
             Self::Scopes(scopes) => has_scopes(identity, scopes),
@@ -279,33 +280,4 @@ impl Condition {
 
 fn has_scopes(identity: Option<&Identity>, scopes: &[Box<str>]) -> bool {
     identity.is_some_and(|identity| scopes.iter().all(|scope| identity.has_scope(scope)))
-}
-
-// === impl SegmentCondition ===
-
-impl SegmentCondition {
-    fn read(
-        field: &Field<'_>,
-        named: &[PathPattern],
-        inputs: &mut Inputs,
-    ) -> Result<Self, SettingsError> {
-        let object = field.object(&["name", "equals_claim", "in_claim"])?;
-        let name_field = object.require("name", "the name of a segment, such as `user_id`")?;
-        let name = name_field.text()?;
-        if named.is_empty() || !named.iter().all(|pattern| pattern.has(name)) {
-            return Err(name_field.refuse(format!(
-                "is not a segment of every pattern in `paths`; write `{{{name}}}` in each"
-            )));
-        }
-        let (key, field) = object.only(&["equals_claim", "in_claim"])?;
-        let claim = ClaimRef::read(&field, inputs)?;
-        Ok(Self { name: name.into(), claim, among: key == "in_claim" })
-    }
-
-    fn holds(&self, request: &Request, matched: Option<&PathPattern>) -> bool {
-        let segment = matched.and_then(|pattern| pattern.segment(&self.name, &request.path));
-        let claim = self.claim.find(request.identity.as_ref());
-        let (Some(segment), Some(claim)) = (segment, claim) else { return false };
-        if self.among { claim.contains_text(segment) } else { claim.is_written(segment) }
-    }
 }

@@ -1,4 +1,4 @@
-//! Owns what a rule does once it matches: let the request pass, or answer it.
+//! Effects: what a rule does once it matches. It lets the request pass, or answers it.
 
 use alloc::{
     boxed::Box,
@@ -10,7 +10,7 @@ use alloc::{
 use portcullis_policy::{Allowed, Decision, Denied, Header, Request, SettingsError};
 use serde_json::Value as Json;
 
-use crate::{field::Field, header, inputs::Inputs, source::Source};
+use crate::{field::Field, header, inputs::Inputs, source::Source, status};
 
 /// The body of a deny that does not say otherwise.
 const BODY: &str = "access denied";
@@ -18,6 +18,9 @@ const BODY: &str = "access denied";
 const REASON: &str = "denied-by-rule";
 /// The reason of a deny because the list of rules ended.
 const END_OF_LIST: &str = "no-rule-matches";
+
+/// How many headers one decision may change; Portcullis refuses more.
+pub(crate) const MAX_HEADERS: usize = 100;
 
 /// What a rule does.
 #[derive(Debug)]
@@ -67,10 +70,27 @@ impl Effect {
         }
     }
 
-    /// What becomes of the request.
-    pub(crate) fn decide(&self, request: &Request) -> Decision {
+    /// The names of the request headers that it sets.
+    pub(crate) fn sets(&self) -> impl Iterator<Item = &str> {
+        let set = match self {
+            Self::Allow(effect) => &*effect.set,
+            Self::Deny(_) => &[],
+        };
+        set.iter().map(|(name, _)| &**name)
+    }
+
+    /// How many names of headers it removes.
+    pub(crate) fn removes(&self) -> usize {
         match self {
-            Self::Allow(effect) => effect.decide(request).into(),
+            Self::Allow(effect) => effect.remove.len(),
+            Self::Deny(_) => 0,
+        }
+    }
+
+    /// What becomes of the request. `names` are those of the headers that any rule of the list sets.
+    pub(crate) fn decide(&self, request: &Request, names: &[Box<str>]) -> Decision {
+        match self {
+            Self::Allow(effect) => effect.decide(request, names).into(),
             Self::Deny(effect) => effect.decide(request).into(),
         }
     }
@@ -94,7 +114,7 @@ impl AllowEffect {
         if let Some(field) = object.get("remove_request_headers") {
             effect.remove = field.list(|item| {
                 let name = header::writable(item, item.text()?)?;
-                if effect.set.iter().any(|(set, _)| **set == *name) {
+                if effect.set.iter().any(|(set, _)| header::is_same(set, &name)) {
                     return Err(item.refuse("is also set; remove one of the two"));
                 }
                 Ok(name.into())
@@ -106,7 +126,7 @@ impl AllowEffect {
         Ok(effect)
     }
 
-    fn decide(&self, request: &Request) -> Allowed {
+    fn decide(&self, request: &Request, names: &[Box<str>]) -> Allowed {
         let mut allowed = Allowed::new();
         allowed.remove_request_headers = self.remove.iter().map(ToString::to_string).collect();
         for (name, source) in &self.set {
@@ -114,6 +134,13 @@ impl AllowEffect {
                 Some(value) => allowed.set_request_headers.push(field(name, value)),
                 // The client's own must not take the place of a value that is missing.
                 None => allowed.remove_request_headers.push(name.to_string()),
+            }
+        }
+        // The upstream takes these for what the rules say, whichever rule let the request pass.
+        for name in names {
+            let is_set = self.set.iter().any(|(set, _)| set == name);
+            if !is_set && !self.remove.contains(name) {
+                allowed.remove_request_headers.push(name.to_string());
             }
         }
         allowed.response_headers = headers(&self.response, request);
@@ -141,20 +168,24 @@ impl DenyEffect {
         let object = field.object(&["status", "reason", "body", "headers"])?;
         let mut effect = Self::new(name);
         if let Some(field) = object.get("status") {
-            effect.status = field
-                .value()
-                .as_u64()
-                .and_then(|status| u16::try_from(status).ok())
-                .filter(|status| (200..=599).contains(status))
-                .ok_or_else(|| field.refuse("must be an HTTP status from 200 to 599"))?;
+            effect.status = status::read(&field)?;
+        }
+        if !status::has_body(effect.status) {
+            effect.body = Box::default();
         }
         if let Some(field) = object.get("reason") {
             effect.reason = read_word(&field)?.into();
         }
         if let Some(field) = object.get("body") {
             // An empty body is a body.
-            let body = field.value().as_str();
-            effect.body = body.ok_or_else(|| field.refuse("must be a string"))?.into();
+            let body = field.value().as_str().ok_or_else(|| field.refuse("must be a string"))?;
+            if !body.is_empty() && !status::has_body(effect.status) {
+                return Err(field.refuse(format!(
+                    "cannot be sent, since an answer with status {} has no body; remove it",
+                    effect.status
+                )));
+            }
+            effect.body = body.into();
         }
         if let Some(field) = object.get("headers") {
             effect.headers = read_headers(&field, inputs)?;
@@ -190,8 +221,10 @@ fn read_headers(
     let mut headers: Vec<(Box<str>, Source)> = Vec::new();
     for (key, field) in field.map()?.entries() {
         let name = header::writable(&field, key)?;
-        if headers.iter().any(|(known, _)| **known == *name) {
-            return Err(field.refuse(format!("`{name}` is set twice; remove one")));
+        if headers.iter().any(|(known, _)| header::is_same(known, &name)) {
+            return Err(field.refuse(format!(
+                "`{name}` is set twice, since `_` and `-` are one to many servers; remove one"
+            )));
         }
         headers.push((name.into(), Source::read(&field, inputs)?));
     }

@@ -1,4 +1,4 @@
-//! Owns reading settings: a value, and where it stands, so that every complaint names its place.
+//! Settings fields: a value, and where it stands, so that every complaint names its place.
 //!
 //! The place is a chain of borrowed steps and becomes text only in an error. Nothing in here knows
 //! what a rule is.

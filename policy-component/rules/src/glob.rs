@@ -1,42 +1,56 @@
-//! Owns text patterns in which `*` stands for any run of characters.
+//! Text patterns in which `*` at the beginning, at the end or at both stands for any run of
+//! characters: hosts and principals.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::boxed::Box;
 
-/// Matches text piece by piece. An empty text matches nothing, not even `*`.
+/// A compiled pattern. An empty text matches nothing, not even `*`.
 #[derive(Debug)]
-pub(crate) enum Glob {
-    /// No `*` in the pattern.
-    Exact(Box<str>),
-    /// What stands before the first `*`, after the last, and between them.
-    Wild { first: Box<str>, middle: Vec<Box<str>>, last: Box<str> },
+pub(crate) struct Glob {
+    text: Box<str>,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Exact,
+    /// `text*`
+    Prefix,
+    /// `*text`
+    Suffix,
+    /// `*text*`
+    Inside,
 }
 
 impl Glob {
-    /// Compiles a pattern; every text is one.
+    /// Compiles a pattern. A `*` elsewhere than at its ends is itself.
     pub(crate) fn new(pattern: &str) -> Self {
-        let mut pieces = pattern.split('*');
-        let first = pieces.next().unwrap_or_default().into();
-        let Some(last) = pieces.next_back() else { return Self::Exact(first) };
-        let middle = pieces.filter(|piece| !piece.is_empty()).map(Into::into).collect();
-        Self::Wild { first, middle, last: last.into() }
+        let (behind, text) = match pattern.strip_prefix('*') {
+            Some(text) => (true, text),
+            None => (false, pattern),
+        };
+        let (before, text) = match text.strip_suffix('*') {
+            Some(text) => (true, text),
+            None => (false, text),
+        };
+        let kind = match (behind, before) {
+            (false, false) => Kind::Exact,
+            (false, true) => Kind::Prefix,
+            (true, false) => Kind::Suffix,
+            (true, true) => Kind::Inside,
+        };
+        Self { text: text.into(), kind }
     }
 
     /// Whether the whole of `text` matches.
     pub(crate) fn matches(&self, text: &str) -> bool {
-        match self {
-            _ if text.is_empty() => false,
-            Self::Exact(exact) => text == &**exact,
-            Self::Wild { first, middle, last } => {
-                let Some(rest) = text.strip_prefix(&**first) else { return false };
-                let Some(mut rest) = rest.strip_suffix(&**last) else { return false };
-                // Taking each piece where it first occurs leaves the most for the next.
-                for piece in middle {
-                    let Some((_, after)) = rest.split_once(&**piece) else { return false };
-                    rest = after;
-                }
-                true
+        !text.is_empty()
+            && match self.kind {
+                Kind::Exact => text == &*self.text,
+                Kind::Prefix => text.starts_with(&*self.text),
+                Kind::Suffix => text.ends_with(&*self.text),
+                // Linear in the text, whatever stands in it.
+                Kind::Inside => text.contains(&*self.text),
             }
-        }
     }
 }
 
@@ -54,12 +68,10 @@ mod tests {
             ("ab*", "ab", true),
             ("*bc", "abc", true),
             ("*bc", "bcd", false),
-            ("a*a", "a", false),
-            ("a*a", "aa", true),
-            ("*x*y*", "axbyc", true),
-            ("*x*y*", "aybxc", false),
-            ("*ab*ab", "ab", false),
-            ("*ab*ab", "abab", true),
+            ("*b*", "abc", true),
+            ("*b*", "b", true),
+            ("*b*", "ac", false),
+            ("**", "anything", true),
         ] {
             assert_eq!(Glob::new(pattern).matches(text), expected, "{pattern} {text}");
         }

@@ -1,4 +1,4 @@
-//! Owns header fields: what a rule asks of them, and the names and values that it may write.
+//! Header fields: what a rule asks of them, and the names that it may write.
 
 use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
 
@@ -66,21 +66,46 @@ impl Test {
     fn read(object: &Object<'_>) -> Result<Self, SettingsError> {
         let (key, field) = object.only(&["equals", "one_of", "prefix", "present"])?;
         Ok(match key {
-            "equals" => Self::OneOf(vec![field.text()?.into()]),
-            "one_of" => Self::OneOf(field.list(|item| Ok(item.text()?.into()))?),
-            "prefix" => Self::Prefix(field.text()?.into()),
+            "equals" => Self::OneOf(vec![read_value(&field)?]),
+            "one_of" => Self::OneOf(field.list(read_value)?),
+            "prefix" => {
+                let prefix = field.text()?;
+                if prefix.starts_with([' ', '\t']) || prefix.chars().any(char::is_control) {
+                    return Err(field.refuse("no header's value begins like this"));
+                }
+                Self::Prefix(prefix.into())
+            }
             _ => Self::Present(field.boolean()?),
         })
     }
 }
 
-/// Reads the name of a header, in whatever case it is written.
+/// Reads a value that a header can have.
+fn read_value(field: &Field<'_>) -> Result<Box<str>, SettingsError> {
+    let value = field.text()?;
+    if value.trim_matches([' ', '\t']) != value {
+        return Err(field
+            .refuse("begins or ends with a blank, which the value of no header does; remove it"));
+    }
+    if value.chars().any(char::is_control) {
+        return Err(field.refuse("contains a control character, which no header value has"));
+    }
+    Ok(value.into())
+}
+
+/// Reads the name of a header of the request, in whatever case it is written.
 pub(crate) fn read_name(field: &Field<'_>) -> Result<String, SettingsError> {
     let name = field.text()?;
     if !is_token(name) {
         return Err(field.refuse("is not the name of a header; write for example `x-user-id`"));
     }
-    Ok(name.to_ascii_lowercase())
+    let name = name.to_ascii_lowercase();
+    if name == "host" {
+        return Err(field.refuse(
+            "arrives as the host and not as a header; match `hosts`, or take `{request: host}`",
+        ));
+    }
+    Ok(name)
 }
 
 /// Checks the name of a header that a rule writes; `field` is where it stands.
@@ -93,6 +118,12 @@ pub(crate) fn writable(field: &Field<'_>, name: &str) -> Result<String, Settings
         return Err(field.refuse(format!("a policy must not touch `{lower}`; remove this line")));
     }
     Ok(lower)
+}
+
+/// Whether two names are one to servers that take `_` for `-`, as CGI and WSGI do.
+pub(crate) fn is_same(one: &str, other: &str) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    one.bytes().map(fold).eq(other.bytes().map(fold))
 }
 
 /// Whether `text` is a token of RFC 9110 section 5.6.2, as names of headers and methods are.

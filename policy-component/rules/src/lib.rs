@@ -9,16 +9,22 @@
 extern crate alloc;
 
 mod claim;
+mod claim_path;
 mod claim_prefix;
 mod condition;
+mod conflict;
+mod cover;
 mod effect;
 mod field;
 mod glob;
 mod header;
+mod host;
 mod inputs;
 mod path;
+mod path_segment;
 mod rule;
 mod source;
+mod status;
 
 use alloc::format;
 

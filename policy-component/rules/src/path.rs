@@ -1,283 +1,286 @@
-//! Owns path patterns: `/users/{user_id}`, `/files/*/raw`, `/api/**`.
+//! Path templates: `/users/{user_id}`, `/files/*/raw`, `/api/**`.
 //!
 //! They are matched against the canonical path, which is decoded and has no empty or dot segments.
 //! A named segment comes before any `**`, so its position is fixed and no path can be read in two
-//! ways. Matching allocates nothing.
+//! ways. Templates of one list that begin with the same text share one pass over the path, whatever
+//! they and the path are. Matching allocates nothing.
 
-use alloc::{boxed::Box, string::String, vec::Vec};
+mod automaton;
+mod escape;
+mod options;
+mod segment;
+mod syntax;
+
+use alloc::{boxed::Box, string::String, vec, vec::Vec};
 
 use portcullis_policy::SettingsError;
 
-use crate::{field::Field, glob::Glob};
+use self::{
+    automaton::{Again, Automaton, Next, Place},
+    syntax::{Name, Segment},
+};
+pub(crate) use self::{
+    options::PathOptions,
+    segment::{as_sent, unescape},
+};
+use crate::field::Field;
 
-/// A compiled pattern.
+/// A list of templates, of which one must match.
 #[derive(Debug)]
-pub(crate) struct PathPattern {
+pub(crate) struct PathTemplates {
+    list: Vec<PathTemplate>,
+    /// Those with wildcards.
+    wild: Vec<Wild>,
+    /// Whether it matters which one matches.
+    is_ordered: bool,
+    options: PathOptions,
+}
+
+/// One template.
+#[derive(Debug)]
+pub(crate) struct PathTemplate {
     /// The literal segments that it begins with, each with its slash.
     prefix: Box<str>,
     /// What comes after them.
-    tail: Vec<Segment>,
-    /// The named segments and their positions in the path.
-    names: Vec<(Box<str>, usize)>,
+    tail: Tail,
+    /// The named segments.
+    names: Vec<Name>,
+    options: PathOptions,
 }
 
+/// What comes after the literal segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    /// Nothing.
+    Empty,
+    /// `/**`
+    Anything,
+    /// Segments with wildcards, which an automaton knows.
+    Wild,
+}
+
+/// Templates that begin with the same literal segments.
 #[derive(Debug)]
-enum Segment {
-    /// One segment that matches; `*` and `{name}` match all.
-    One(Glob),
-    /// `**`: any number of segments, none included.
-    Any,
+struct Wild {
+    prefix: Box<str>,
+    automaton: Automaton,
 }
 
-impl PathPattern {
-    /// Compiles the pattern in `field`.
-    pub(crate) fn read(field: &Field<'_>) -> Result<Self, SettingsError> {
-        let text = field.text()?;
-        let Some(rest) = text.strip_prefix('/') else {
-            return Err(field.refuse("must begin with `/`"));
+/// A [`Wild`] in the making.
+struct Group {
+    prefix: Box<str>,
+    /// How many places the templates have.
+    size: usize,
+    /// By their positions in the list.
+    templates: Vec<(u16, Vec<Place>)>,
+}
+
+// === impl PathTemplates ===
+
+impl PathTemplates {
+    /// Compiles the list in `field`.
+    pub(crate) fn read(field: &Field<'_>, options: PathOptions) -> Result<Self, SettingsError> {
+        let mut list = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
+        for (position, item) in field.items()?.enumerate() {
+            let Ok(position) = u16::try_from(position) else {
+                return Err(item.refuse("is one too many; write several rules"));
+            };
+            let (template, places) = PathTemplate::read(&item, options)?;
+            if template.tail == Tail::Wild {
+                let size = places.len();
+                let fits = |group: &&mut Group| {
+                    group.prefix == template.prefix && group.size + size <= Automaton::SHARED_PLACES
+                };
+                if let Some(group) = groups.iter_mut().find(fits) {
+                    group.size += size;
+                    group.templates.push((position, places));
+                } else {
+                    let prefix = template.prefix.clone();
+                    groups.push(Group { prefix, size, templates: vec![(position, places)] });
+                }
+            }
+            list.push(template);
+        }
+        let is_ordered = list.iter().any(|template| !template.names.is_empty());
+        let compile = |group: Group| Wild {
+            prefix: group.prefix,
+            automaton: Automaton::new(&group.templates, is_ordered),
         };
-        if let Some(wrong) = rest.chars().find(|c| matches!(c, '?' | '#' | '%' | '\\')) {
-            return Err(field.refuse(alloc::format!(
-                "contains `{wrong}`; patterns are matched against the decoded path without query"
-            )));
+        Ok(Self { list, wild: groups.into_iter().map(compile).collect(), is_ordered, options })
+    }
+
+    /// The template that the canonical path `path` matches; where they have names, the first one.
+    pub(crate) fn find(&self, path: &str) -> Option<&PathTemplate> {
+        if path.is_empty() {
+            return None;
         }
-        let mut pattern = Self { prefix: Box::default(), tail: Vec::new(), names: Vec::new() };
-        if rest.is_empty() {
-            return Ok(pattern);
+        let path = self.options.trim(path);
+        let mut found = self.list.iter().position(|template| template.is_plain_match(path));
+        for Wild { prefix, automaton } in &self.wild {
+            if found.is_some() && !self.is_ordered {
+                break;
+            }
+            let Some(rest) = self.options.strip_prefix(path, prefix) else { continue };
+            let position = automaton.find(rest.iter().copied()).map(usize::from);
+            found = found.into_iter().chain(position).min();
         }
+        self.list.get(found?)
+    }
+
+    /// Whether every template has a segment called `name`.
+    pub(crate) fn all_have(&self, name: &str) -> bool {
+        self.list.iter().all(|template| template.position(name).is_some())
+    }
+}
+
+// === impl PathTemplate ===
+
+impl PathTemplate {
+    fn read(field: &Field<'_>, options: PathOptions) -> Result<(Self, Vec<Place>), SettingsError> {
+        let (segments, names) = syntax::parse(field, options)?;
+        let is_text = |segment: &&Segment<'_>| matches!(segment, Segment::Text(_));
+        let (literal, rest) = segments.split_at(segments.iter().take_while(is_text).count());
         let mut prefix = String::new();
-        for (position, segment) in rest.split('/').enumerate() {
-            pattern.push(field, &mut prefix, position, segment)?;
+        for segment in literal {
+            let Segment::Text(text) = segment else { continue };
+            prefix.push('/');
+            prefix.extend(characters(text).map(Character::itself));
         }
-        pattern.prefix = prefix.into();
-        Ok(pattern)
+        let tail = match rest {
+            [] => Tail::Empty,
+            [Segment::Any] => Tail::Anything,
+            _ => Tail::Wild,
+        };
+        let places = places(rest, options);
+        if places.len() > Automaton::MAX_PLACES {
+            return Err(field.refuse(
+                "is too long; shorten what follows its first `*` or `{name}` to 500 characters",
+            ));
+        }
+        Ok((Self { prefix: prefix.into(), tail, names, options }, places))
     }
 
-    /// Whether the canonical path `path` matches.
-    pub(crate) fn matches(&self, path: &str) -> bool {
-        let Some(rest) = trim(path).strip_prefix(&*self.prefix) else { return false };
-        if self.tail.is_empty() {
-            return rest.is_empty() && !path.is_empty();
+    /// Whether it matches without an automaton.
+    fn is_plain_match(&self, path: &str) -> bool {
+        match self.tail {
+            Tail::Empty => {
+                self.options.strip_prefix(path, &self.prefix).is_some_and(<[u8]>::is_empty)
+            }
+            Tail::Anything => {
+                matches!(self.options.strip_prefix(path, &self.prefix), Some([] | [b'/', ..]))
+            }
+            Tail::Wild => false,
         }
-        path.starts_with('/') && (rest.is_empty() || rest.starts_with('/')) && self.ends(rest)
-    }
-
-    /// Whether the pattern has a segment called `name`.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.names.iter().any(|(known, _)| **known == *name)
     }
 
     /// The text of the segment called `name` in a path that matches.
     pub(crate) fn segment<'p>(&self, name: &str, path: &'p str) -> Option<&'p str> {
-        let (_, position) = self.names.iter().find(|(known, _)| **known == *name)?;
         // The first piece is the nothing before the first slash.
-        trim(path).split('/').nth(position + 1)
+        self.options.trim(path).split('/').nth(self.position(name)? + 1)
     }
 
-    fn push(
-        &mut self,
-        field: &Field<'_>,
-        prefix: &mut String,
-        position: usize,
-        segment: &str,
-    ) -> Result<(), SettingsError> {
-        let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-        if let Some(name) = name {
-            self.name(field, name, position)?;
-        } else if segment.contains(['{', '}']) {
-            return Err(field.refuse("`{name}` must be a whole segment between slashes"));
-        } else if matches!(segment, "" | "." | "..") {
-            return Err(field.refuse(
-                "has an empty or dot segment, which no canonical path has; remove it, and a slash \
-                 at the end as well",
-            ));
-        } else if segment == "**" {
-            self.tail.push(Segment::Any);
-            return Ok(());
-        } else if segment.contains("**") {
-            return Err(field.refuse("`**` must be a whole segment between slashes"));
+    fn position(&self, name: &str) -> Option<usize> {
+        self.names.iter().find(|(known, _)| **known == *name).map(|(_, position)| *position)
+    }
+}
+
+/// The places of an automaton for segments.
+fn places(segments: &[Segment<'_>], options: PathOptions) -> Vec<Place> {
+    let mut places = Places { list: Vec::new(), again: Again::Never };
+    let mut after_any = false;
+    for segment in segments {
+        if matches!(segment, Segment::Any) {
+            if !after_any {
+                // The path may end before the segments that `**` stands for.
+                places.push(Next::Byte(b'/'));
+                places.again = Again::Always;
+            }
+            after_any = true;
+            continue;
         }
-        if self.tail.is_empty() && name.is_none() && !segment.contains('*') {
-            prefix.push('/');
-            prefix.push_str(segment);
-        } else {
-            let glob = if name.is_some() { "*" } else { segment };
-            self.tail.push(Segment::One(Glob::new(glob)));
+        // Behind `**` its own loop reads the slash.
+        places.push(if after_any { Next::Never } else { Next::Byte(b'/') });
+        after_any = false;
+        match segment {
+            Segment::One => {
+                places.push(Next::NotSlash);
+                places.again = Again::NotSlash;
+            }
+            Segment::Text(text) | Segment::Glob(text) => places.push_text(text, options),
+            Segment::Any => {}
         }
-        Ok(())
+    }
+    places.push(Next::Never);
+    let mut list = places.list;
+    let mut ends = list.iter_mut().rev();
+    if let Some(last) = ends.next() {
+        last.is_end = true;
+    }
+    if after_any && let Some(before) = ends.next() {
+        before.is_end = true;
+    }
+    list
+}
+
+/// Places in the making.
+struct Places {
+    list: Vec<Place>,
+    /// How the place that comes next leads to itself.
+    again: Again,
+}
+
+impl Places {
+    fn push(&mut self, next: Next) {
+        let again = core::mem::replace(&mut self.again, Again::Never);
+        self.list.push(Place { next, again, is_end: false });
     }
 
-    fn name(
-        &mut self,
-        field: &Field<'_>,
-        name: &str,
-        position: usize,
-    ) -> Result<(), SettingsError> {
-        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-            return Err(field.refuse(
-                "the name of a segment consists of letters, digits and underscores: `{user_id}`",
-            ));
-        }
-        if self.has(name) {
-            return Err(field.refuse("names two segments alike; give each its own name"));
-        }
-        if self.tail.iter().any(|segment| matches!(segment, Segment::Any)) {
-            return Err(field.refuse(
-                "has a named segment after `**`, where its position is not fixed; write `*` there",
-            ));
-        }
-        self.names.push((name.into(), position));
-        Ok(())
-    }
-
-    /// Matches the segments of `rest` with the tail. After a mismatch only the last `**` needs to
-    /// try again with one segment more: whatever an earlier one could take, the last can take too.
-    fn ends(&self, mut rest: &str) -> bool {
-        let mut tail = self.tail.as_slice();
-        let mut retry: Option<(&[Segment], &str)> = None;
-        loop {
-            if let [Segment::Any, after @ ..] = tail {
-                if after.is_empty() {
-                    return true;
-                }
-                tail = after;
-                retry = Some((after, rest));
+    fn push_text(&mut self, text: &str, options: PathOptions) {
+        for character in characters(text) {
+            let Character::Itself(character) = character else {
+                self.again = Again::NotSlash;
                 continue;
-            }
-            match (tail, split_first(rest)) {
-                ([], None) => return true,
-                (_, None) => return false,
-                ([Segment::One(glob), after @ ..], Some((segment, next)))
-                    if glob.matches(segment) =>
-                {
-                    tail = after;
-                    rest = next;
-                }
-                (_, Some(_)) => {
-                    let Some((after, from)) = retry else { return false };
-                    let Some((_, next)) = split_first(from) else { return false };
-                    tail = after;
-                    rest = next;
-                    retry = Some((after, next));
-                }
+            };
+            for byte in character.encode_utf8(&mut [0; 4]).bytes() {
+                let is_letter = options.ignore_case && byte.is_ascii_alphabetic();
+                self.push(if is_letter { Next::Letter(byte) } else { Next::Byte(byte) });
             }
         }
     }
 }
 
-/// The path without the slash at its end, so that `/` has no segments.
-fn trim(path: &str) -> &str {
-    path.strip_suffix('/').unwrap_or(path)
+/// A character of a pattern.
+enum Character {
+    Star,
+    Itself(char),
 }
 
-/// Splits `/a/b/c` into `a` and `/b/c`.
-fn split_first(rest: &str) -> Option<(&str, &str)> {
-    let rest = rest.strip_prefix('/')?;
-    Some(rest.split_at(rest.find('/').unwrap_or(rest.len())))
+impl Character {
+    const fn itself(self) -> char {
+        match self {
+            Self::Star => '*',
+            Self::Itself(character) => character,
+        }
+    }
+}
+
+/// The characters of a segment, without the escapes of those that have a meaning in patterns.
+fn characters(text: &str) -> impl Iterator<Item = Character> {
+    let mut rest = text;
+    core::iter::from_fn(move || {
+        let first = rest.chars().next()?;
+        if let Some(byte) = escape::special(rest.as_bytes()) {
+            rest = &rest[3..];
+            return Some(Character::Itself(char::from(byte)));
+        }
+        rest = &rest[first.len_utf8()..];
+        Some(match first {
+            '*' => Character::Star,
+            character => Character::Itself(character),
+        })
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::Value;
-
-    use super::*;
-
-    fn pattern(text: &str) -> Result<PathPattern, SettingsError> {
-        PathPattern::read(&Field::root(&Value::from(text)))
-    }
-
-    #[test]
-    fn patterns_match_whole_paths() {
-        for (text, path, expected) in [
-            ("/", "/", true),
-            ("/", "/a", false),
-            ("/", "", false),
-            ("/**", "/", true),
-            ("/**", "/a/b", true),
-            ("/**", "", false),
-            ("/users", "/users", true),
-            ("/users", "/users/", true),
-            ("/users", "/users/1", false),
-            ("/users", "/usersx", false),
-            ("/users/*", "/users", false),
-            ("/users/*", "/users/1", true),
-            ("/users/*", "/users/1/2", false),
-            ("/api/**", "/api", true),
-            ("/api/**", "/apix", false),
-            ("/api/**", "/api/a/b", true),
-            ("/**/*path1*/**", "/some/path1/x", true),
-            ("/**/*path1*/**", "/some/xpath1y", true),
-            ("/**/*path1*/**", "/some/path/1", false),
-            ("/a/**/b/**/c", "/a/b/c", true),
-            ("/a/**/b/**/c", "/a/x/b/b/y/c", true),
-            ("/a/**/b/**/c", "/a/x/b/c/d", false),
-            ("/**/b", "/a/b/b", true),
-        ] {
-            assert_eq!(pattern(text).unwrap().matches(path), expected, "{text} {path}");
-        }
-    }
-
-    #[test]
-    fn a_named_segment_is_found_in_its_place() {
-        let pattern = pattern("/orgs/{org}/users/{user_id}/**").unwrap();
-        let path = "/orgs/acme/users/u1/files";
-        assert!(pattern.matches(path));
-        assert_eq!(pattern.segment("org", path), Some("acme"));
-        assert_eq!(pattern.segment("user_id", path), Some("u1"));
-        assert_eq!(pattern.segment("file", path), None);
-    }
-
-    #[test]
-    fn a_pattern_that_could_not_do_what_it_says_is_refused() {
-        for text in [
-            "",
-            "users",
-            "/users/",
-            "/a//b",
-            "/a/../b",
-            "/a%2fb",
-            "/a?b",
-            "/{a}.json",
-            "/a**",
-            "/**/{id}",
-            "/{id}/{id}",
-            "/{}",
-            "/{a-b}",
-        ] {
-            assert!(pattern(text).is_err(), "{text}");
-        }
-    }
-
-    /// The obvious way to match, exponential in the number of `**`.
-    fn slow(tail: &[&str], path: &[&str]) -> bool {
-        match tail {
-            [] => path.is_empty(),
-            ["**", after @ ..] => (0..=path.len()).any(|n| slow(after, &path[n..])),
-            [one, after @ ..] => path
-                .split_first()
-                .is_some_and(|(first, rest)| (*one == "*" || one == first) && slow(after, rest)),
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn matching_agrees_with_the_obvious_way(
-            tail in prop::collection::vec(prop::sample::select(vec!["a", "b", "*", "**"]), 1..6),
-            path in prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 0..7),
-        ) {
-            let compiled = pattern(&alloc::format!("/{}", tail.join("/"))).unwrap();
-            prop_assert_eq!(
-                compiled.matches(&alloc::format!("/{}", path.join("/"))),
-                slow(&tail, &path)
-            );
-        }
-
-        #[test]
-        fn no_pattern_and_no_path_panics(text in "[/*{}a.]{0,12}", path in "[/ab.]{0,12}") {
-            if let Ok(compiled) = pattern(&text) {
-                compiled.matches(&path);
-            }
-        }
-    }
-}
+mod tests;

@@ -1,20 +1,26 @@
-//! Owns the list of rules: the first one whose conditions hold decides.
+//! Rule list: the first rule whose conditions hold decides.
 
-use alloc::{format, vec::Vec};
+use alloc::{boxed::Box, format, vec::Vec};
 
 use portcullis_policy::{Decision, Manifest, Request, SettingsError};
 use serde_json::Value as Json;
 
 use crate::{
-    condition::Conditions,
+    condition::{Conditions, Outer},
+    cover::Coverage,
     effect::{self, Effect},
     field::Field,
     inputs::Inputs,
+    path::PathOptions,
 };
 
 /// The rules of a route, compiled.
 #[derive(Debug)]
-pub(crate) struct RuleList(Vec<Rule>);
+pub(crate) struct RuleList {
+    rules: Vec<Rule>,
+    /// The request headers that any of them sets, each once.
+    names: Vec<Box<str>>,
+}
 
 #[derive(Debug)]
 struct Rule {
@@ -23,16 +29,22 @@ struct Rule {
 }
 
 impl RuleList {
-    /// Reads `{rules: [..]}`.
+    /// Reads `{paths: {..}, rules: [..]}`.
     pub(crate) fn read(settings: &Json) -> Result<(Self, Manifest), SettingsError> {
         let root = Field::root(settings);
         if settings.is_null() {
             return Err(root.refuse("the route has no settings; write `settings: {rules: [..]}`"));
         }
-        let object = root.object(&["rules"])?;
-        let mut inputs = Inputs::default();
+        let object = root.object(&["paths", "rules"])?;
+        let paths = match object.get("paths") {
+            None => PathOptions::default(),
+            Some(field) => PathOptions::read(&field)?,
+        };
+        let mut inputs = Inputs::new(paths);
+        let mut coverage = Coverage::new(paths);
         let mut rules: Vec<Rule> = Vec::new();
-        for field in object.require("rules", "a list of rules")?.items()? {
+        let field = object.require("rules", "a list of rules")?;
+        for field in field.items()? {
             if rules.last().is_some_and(|rule| rule.conditions.is_empty()) {
                 let before = rules.len() - 1;
                 return Err(field.refuse(format!(
@@ -41,17 +53,40 @@ impl RuleList {
                 )));
             }
             rules.push(Rule::read(&field, &mut inputs)?);
+            if let Some(before) = coverage.add(field.value()) {
+                return Err(field.refuse(format!(
+                    "is never reached, since rules[{before}] matches whatever it matches; move \
+                     this one before it, or remove it"
+                )));
+            }
         }
-        Ok((Self(rules), inputs.into_manifest()))
+        let names = read_names(&rules, &field)?;
+        Ok((Self { rules, names }, inputs.into_manifest()))
     }
 
     /// What becomes of the request.
     pub(crate) fn decide(&self, request: &Request) -> Decision {
-        self.0
+        self.rules
             .iter()
             .find(|rule| rule.conditions.hold(request, None))
-            .map_or_else(effect::end_of_list, |rule| rule.effect.decide(request))
+            .map_or_else(effect::end_of_list, |rule| rule.effect.decide(request, &self.names))
     }
+}
+
+/// The names of the headers that any rule sets.
+fn read_names(rules: &[Rule], field: &Field<'_>) -> Result<Vec<Box<str>>, SettingsError> {
+    let mut names: Vec<Box<str>> =
+        rules.iter().flat_map(|rule| rule.effect.sets()).map(Box::from).collect();
+    names.sort_unstable();
+    names.dedup();
+    let most = rules.iter().map(|rule| rule.effect.removes()).max().unwrap_or_default();
+    if names.len() + most > effect::MAX_HEADERS {
+        return Err(field.refuse(format!(
+            "set and remove more than {} different request headers together; use fewer",
+            effect::MAX_HEADERS
+        )));
+    }
+    Ok(names)
 }
 
 impl Rule {
@@ -61,7 +96,7 @@ impl Rule {
         let name = name.as_ref().map(effect::read_word).transpose()?;
         let conditions = match object.get("match") {
             None => Conditions::default(),
-            Some(field) => Conditions::read(&field, &[], inputs)?,
+            Some(field) => Conditions::read(&field, Outer::default(), inputs)?,
         };
         let effect = object.require("effect", "`allow` or `deny`")?;
         Ok(Self { conditions, effect: Effect::read(&effect, name, inputs)? })

@@ -1,9 +1,11 @@
-//! Owns the format of `examples/*.yaml`, as `examples/README.md` describes it, and what a policy
-//! gets to see of a request.
+//! Example cases: the format of `examples/*.yaml`, as `examples/README.md` describes it, what a policy
+//! gets to see of a request, and what the upstream does.
 
 use std::collections::BTreeMap;
 
-use portcullis_policy::{ContextEntry, Header, Identity, Manifest, Parts, Peer, Request, Value};
+use portcullis_policy::{
+    Allowed, ContextEntry, Header, Identity, Manifest, Parts, Peer, Request, Value,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
@@ -11,8 +13,16 @@ use serde_json::{Map, Value as Json};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Example {
+    pub(crate) route: CaseRoute,
     pub(crate) settings: Json,
     pub(crate) cases: Vec<Case>,
+}
+
+/// The keys of a route that concern the rules.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct CaseRoute {
+    #[serde(default)]
+    pub(crate) identity_headers: BTreeMap<String, Vec<String>>,
 }
 
 /// A request and what should become of it.
@@ -22,9 +32,11 @@ pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) request: CaseRequest,
     pub(crate) expect: Expectation,
+    #[serde(default)]
+    pub(crate) upstream: BTreeMap<String, Option<String>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct CaseRequest {
     route: String,
@@ -32,13 +44,14 @@ pub(crate) struct CaseRequest {
     scheme: String,
     host: String,
     path: String,
-    headers: BTreeMap<String, String>,
+    raw_path: Option<String>,
+    pub(crate) headers: BTreeMap<String, String>,
     context: BTreeMap<String, String>,
     identity: Option<CaseIdentity>,
     source: CasePeer,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct CaseIdentity {
     subject: Option<String>,
@@ -49,7 +62,7 @@ struct CaseIdentity {
     claims: Map<String, Json>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct CasePeer {
     address: String,
@@ -92,6 +105,7 @@ impl Default for CaseRequest {
             scheme: "https".to_owned(),
             host: "api.example.com".to_owned(),
             path: "/".to_owned(),
+            raw_path: None,
             headers: BTreeMap::new(),
             context: BTreeMap::new(),
             identity: None,
@@ -101,6 +115,31 @@ impl Default for CaseRequest {
 }
 
 impl CaseRequest {
+    /// The same request without a token.
+    pub(crate) fn anonymous(mut self) -> Self {
+        self.identity = None;
+        self
+    }
+
+    /// What the upstream reads under `name` if the request passes with these changes.
+    pub(crate) fn upstream(
+        &self,
+        name: &str,
+        route: &CaseRoute,
+        allowed: &Allowed,
+    ) -> Option<String> {
+        if let Some(sources) = route.identity_headers.get(name) {
+            let identity = self.identity.as_ref()?;
+            return sources.iter().find_map(|source| identity.text(source));
+        }
+        let set = allowed.set_request_headers.iter().find(|header| header.name == name);
+        if let Some(header) = set {
+            return Some(header.value.clone());
+        }
+        let is_removed = allowed.remove_request_headers.iter().any(|removed| removed == name);
+        self.headers.get(name).filter(|_| !is_removed).cloned()
+    }
+
     /// The request as Portcullis passes it to a policy with this manifest.
     pub(crate) fn seen_through(self, manifest: &Manifest) -> Request {
         let context = self.context.into_iter().map(|(key, value)| ContextEntry { key, value });
@@ -115,8 +154,8 @@ impl CaseRequest {
             method: self.method,
             scheme: self.scheme,
             host: self.host,
-            path: self.path,
-            raw_path: None,
+            path: self.path.clone(),
+            raw_path: has(manifest, Parts::RAW_PATH).then(|| self.raw_path.unwrap_or(self.path)),
             query: None,
             context: if has(manifest, Parts::CONTEXT) { context.collect() } else { Vec::new() },
             metadata: Vec::new(),
@@ -128,6 +167,14 @@ impl CaseRequest {
 }
 
 impl CaseIdentity {
+    /// A claim at the top, as text.
+    fn text(&self, name: &str) -> Option<String> {
+        match name {
+            "sub" => self.subject.clone(),
+            name => self.claims.get(name)?.as_str().map(ToOwned::to_owned),
+        }
+    }
+
     fn seen_through(self, manifest: &Manifest) -> Identity {
         let claims = manifest.claims.iter().map(|path| {
             let (last, parents) = path.split_last()?;
@@ -157,7 +204,13 @@ fn value(json: &Json) -> Value {
         Json::Null => Value::Null,
         Json::Bool(boolean) => Value::Boolean(*boolean),
         Json::Number(number) => {
-            number.as_i64().map_or_else(|| Value::Number(number.as_f64().unwrap()), Value::Integer)
+            let large = || {
+                number.as_u64().map_or_else(
+                    || Value::Number(number.as_f64().unwrap()),
+                    |number| Value::Json(number.to_string()),
+                )
+            };
+            number.as_i64().map_or_else(large, Value::Integer)
         }
         Json::String(text) => Value::Text(text.clone()),
         Json::Array(items) if items.iter().all(Json::is_string) => {

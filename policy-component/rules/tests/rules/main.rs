@@ -12,4 +12,5 @@
 mod case;
 mod examples;
 mod meaning;
+mod order;
 mod settings;

@@ -1,4 +1,4 @@
-//! What the conditions and effects mean, one rule at a time.
+//! Conditions and effects: what they mean, one rule at a time.
 
 use portcullis_policy::{Allowed, Decision, Policy};
 use portcullis_rules::Rules;
@@ -35,9 +35,10 @@ fn conditions_match_what_they_name() {
         ("{methods: [GET, HEAD]}", "{method: HEAD}", true),
         ("{methods: [GET, HEAD]}", "{method: POST}", false),
         ("{hosts: ['*.example.com']}", "{host: a.b.example.com}", true),
+        ("{hosts: ['*.Example.com']}", "{host: a.example.com}", true),
         ("{hosts: ['*.example.com']}", "{host: example.com}", false),
         ("{hosts: ['*.example.com']}", "{host: evilexample.com}", false),
-        ("{paths: ['/a/**'], not_paths: ['/a/b']}", "{path: /a/c}", true),
+        ("{path_templates: ['/a/**'], not_paths: ['/a/b']}", "{path: /a/c}", true),
         ("{paths: ['/a/**'], not_paths: ['/a/b']}", "{path: /a/b}", false),
         ("{not_paths: ['/a/**']}", "{path: ''}", false),
         ("{identity: required}", "{identity: {}}", true),
@@ -61,7 +62,8 @@ fn conditions_match_what_they_name() {
 #[test]
 fn claims_are_found_by_path_and_compared_by_type() {
     let request = "{identity: {subject: u1, claims: {realm_access: {roles: [admin, user]}, \
-                   tier: 2, beta: true, gone: null, 'https://x.y/z': {a: [1]}}}}";
+                   tier: 2, beta: true, gone: null, 'https://x.y/z': {a: [1]}, blank: ' u1', \
+                   large: 18446744073709551615}}}";
     for (claim, expected) in [
         ("{claim: sub, one_of: [u1, u2]}", true),
         ("{claim: realm_access.roles, contains: admin}", true),
@@ -74,6 +76,12 @@ fn claims_are_found_by_path_and_compared_by_type() {
         ("{claim: gone, present: true}", false),
         ("{claim: missing.deep, present: false}", true),
         ("{claim: ['https://x.y/z', a], contains: 1}", true),
+        (r"{claim: 'https://x\.y/z.a', contains: 1}", true),
+        (r"{claim: realm_access\.roles, present: true}", false),
+        ("{claim: blank, equals: ' u1'}", true),
+        ("{claim: blank, equals: u1}", false),
+        ("{claim: large, equals: 18446744073709551615}", true),
+        ("{claim: large, equals: '18446744073709551615'}", false),
     ] {
         assert_eq!(matches(&format!("{{claims: [{claim}]}}"), request), expected, "{claim}");
     }
@@ -145,20 +153,175 @@ fn a_header_without_a_value_is_removed_rather_than_empty() {
 
 #[test]
 fn claims_of_every_type_become_text() {
-    let effect = "{set_request_headers: {a: {claim: list}, b: {claim: odd}, c: {claim: count}, \
-                  d: {claim: o}, e: {claim: t}}}";
-    let request =
-        "{identity: {claims: {list: [one, two], odd: ['one,two'], count: 7, o: {k: 1}, t: true}}}";
-    let allowed = allowed(effect, request);
-    let values: Vec<_> = allowed.set_request_headers.iter().map(|h| h.value.as_str()).collect();
-    assert_eq!(values, ["one,two", "7", "{\"k\":1}", "true"]);
-    assert_eq!(allowed.remove_request_headers, ["b"], "a comma would make two elements of one");
+    for (claim, expected) in [
+        ("text", Some("text")),
+        ("'a b'", Some("a b")),
+        ("[one, two]", Some("one,two")),
+        ("7", Some("7")),
+        ("-9223372036854775808", Some("-9223372036854775808")),
+        ("18446744073709551615", Some("18446744073709551615")),
+        ("true", Some("true")),
+        // What the upstream would read as something else has no value.
+        ("' admin'", None),
+        ("'admin '", None),
+        ("\"admin\\t\"", None),
+        ("\"admin\\u00a0\"", None),
+        ("['one,two']", None),
+        ("[staff, 'x,admin']", None),
+        ("[one, '']", None),
+        ("[one, ' two']", None),
+        ("[]", None),
+        ("''", None),
+        ("1.5", None),
+        ("18446744073709551616", None),
+        ("{k: 1}", None),
+        ("[1, a]", None),
+        ("null", None),
+    ] {
+        let request = format!("{{identity: {{claims: {{c: {claim}}}}}}}");
+        let allowed = allowed("{set_request_headers: {x-a: {claim: c}}}", &request);
+        let value = allowed.set_request_headers.first().map(|header| header.value.as_str());
+        assert_eq!(value, expected, "{claim}");
+        // The client's own must not take its place.
+        assert_eq!(allowed.remove_request_headers.is_empty(), expected.is_some(), "{claim}");
+    }
+}
+
+#[test]
+fn a_source_without_a_sound_value_gives_way_to_the_next() {
+    let effect = "{set_request_headers: {x-a: [{claim: a}, {claim: b}, none]}}";
+    for (claims, expected) in
+        [("{a: ' p', b: q}", "q"), ("{a: p, b: q}", "p"), ("{a: 1.5, b: [a, 'b,c']}", "none")]
+    {
+        let allowed = allowed(effect, &format!("{{identity: {{claims: {claims}}}}}"));
+        assert_eq!(allowed.set_request_headers[0].value, expected, "{claims}");
+    }
+    let effect = "{set_request_headers: {x-a: {concat: ['<', {claim: a}, '>']}}}";
+    let allowed = allowed(effect, "{identity: {claims: {a: ' x '}}}");
+    assert_eq!(allowed.set_request_headers[0].value, "< x >", "blanks inside are kept");
+}
+
+#[test]
+fn an_allow_removes_what_other_rules_set() {
+    let settings = "rules:
+      - match: {path_templates: [/a]}
+        effect: {allow: {set_request_headers: {X-User: {claim: sub}, x-a: a}}}
+      - match: {path_templates: [/b]}
+        effect: {allow: {set_request_headers: {x-b: b}, remove_request_headers: [x-a, x-c]}}
+      - match: {path_templates: [/c]}
+        effect: deny
+      - effect: allow";
+    for (path, set, removed) in [
+        ("/a", vec!["x-a"], vec!["x-b", "x-user"]),
+        ("/b", vec!["x-b"], vec!["x-a", "x-c", "x-user"]),
+        ("/d", vec![], vec!["x-a", "x-b", "x-user"]),
+    ] {
+        let request = format!("{{path: {path}, headers: {{x-user: root}}}}");
+        let Decision::Allow(mut allowed) = decide(settings, &request) else { panic!("{path}") };
+        allowed.remove_request_headers.sort();
+        let names: Vec<_> = allowed.set_request_headers.iter().map(|h| h.name.as_str()).collect();
+        assert_eq!(names, set, "{path}");
+        assert_eq!(allowed.remove_request_headers, removed, "{path}");
+    }
+    assert!(matches!(decide(settings, "{path: /c}"), Decision::Deny(_)));
+}
+
+#[test]
+fn an_answer_without_a_body_by_its_status_has_none() {
+    for (status, body) in
+        [(204, ""), (205, ""), (304, ""), (403, "access denied"), (200, "access denied")]
+    {
+        let settings = format!("rules: [{{effect: {{deny: {{status: {status}}}}}}}]");
+        let Decision::Deny(denied) = decide(&settings, "{path: /}") else { panic!("{status}") };
+        assert_eq!(denied.body, body, "{status}");
+    }
+}
+
+#[test]
+fn a_segment_with_an_encoded_slash_agrees_with_the_claim_that_has_a_slash() {
+    let own = "{path_templates: ['/repos/{repo}/**'], \
+               path_segment: {name: repo, equals_claim: repo}}";
+    let list = "{path_templates: ['/repos/{repo}/**'], \
+                path_segment: {name: repo, in_claim: repos}}";
+    for (path, claim, expected) in [
+        ("/repos/group%2Fproject", "group/project", true),
+        ("/repos/group%2Fproject/x", "group/project", true),
+        ("/repos/group%2Fproject", "group%2Fproject", false),
+        ("/repos/group/project", "group/project", false),
+        ("/repos/a%252Fb", "a%2Fb", true),
+        ("/repos/a%252Fb", "a/b", false),
+        ("/repos/caf%E9", "caf%E9", false),
+        ("/repos/100%", "100%", true),
+    ] {
+        let request = |claims: &str| format!("{{path: '{path}', identity: {{claims: {claims}}}}}");
+        let one = request(&format!("{{repo: '{claim}'}}"));
+        assert_eq!(matches(own, &one), expected, "{path} {claim}");
+        let many = request(&format!("{{repos: [x, '{claim}']}}"));
+        assert_eq!(matches(list, &many), expected, "{path} {claim}");
+    }
+}
+
+#[test]
+fn a_slash_at_the_end_counts_where_the_configuration_says_so() {
+    let decide = |options: &str, template: &str, path: &str| {
+        let settings = format!(
+            "{{{options}rules: [{{match: {{path_templates: ['{template}']}}, effect: allow}}]}}"
+        );
+        matches!(decide(&settings, &format!("{{path: '{path}'}}")), Decision::Allow(_))
+    };
+    let distinct = "paths: {trailing_slash: distinct}, ";
+    for (template, path, ignored, distinguished) in [
+        ("/users", "/users", true, true),
+        ("/users", "/users/", true, false),
+        ("/users/**", "/users/", true, true),
+        ("/users/*", "/users/", false, false),
+    ] {
+        assert_eq!(decide("", template, path), ignored, "{template} {path}");
+        let ignore = "paths: {trailing_slash: ignore}, ";
+        assert_eq!(decide(ignore, template, path), ignored, "{template} {path}");
+        assert_eq!(decide(distinct, template, path), distinguished, "{template} {path}");
+    }
+    assert!(decide(distinct, "/users/", "/users/"));
+    assert!(!decide(distinct, "/users/", "/users"));
+}
+
+#[test]
+fn where_case_does_not_count_a_claim_still_does_by_its_case_unless_told_otherwise() {
+    let decide = |condition: &str, request: &str| {
+        let settings = format!(
+            "{{paths: {{ignore_case: true}}, rules: [{{match: {{path_templates: \
+             ['/Users/{{id}}/**'], {condition}}}, effect: allow}}]}}"
+        );
+        matches!(decide(&settings, request), Decision::Allow(_))
+    };
+    let exact = "path_segment: {name: id, equals_claim: sub}";
+    let loose = "path_segment: {name: id, equals_claim: sub, ignore_case: true}";
+    let list = "path_segment: {name: id, in_claim: ids, ignore_case: true}";
+    let prefix = "claim_prefixes_path: {claim: area}";
+    let alice = "{subject: alice, claims: {ids: [x, ALICE], area: /USERS/Alice}}";
+    for (condition, raw, expected) in [
+        (exact, "/users/alice", true),
+        (exact, "/USERS/alice/x?q=Alice", true),
+        (exact, "/users/Alice", false),
+        (exact, "/users/%41lice", false),
+        (exact, "/users/%61lice", true),
+        (loose, "/users/Alice", true),
+        (loose, "/users/alicf", false),
+        (list, "/users/Alice", true),
+        (prefix, "/USERS/Alice/x", true),
+        (prefix, "/users/Alice/x", false),
+    ] {
+        let path = raw.split('?').next().unwrap().replace("%41", "a").replace("%61", "a");
+        let path = path.to_lowercase();
+        let request = format!("{{path: {path}, raw_path: '{raw}', identity: {alice}}}");
+        assert_eq!(decide(condition, &request), expected, "{condition} {raw}");
+    }
 }
 
 #[test]
 fn the_first_rule_that_matches_decides() {
-    let settings = "rules: [{match: {paths: [/a]}, effect: deny}, {match: {paths: ['/**']}, \
-                    effect: allow}, {name: late, match: {paths: [/b]}, effect: deny}]";
+    let settings = "rules: [{match: {paths: [/a]}, effect: deny}, {match: {methods: [GET], \
+                    paths: ['/**']}, effect: allow}, {name: late, match: {paths: [/b]}, effect: deny}]";
     assert!(matches!(decide(settings, "{path: /a}"), Decision::Deny(_)));
     assert!(matches!(decide(settings, "{path: /b}"), Decision::Allow(_)));
 }

@@ -1,17 +1,17 @@
-//! Settings that are refused say where and what to write instead; those that are accepted ask for
+//! Settings: those that are refused say where and what to write instead; those that are accepted ask for
 //! no more than they read.
 
 use portcullis_policy::{Manifest, Parts, Policy, SettingsError};
 use portcullis_rules::Rules;
 use proptest::prelude::*;
 
-fn manifest(yaml: &str) -> Result<Manifest, SettingsError> {
+pub(crate) fn manifest(yaml: &str) -> Result<Manifest, SettingsError> {
     let settings: serde_json::Value = serde_saphyr::from_str(yaml).unwrap();
     Rules::configure(&settings.to_string()).map(|(_, manifest)| manifest)
 }
 
 /// The path and the message with which settings are refused.
-fn refusal(yaml: &str) -> (String, String) {
+pub(crate) fn refusal(yaml: &str) -> (String, String) {
     match manifest(yaml) {
         Err(SettingsError::Invalid(problem)) => (problem.path, problem.message),
         other => panic!("{yaml}: {other:?}"),
@@ -24,7 +24,9 @@ fn refused_settings_name_the_place_and_the_fix() {
         ("null", "", "write `settings: {rules: [..]}`"),
         ("[]", "", "must be a mapping"),
         ("{}", "", "is empty"),
-        ("rule: []", "rule", "the keys here are `rules`"),
+        ("rule: []", "rule", "the keys here are `paths`, `rules`"),
+        ("{paths: {ignore_cas: true}, rules: []}", "paths.ignore_cas", "`ignore_case`"),
+        ("{paths: {trailing_slash: keep}, rules: []}", "paths.trailing_slash", "`distinct`"),
         ("rules: []", "rules", "empty list"),
         ("rules: {}", "rules", "must be a list"),
         ("rules: [{match: {}, effect: deny}]", "rules[0].match", "is empty"),
@@ -53,6 +55,11 @@ fn refused_settings_name_the_place_and_the_fix() {
             "slash at the end",
         ),
         (
+            "rules: [{match: {paths: [/a], path_templates: [/b]}, effect: deny}]",
+            "rules[0].match.paths",
+            "another name of `path_templates`",
+        ),
+        (
             "rules: [{match: {identity: optional}, effect: deny}]",
             "rules[0].match.identity",
             "`required` or `absent`",
@@ -70,7 +77,7 @@ fn refused_settings_name_the_place_and_the_fix() {
         (
             "rules: [{match: {claims: [{claim: 'https://a.b/c', equals: x}]}, effect: deny}]",
             "rules[0].match.claims[0].claim",
-            "as a list of names",
+            "write `https://a\\.b/c`, or a list of names",
         ),
         (
             "rules: [{match: {claims: [{claim: a, equals: 1.5}]}, effect: deny}]",
@@ -139,6 +146,159 @@ fn refused_settings_name_the_place_and_the_fix() {
         assert_eq!(actual_path, path, "{yaml}: {actual_message}");
         assert!(actual_message.contains(message), "{yaml}: {actual_message}");
     }
+}
+
+/// A rule with these conditions.
+fn with(conditions: &str) -> String {
+    format!("rules: [{{match: {conditions}, effect: deny}}]")
+}
+
+#[test]
+fn hosts_that_no_request_has_are_refused_with_the_remedy() {
+    for (host, remedy) in [
+        ("a.example:80", "without port"),
+        ("https://a.example", "without scheme"),
+        ("/admin", "without scheme"),
+        ("a.example.", "write `a.example`"),
+        ("münchen.example", "`xn--`"),
+        ("::1", "`[::1]`"),
+        ("[::1]:80", "without a port"),
+        ("[0:0:0:0:0:0:0:1]", "write `[::1]`"),
+        ("[::x]", "IPv6"),
+        ("*.[::1]", "without scheme"),
+        ("*example.com", "`*.example.com`"),
+        ("api.*.com", "`*.example.com`"),
+        ("*.", "is not a host"),
+        ("a..example", "is not a host"),
+        (".example.com", "is not a host"),
+        ("a b", "is not a host"),
+        ("a,b", "is not a host"),
+        ("user@a", "is not a host"),
+        ("a%41", "is not a host"),
+        ("127.1", "IPv4"),
+        ("0x7f.1", "IPv4"),
+        ("10.0.0.01", "IPv4"),
+    ] {
+        let (path, message) = refusal(&with(&format!("{{hosts: ['{host}']}}")));
+        assert_eq!(path, "rules[0].match.hosts[0]", "{host}");
+        assert!(message.contains(remedy), "{host}: {message}");
+    }
+    for host in ["API.Example.com", "*.Example.com", "*", "[::1]", "10.0.0.1", "a_b.c-d", "xn--a"] {
+        manifest(&with(&format!("{{hosts: ['{host}']}}"))).unwrap();
+    }
+}
+
+#[test]
+fn conditions_that_can_never_hold_are_refused() {
+    for (conditions, path) in [
+        ("{methods: []}", "methods"),
+        ("{methods: [Get]}", "methods[0]"),
+        ("{methods: ['GET,POST']}", "methods[0]"),
+        ("{methods: ['GET ']}", "methods[0]"),
+        ("{identity: absent, scopes: [a]}", "scopes"),
+        ("{identity: absent, claims: [{claim: sub, equals: a}]}", "claims"),
+        ("{identity: absent, claim_prefixes_path: {claim: a}}", "claim_prefixes_path"),
+        ("{identity: absent, any: [{scopes: [a]}, {methods: [GET]}]}", "any[0].scopes"),
+        ("{identity: required, all: [{identity: absent}]}", "all[0].identity"),
+        ("{methods: [GET], any: [{methods: [POST]}]}", "any[0].methods"),
+        ("{claims: [{claim: a, equals: p}, {claim: a, equals: q}]}", "claims[1]"),
+        ("{claims: [{claim: a, one_of: [p, q]}, {claim: a, equals: r}]}", "claims[1]"),
+        ("{claims: [{claim: a, equals: p}, {claim: a, present: false}]}", "claims[1]"),
+        ("{headers: [{name: x-a, equals: p}, {name: X-A, equals: q}]}", "headers[1]"),
+        ("{headers: [{name: x-a, present: false}, {name: x-a, prefix: q}]}", "headers[1]"),
+        ("{headers: [{name: x-a, equals: ' a'}]}", "headers[0].equals"),
+        ("{headers: [{name: x-a, one_of: [a, \"b\\t\"]}]}", "headers[0].one_of[1]"),
+        ("{headers: [{name: x-a, prefix: ' a'}]}", "headers[0].prefix"),
+        ("{headers: [{name: Host, equals: a}]}", "headers[0].name"),
+        ("{not_paths: ['/**']}", "not_paths"),
+        ("{path_templates: ['/a/b', '/c'], not_paths: ['/a/**']}", "path_templates[0]"),
+        ("{paths: ['/{id}'], not_paths: ['/*']}", "paths[0]"),
+        ("{scopes: [\"a\\tb\"]}", "scopes[0]"),
+        ("{claims: [{claim: sub, equals: 42}]}", "claims[0].equals"),
+        ("{claims: [{claim: [iss], one_of: [a, true]}]}", "claims[0].one_of[1]"),
+    ] {
+        let (actual, message) = refusal(&with(conditions));
+        assert_eq!(actual, format!("rules[0].match.{path}"), "{conditions}: {message}");
+    }
+    for conditions in [
+        "{identity: absent, claims: [{claim: sub, present: false}]}",
+        "{identity: required, not: {identity: absent}}",
+        "{methods: [GET], not: {methods: [POST]}}",
+        "{claims: [{claim: a, contains: p}, {claim: a, contains: q}]}",
+        "{claims: [{claim: a, one_of: [p, q]}, {claim: a, one_of: [q, r]}]}",
+        "{claims: [{claim: a, present: true}, {claim: a, equals: r}]}",
+        "{paths: ['/a/**'], not_paths: ['/a/b']}",
+    ] {
+        manifest(&with(conditions)).unwrap();
+    }
+}
+
+#[test]
+fn an_answer_without_a_body_by_its_status_is_given_none() {
+    for status in [204, 205, 304] {
+        let rule =
+            |body: &str| format!("rules: [{{effect: {{deny: {{status: {status}{body}}}}}}}]");
+        manifest(&rule("")).unwrap();
+        manifest(&rule(", body: ''")).unwrap();
+        let (path, message) = refusal(&rule(", body: x"));
+        assert_eq!(path, "rules[0].effect.deny.body");
+        assert!(message.contains(&format!("status {status} has no body")), "{message}");
+    }
+}
+
+#[test]
+fn a_status_that_envoy_does_not_know_is_refused() {
+    for status in [209, 299, 306, 309, 399, 418, 419, 425, 427, 430, 451, 499, 509, 512, 599] {
+        let (path, message) =
+            refusal(&format!("rules: [{{effect: {{deny: {{status: {status}}}}}}}]"));
+        assert_eq!(path, "rules[0].effect.deny.status");
+        assert!(message.contains("write 403"), "{status}: {message}");
+    }
+    for status in [200, 226, 302, 401, 404, 421, 429, 431, 503, 511] {
+        manifest(&format!("rules: [{{effect: {{deny: {{status: {status}}}}}}}]")).unwrap();
+    }
+}
+
+#[test]
+fn values_that_the_upstream_would_not_read_as_written_are_refused() {
+    for (value, place) in [
+        ("' a'", ""),
+        ("\"a\\u00a0\"", ""),
+        ("{value: 'a '}", ""),
+        ("[{claim: sub}, ' a']", ""),
+        ("{concat: [' ', {claim: sub}]}", ""),
+        ("{concat: [{claim: sub}, ' ']}", ""),
+        ("[nobody, {claim: sub}]", "[1]"),
+        ("{header: host}", ".header"),
+    ] {
+        let yaml =
+            format!("rules: [{{effect: {{allow: {{set_request_headers: {{x-a: {value}}}}}}}}}]");
+        let (path, message) = refusal(&yaml);
+        let expected = format!("rules[0].effect.allow.set_request_headers.x-a{place}");
+        assert_eq!(path, expected, "{value}: {message}");
+    }
+    let (path, _) = refusal(
+        "rules: [{effect: {allow: {set_request_headers: {x-a: a}, remove_request_headers: [X_A]}}}]",
+    );
+    assert_eq!(path, "rules[0].effect.allow.remove_request_headers[0]");
+}
+
+#[test]
+fn more_headers_than_one_answer_may_change_are_refused() {
+    let rule = |n: usize| {
+        let set = serde_json::json!({format!("x-{n}"): "a"});
+        serde_json::json!({
+            "match": {"path_templates": [format!("/{n}")]},
+            "effect": {"allow": {"set_request_headers": set}},
+        })
+    };
+    let list = |count| {
+        let rules: Vec<_> = (0..count).map(rule).collect();
+        Rules::configure(&serde_json::json!({"rules": rules}).to_string()).map(|_| ())
+    };
+    list(100).unwrap();
+    let Err(SettingsError::Invalid(problem)) = list(101) else { panic!("is accepted") };
+    assert_eq!(problem.path, "rules");
 }
 
 #[test]
