@@ -1,4 +1,4 @@
-//! Owns the constructors and look-ups that make the generated types pleasant to use.
+//! Constructors and look-ups that make the generated types pleasant to use.
 //!
 //! It never decides anything.
 
@@ -71,7 +71,8 @@ impl Default for Manifest {
 // === impl Request ===
 
 impl Request {
-    /// The value of a header that the manifest asked for; `name` in lower case.
+    /// The value of a header that the manifest asked for; `name` in lower case. Several headers of the
+    /// name are one value with commas, so compare the whole of it.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|header| header.name == name).map(|header| header.value.as_str())
@@ -89,7 +90,8 @@ impl Request {
         self.identity.as_ref()?.subject.as_deref()
     }
 
-    /// The segments of the canonical path: `/users/42` has `users` and `42`, `/` has none.
+    /// The segments of the canonical path: `/users/42` has `users` and `42`, `/` has none. A slash at
+    /// the end, which a configuration can keep, makes no segment.
     pub fn path_segments(&self) -> impl Iterator<Item = &str> {
         self.path.split('/').filter(|segment| !segment.is_empty())
     }
@@ -180,14 +182,19 @@ impl Allowed {
         }
     }
 
-    /// Sets a request header, replacing the client's.
+    /// Sets a request header, replacing the client's. A name that a decision does not mention stays the
+    /// client's, so mention what the upstream trusts on every allow, or leave it to the route's
+    /// `identity_headers`.
+    ///
+    /// A value must arrive as it is: without blanks at its ends, which are lost on the way, and
+    /// without control characters, for which the request is denied.
     #[must_use]
     pub fn set_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.set_request_headers.push(Header { name: name.into(), value: value.into() });
         self
     }
 
-    /// Removes a request header.
+    /// Removes a request header, in every spelling that servers take for the same name.
     #[must_use]
     pub fn remove_header(mut self, name: impl Into<String>) -> Self {
         self.remove_request_headers.push(name.into());
@@ -201,14 +208,15 @@ impl Allowed {
         self
     }
 
-    /// Sets a query parameter; the value is not yet percent-encoded.
+    /// Sets a query parameter. Key and value are plain text: Portcullis percent-encodes them, and
+    /// removes the client's own parameters of that name, however they are spelled.
     #[must_use]
     pub fn set_query(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.set_query_parameters.push(QueryParameter { key: key.into(), value: value.into() });
         self
     }
 
-    /// Removes a query parameter.
+    /// Removes a query parameter. The key is plain text, and every spelling of it is removed.
     #[must_use]
     pub fn remove_query(mut self, key: impl Into<String>) -> Self {
         self.remove_query_parameters.push(key.into());
@@ -232,7 +240,8 @@ impl Default for Allowed {
 // === impl Denied ===
 
 impl Denied {
-    /// An HTTP status (200 to 599) and a short stable word for the logs, without a body.
+    /// An HTTP status (200 to 599) and a short stable word for the logs, without a body. Envoy answers
+    /// 403 in place of a status that it does not know.
     #[must_use]
     pub fn new(status: u16, reason: impl Into<String>) -> Self {
         Self {
@@ -244,7 +253,7 @@ impl Denied {
         }
     }
 
-    /// The body of the response.
+    /// The body of the response. An answer with status 204, 205 or 304 is sent without it.
     #[must_use]
     pub fn body(mut self, body: impl Into<String>) -> Self {
         self.body = body.into();
