@@ -2,6 +2,8 @@
 //! their decisions are ones that Portcullis can carry out.
 #![no_main]
 
+use std::collections::BTreeSet;
+
 use libfuzzer_sys::fuzz_target;
 use portcullis_policy::{
     ContextEntry, Decision, Header, Identity, Manifest, Peer, Policy, Request, Value,
@@ -12,11 +14,29 @@ fuzz_target!(|text: &str| {
     let Ok((rules, manifest)) = Rules::configure(text) else { return };
     let again = Rules::configure(text).map(|(_, manifest)| manifest);
     assert!(again.is_ok_and(|again| again == manifest), "the same settings, the same manifest");
-    for (turn, path) in ["", "/", "/users/u1", "/a/b/c/d", "/users/u1/", "/é/%"].iter().enumerate()
-    {
+    let long = "/a".repeat(4096);
+    let paths =
+        ["", "/", "/users/u1", "/a/b/c/d", "/users/u1/", "/é/%", "/g%2Fp/%252F", "/%E9", &*long];
+    let mut names = BTreeSet::new();
+    let mut allows = Vec::new();
+    for (turn, path) in paths.iter().enumerate() {
         for identity in [None, Some(identity(&manifest, turn))] {
             let decision = rules.evaluate(&request(&manifest, path, identity));
-            check(&decision.expect("rules always decide"));
+            let decision = decision.expect("rules always decide");
+            check(&decision);
+            if let Decision::Allow(allowed) = decision {
+                let set = allowed.set_request_headers.iter().map(|header| header.name.clone());
+                names.extend(set);
+                allows.push(allowed);
+            }
+        }
+    }
+    // What one answer sets, no other leaves to the client.
+    for allowed in allows {
+        let is_set =
+            |name: &String| allowed.set_request_headers.iter().any(|header| header.name == *name);
+        for name in &names {
+            assert!(is_set(name) || allowed.remove_request_headers.contains(name), "{name}");
         }
     }
 });
@@ -30,7 +50,7 @@ fn request(manifest: &Manifest, path: &str, identity: Option<Identity>) -> Reque
         scheme: "https".to_owned(),
         host: "api.example.com".to_owned(),
         path: path.to_owned(),
-        raw_path: None,
+        raw_path: Some(format!("{path}?q")),
         query: None,
         headers: manifest.headers.iter().map(header).collect(),
         context: vec![ContextEntry { key: "a".to_owned(), value: "b".to_owned() }],
@@ -41,10 +61,10 @@ fn request(manifest: &Manifest, path: &str, identity: Option<Identity>) -> Reque
     }
 }
 
-/// Somebody whose claims are of every type in turn.
+/// A caller whose claims are of every type in turn.
 fn identity(manifest: &Manifest, turn: usize) -> Identity {
     let value = |position: usize| {
-        Some(match (position + turn) % 8 {
+        Some(match (position + turn) % 9 {
             0 => return None,
             1 => Value::Null,
             2 => Value::Boolean(true),
@@ -52,6 +72,7 @@ fn identity(manifest: &Manifest, turn: usize) -> Identity {
             4 => Value::Number(0.5),
             5 => Value::Text("L3VzZXJz".to_owned()),
             6 => Value::Texts(vec!["u1".to_owned(), "a,b".to_owned()]),
+            7 => Value::Text(" u1 ".to_owned()),
             _ => Value::Json("[1,\"u1\",{\"a\":[]}]".to_owned()),
         })
     };
@@ -75,12 +96,14 @@ fn check(decision: &Decision) {
         }
         Decision::Deny(denied) => {
             assert!((200..=599).contains(&denied.status));
+            assert!(denied.body.is_empty() || ![204, 205, 304].contains(&denied.status));
             assert!(!denied.reason.is_empty());
             [&denied.headers, &denied.headers]
         }
     };
     for header in lists.into_iter().flatten() {
         assert!(!header.value.is_empty());
+        assert_eq!(header.value, header.value.trim());
         assert!(!header.value.chars().any(char::is_control));
         assert!(!header.name.is_empty() && !header.name.contains([':', ' ']));
         assert!(!header.name.bytes().any(|byte| byte.is_ascii_uppercase()));
