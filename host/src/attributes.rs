@@ -32,6 +32,8 @@ pub struct HttpAttributes {
     pub path: String,
     /// Header fields, names in lower case, pseudo headers left out.
     pub headers: Headers,
+    /// Which header fields those are.
+    pub header_view: HeaderView,
     /// The body, where Envoy was configured to pass it.
     pub body: Option<Body>,
 }
@@ -44,6 +46,23 @@ pub struct Headers {
     /// Where each name and each value ends.
     ends: Vec<(usize, usize)>,
 }
+
+/// What a proxy shows of a request's headers, and whether it removes those that it is told to remove.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HeaderView {
+    /// It shows all and removes any: Envoy over gRPC.
+    #[default]
+    Whole,
+    /// It shows those that its configuration lists, and removes any: Envoy over HTTP.
+    Listed,
+    /// It shows all and removes none: nginx, Traefik, Caddy.
+    ReadOnly,
+}
+
+/// The lengths of some header names. A request has few headers as long as one of them, so that most
+/// are passed over without a look at their names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NameLengths(u64);
 
 /// A request body.
 #[derive(Clone, Default)]
@@ -102,6 +121,16 @@ impl Headers {
         self.iter().find(|(field, _)| *field == name).map(|(_, value)| value)
     }
 
+    /// The name of each field that is as long as one of these names.
+    pub fn names_as_long_as(&self, lengths: NameLengths) -> impl Iterator<Item = &str> {
+        let mut start = 0;
+        self.ends.iter().filter_map(move |(name_end, end)| {
+            let name = start..*name_end;
+            start = *end;
+            lengths.has(name.len()).then(|| &self.text[name])
+        })
+    }
+
     /// All fields.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut start = 0;
@@ -121,12 +150,47 @@ impl FromIterator<(String, String)> for Headers {
     }
 }
 
-/// Whether two header names are one name to an upstream: CGI, WSGI, Rack and PHP read `_` as `-`, and
-/// everybody reads capitals as small letters.
+/// Whether two header names, in lower case, are one to a reader that folds them.
+///
+/// CGI turns each hyphen into an underscore (RFC 3875 section 4.1.18), and servers in its tradition do
+/// the same to every other character that is neither a letter nor a digit.
 #[must_use]
-pub fn is_same_field(name: &str, other: &str) -> bool {
-    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.len() == other.len() && name.bytes().map(dashed).eq(other.bytes().map(dashed))
+pub fn fold_alike(one: &str, other: &str) -> bool {
+    let alike =
+        |(a, b): (u8, u8)| a == b || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());
+    one.len() == other.len() && one.bytes().zip(other.bytes()).all(alike)
+}
+
+// === impl NameLengths ===
+
+impl NameLengths {
+    /// Adds the length of a name.
+    pub fn add(&mut self, name: &str) {
+        self.0 |= Self::bit(name.len());
+    }
+
+    /// The lengths of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    fn has(self, length: usize) -> bool {
+        self.0 & Self::bit(length) != 0
+    }
+
+    /// All long names share the last bit.
+    fn bit(length: usize) -> u64 {
+        1 << length.min(63)
+    }
+}
+
+impl<'n> FromIterator<&'n str> for NameLengths {
+    fn from_iter<T: IntoIterator<Item = &'n str>>(names: T) -> Self {
+        let mut lengths = Self::default();
+        names.into_iter().for_each(|name| lengths.add(name));
+        lengths
+    }
 }
 
 // === impl Debug ===
@@ -140,6 +204,7 @@ impl std::fmt::Debug for HttpAttributes {
             .field("host", &self.host)
             .field("path", &path)
             .field("headers", &self.headers)
+            .field("header_view", &self.header_view)
             .field("body", &self.body)
             .finish()
     }
@@ -172,13 +237,36 @@ mod tests {
     }
 
     #[test]
-    fn names_that_differ_in_underscores_alone_are_one_field() {
-        for same in ["x-user-id", "x_user_id", "x-user_id", "X-User_ID"] {
-            assert!(is_same_field(same, "x-user-id") && is_same_field("x_user-id", same), "{same}");
+    fn names_that_a_server_folds_into_one_are_alike() {
+        for (one, other, alike) in [
+            ("x-user-id", "x-user-id", true),
+            ("x-user-id", "x_user_id", true),
+            ("x-user-id", "x_user-id", true),
+            ("x-user-id", "x.user!id", true),
+            ("x-user-id", "xauser-id", false),
+            ("x-user-id", "x-user-ids", false),
+            ("x-user-id", "x-userid", false),
+            ("authorization", "authorization", true),
+            ("", "", true),
+        ] {
+            assert_eq!(fold_alike(one, other), alike, "{one} {other}");
+            assert_eq!(fold_alike(other, one), alike, "{other} {one}");
         }
-        for other in ["x-user-i", "x-user-idd", "x.user.id", "xuserid", ""] {
-            assert!(!is_same_field(other, "x-user-id"), "{other}");
-        }
+    }
+
+    #[test]
+    fn names_are_found_by_their_length_however_long_they_are() {
+        let long = "x".repeat(70);
+        let names = ["a", "bb", "ccc", long.as_str()];
+        let headers = Headers::new(names.map(|name| (name.to_owned(), "value".to_owned())));
+        let found = |wanted: &[&str]| -> Vec<String> {
+            let lengths = wanted.iter().copied().collect();
+            headers.names_as_long_as(lengths).map(str::to_owned).collect()
+        };
+        assert_eq!(found(&["zz"]), ["bb"]);
+        assert_eq!(found(&["z", "zzz"]), ["a", "ccc"]);
+        assert_eq!(found(&["z".repeat(64).as_str()]), [long.as_str()]);
+        assert_eq!(found(&[]), Vec::<String>::new());
     }
 
     #[test]

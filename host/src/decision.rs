@@ -13,8 +13,8 @@ pub struct Decision {
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
-    /// A finer word for logs: the policy's own reason, or what exactly was wrong with a token.
-    /// Never a token or a token id.
+    /// A finer word for logs: the policy's own reason, what exactly was wrong with a token, or which
+    /// claim of an allowed request was left out. Never a token, a token id or the value of a claim.
     pub detail: Option<String>,
     /// The route that matched, if the request got that far.
     pub route: Option<Arc<str>>,
@@ -34,10 +34,14 @@ pub enum Verdict {
 /// How to change a request that passes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Allow {
-    /// Request headers to set, replacing what the client sent under these names.
+    /// Request headers to set, replacing what the client sent under these names. An empty value
+    /// removes.
     pub set_request_headers: Vec<Header>,
     /// Request headers to remove.
     pub remove_request_headers: Vec<String>,
+    /// Names in the request that a server may take for a header that the policy was shown. Before an
+    /// allow leaves the pipeline, they are among those to remove.
+    pub other_spellings: Vec<String>,
     /// Headers to add to the client's response.
     pub response_headers: Vec<Header>,
     /// Query parameters to set.
@@ -86,6 +90,9 @@ pub enum Reason {
     InvalidToken,
     /// The token is blacklisted.
     TokenRevoked,
+    /// The token has a claim for an identity header that cannot be written into one, and the route
+    /// does not leave it out.
+    UnusableClaim,
     /// The policy said no.
     PolicyDenied,
     /// No route matches.
@@ -177,13 +184,14 @@ impl Deny {
 
 impl Reason {
     /// Every reason, for metrics that want a time series for each from the start.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Allowed,
         Self::CorsPreflight,
         Self::OriginNotAllowed,
         Self::MissingToken,
         Self::InvalidToken,
         Self::TokenRevoked,
+        Self::UnusableClaim,
         Self::PolicyDenied,
         Self::NoRoute,
         Self::MalformedRequest,
@@ -210,6 +218,7 @@ impl Reason {
             Self::MissingToken => "missing_token",
             Self::InvalidToken => "invalid_token",
             Self::TokenRevoked => "token_revoked",
+            Self::UnusableClaim => "unusable_claim",
             Self::PolicyDenied => "policy_denied",
             Self::NoRoute => "no_route",
             Self::MalformedRequest => "malformed_request",
@@ -233,7 +242,11 @@ impl Reason {
         match self {
             Self::Allowed => 200,
             Self::MissingToken | Self::InvalidToken => 401,
-            Self::OriginNotAllowed | Self::TokenRevoked | Self::PolicyDenied | Self::NoRoute => 403,
+            Self::OriginNotAllowed
+            | Self::TokenRevoked
+            | Self::UnusableClaim
+            | Self::PolicyDenied
+            | Self::NoRoute => 403,
             Self::MalformedRequest | Self::AmbiguousPath | Self::AmbiguousHost => 400,
             Self::RequestTooLarge => 413,
             Self::NotReady | Self::RefreshFailed => 503,
@@ -255,7 +268,7 @@ impl Reason {
             Self::MissingToken => "missing token",
             Self::InvalidToken => "invalid token",
             Self::TokenRevoked => "token revoked",
-            Self::PolicyDenied | Self::NoRoute => "access denied",
+            Self::UnusableClaim | Self::PolicyDenied | Self::NoRoute => "access denied",
             Self::MalformedRequest => "malformed request",
             Self::AmbiguousPath => "ambiguous path",
             Self::AmbiguousHost => "ambiguous host",

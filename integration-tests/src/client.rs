@@ -119,8 +119,34 @@ impl Request {
         Response::read(&answer)
     }
 
+    /// Sends several requests on one connection, and returns all that comes back, as it came.
+    ///
+    /// # Panics
+    /// When the connection is refused, breaks, or stays silent.
+    pub async fn send_all(requests: &[Self], to: SocketAddr) -> String {
+        let exchange = async {
+            let mut stream = TcpStream::connect(to).await?;
+            for (place, request) in requests.iter().enumerate() {
+                let is_last = place + 1 == requests.len();
+                stream
+                    .write_all(&request.bytes_with(if is_last { "close" } else { "keep-alive" }))
+                    .await?;
+            }
+            let mut answers = Vec::new();
+            stream.read_to_end(&mut answers).await?;
+            io::Result::Ok(String::from_utf8_lossy(&answers).into_owned())
+        };
+        let answers = tokio::time::timeout(TIMEOUT, exchange).await;
+        answers.expect("the connection is closed in time").expect("the connection is not broken")
+    }
+
     fn bytes(&self) -> Vec<u8> {
-        let mut head = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", self.method, self.target);
+        self.bytes_with("close")
+    }
+
+    fn bytes_with(&self, connection: &str) -> Vec<u8> {
+        let mut head =
+            format!("{} {} HTTP/1.1\r\nConnection: {connection}\r\n", self.method, self.target);
         for (name, value) in &self.headers {
             head.extend([name.as_str(), ": ", value.as_str(), "\r\n"]);
         }

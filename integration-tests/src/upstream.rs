@@ -11,7 +11,7 @@ use std::{
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::State,
+    extract::{Query, State},
     http::{HeaderMap, Method, Uri},
 };
 use serde::{Deserialize, Serialize};
@@ -115,5 +115,28 @@ impl Received {
             .filter(|(field, _)| field == name)
             .map(|(_, value)| value.as_str())
             .collect()
+    }
+
+    /// A header as an application behind CGI, WSGI, Rack or PHP reads it: letters, digits and
+    /// underscores make its name, values of one name are joined with commas, and blanks around them
+    /// are gone.
+    #[must_use]
+    pub fn folded(&self, name: &str) -> Option<String> {
+        let fold = |name: &str| name.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+        let values = self.headers.iter().filter(|(field, _)| fold(field) == fold(name));
+        let values: Vec<_> = values.map(|(_, value)| value.trim()).collect();
+        (!values.is_empty()).then(|| values.join(","))
+    }
+
+    /// All values of a parameter of the query, as applications decode it.
+    ///
+    /// # Panics
+    /// When the target is no URI, or its query cannot be decoded.
+    #[must_use]
+    pub fn parameters(&self, name: &str) -> Vec<String> {
+        let target: Uri = self.target.parse().expect("the target is a URI");
+        let Query(all) = Query::<Vec<(String, String)>>::try_from_uri(&target)
+            .expect("the query can be decoded");
+        all.into_iter().filter(|(key, _)| key == name).map(|(_, value)| value).collect()
     }
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
-use super::{guard, path::Tolerance, pattern::Pattern};
+use super::{claim_path::ClaimPath, guard, path::Tolerance, pattern::Pattern};
 use crate::{
     decision::{Deny, Header, Reason},
     duration::HumanDuration,
@@ -43,13 +43,72 @@ pub struct RouteConfig {
     /// call too, or else four times the deadline and 100 ms.
     #[serde(default = "default_deadline")]
     pub deadline: HumanDuration,
-    /// Request headers that tell the upstream who is calling: for each header, the claims to take
-    /// the value from, the first that the token has. A claim inside an object is written with dots.
+    /// Authorization schemes, such as `Basic` or `Negotiate`, that count as no token. Needs
+    /// `token: optional`. Without it, a request whose `authorization` is of another scheme than
+    /// `Bearer` is denied. Whether the upstream receives such a header says `forward_token`.
     #[serde(default)]
-    pub identity_headers: BTreeMap<String, Vec<String>>,
-    /// Whether the upstream receives the `authorization` header.
+    pub ignored_schemes: Vec<String>,
+    /// Request headers that tell the upstream who is calling: for each header, the claims to take
+    /// the value from, the first that the token has. `null`, `""` and `[]` count as absent.
+    ///
+    /// A string is sent as it is, a list of strings joined with commas, a whole number up to 64 bits
+    /// and a boolean as JSON writes them. Every other value, and one that could arrive as another, has
+    /// no header form: an object, a fraction, a blank at either end, a control character, a list with
+    /// an empty element or one with a comma or a quotation mark. See `unusable_claims` and
+    /// `identity_encoding`.
+    ///
+    /// Under these names the upstream receives what Portcullis says or nothing, on every route: what
+    /// a client sends under one of them, or under a name that servers fold into one (`x_user_id`), is
+    /// removed.
+    #[serde(default)]
+    pub identity_headers: BTreeMap<String, Vec<ClaimPath>>,
+    /// What happens to a request whose token has a claim for an identity header that has no header
+    /// form.
+    #[serde(default)]
+    pub unusable_claims: UnusableClaims,
+    /// How text of claims is written into identity headers.
+    #[serde(default)]
+    pub identity_encoding: IdentityEncoding,
+    /// Whether the upstream receives the `authorization` header. `false` is final: a policy cannot
+    /// set the header then. With `token: ignored`, what is forwarded was not verified.
     #[serde(default = "yes")]
     pub forward_token: bool,
+    /// Headers that override the method, the path or the host of a request in some frameworks, and
+    /// that this route lets through: `x-http-method-override`, `x-http-method`,
+    /// `x-method-override`, `x-original-url`, `x-original-uri`, `x-rewrite-url`,
+    /// `x-http-host-override`, `x-host`. All others of them are removed, since a decision is made
+    /// about the request line. List one only if the upstream does not read it, or if each method,
+    /// path and host that it may name is open to whoever this route lets through.
+    #[serde(default)]
+    pub keep_override_headers: Vec<String>,
+}
+
+/// What happens to a request whose token has a claim that has no header form.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnusableClaims {
+    /// The header is left out, and with it whatever the client sent under its name. The decision's
+    /// log line names the claim.
+    #[default]
+    Omit,
+    /// The request is denied with `unusable_claim`.
+    Deny,
+}
+
+/// How text of claims is written into identity headers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentityEncoding {
+    /// As it is. Text beyond ASCII has no header form: many frameworks read headers as Latin-1, and
+    /// would read another name.
+    #[default]
+    Ascii,
+    /// As it is, in UTF-8. For upstreams that read headers as UTF-8.
+    Utf8,
+    /// Percent-encoded UTF-8: each blank, `%`, comma, quotation mark, control character and everything
+    /// beyond ASCII. For upstreams that decode it. All strings but empty elements of lists have a
+    /// header form then.
+    Percent,
 }
 
 /// Which requests belong to a route. Every condition that is present must hold; within one
@@ -202,7 +261,7 @@ fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), String> {
         if name.starts_with("access-control-") {
             return Err(format!("`{name}` is for the section `cors` to set; list origins there"));
         }
-        if guard::is_blank(value) {
+        if value.bytes().all(guard::is_blank) {
             return Err(format!("`{name}` has no value; write one, or remove it"));
         }
     }

@@ -4,12 +4,15 @@
 //! wasmtime and no broker.
 
 mod ambiguity;
+mod answer;
 mod authority;
 mod authorize;
+mod claim_path;
 mod config;
 mod cors;
 mod coverage;
 mod guard;
+mod headers;
 mod identity;
 mod matcher;
 mod path;
@@ -26,10 +29,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use answer::guard_verdict;
 pub use authority::{Host, HostsConfig, MalformedHost, PortMatching, TrailingDot, read_host};
 pub use authorize::{Authorize, ask, refuse, refuse_known};
+pub use claim_path::{ClaimPath, ParseClaimPathError};
 pub use config::{
-    DEFAULT_DEADLINE, DenialConfig, DenialPreset, MatchConfig, RouteConfig, TokenMode,
+    DEFAULT_DEADLINE, DenialConfig, DenialPreset, IdentityEncoding, MatchConfig, RouteConfig,
+    TokenMode, UnusableClaims,
 };
 pub use cors::{CorsConfig, CorsError, Preflight};
 pub use path::{CanonicalPath, PathConfig, PathError, Tolerance, TrailingSlash, canonicalize};
@@ -38,6 +44,7 @@ pub use record::{Recorder, reason_codes};
 pub use revocation::Revocation;
 pub use route::{RouteCause, RouteError};
 
+use answer::policy_deny;
 use cors::Cors;
 use matcher::Reading;
 use patience::patience;
@@ -47,7 +54,7 @@ use route::{Route, RoutePolicy, Routes};
 
 use crate::{
     attributes::{Attributes, Headers, HttpAttributes},
-    decision::{Allow, Decision, Deny, Reason, Verdict},
+    decision::{Allow, Decision, Reason, Verdict},
     policy::{self, Budget, Input, Policies, PolicyUse},
     timestamp::Timestamp,
     token::{self, BearerError, VerifiedToken, Verifier},
@@ -134,7 +141,7 @@ pub fn build(
     }
     let Config { hosts, paths, cors, denials, .. } = config;
     Ok(Authorizer {
-        routes: Routes::new(routes, &paths),
+        routes: Routes::new(routes, &paths)?,
         hosts,
         paths,
         cors: Cors::new(cors),
@@ -288,6 +295,7 @@ impl Authorizer {
             Ok(token) => token,
             Err(BearerError::Missing) if route.token == TokenMode::Optional => return Ok(None),
             Err(BearerError::Missing) => return Err(deny(Reason::MissingToken)),
+            Err(BearerError::WrongScheme) if route.ignores_scheme(headers) => return Ok(None),
             Err(error) => return Err(invalid(error.code().to_owned())),
         };
         let verified = self
@@ -309,15 +317,15 @@ impl Authorizer {
         input: &Input<'_>,
         token: Option<&VerifiedToken>,
     ) -> Decision {
-        let route = check.route;
+        let (route, http) = (check.route, check.attributes.http.as_ref());
         let Some(policy) = &route.policy else {
-            return self.guarded(Allow::default(), Some(route), token).on(route);
+            return self.guarded(Allow::default(), Some(route), token, http).on(route);
         };
         let budget = Budget::new(route.deadline, patience(check.deadline));
         let policy::Evaluation { digest, outcome } = policy.handle.evaluate(input, budget).await;
         policy.metrics.evaluated(record::outcome(&outcome));
         let decision = match outcome {
-            Ok((Verdict::Allow(allow), _)) => self.guarded(allow, Some(route), token),
+            Ok((Verdict::Allow(allow), _)) => self.guarded(allow, Some(route), token, http),
             Ok((Verdict::Deny(deny), reason)) => policy_deny(deny, reason),
             Err(error) if error.is_about_time() => {
                 Decision::deny(Reason::PolicyTimeout).with_detail(error.to_string())
@@ -325,27 +333,6 @@ impl Authorizer {
             Err(error) => Decision::deny(Reason::PolicyFailed).with_detail(error.to_string()),
         };
         Decision { revision: Some(digest), ..decision.on(route) }
-    }
-
-    /// The one way to an allow. Without a route, every identity header is removed, and the token.
-    fn guarded(
-        &self,
-        mut allow: Allow,
-        route: Option<&Route>,
-        token: Option<&VerifiedToken>,
-    ) -> Decision {
-        if route.is_none_or(|route| !route.forward_token) {
-            allow.remove_request_headers.push("authorization".to_owned());
-        }
-        let headers = self
-            .routes
-            .identity_headers
-            .iter()
-            .map(|name| (name.clone(), identity::header(name, route, token)));
-        match guard::allow(allow, headers) {
-            Ok(allow) => Decision::new(Verdict::Allow(allow), Reason::Allowed),
-            Err(error) => Decision::deny(Reason::UnsafeDecision).with_detail(error.to_string()),
-        }
     }
 
     /// Gives a deny its configured body and headers, and lets scripts of known origins read it.
@@ -357,16 +344,6 @@ impl Authorizer {
         let origin = attributes.http.as_ref().and_then(|http| http.headers.first("origin"));
         self.cors.share(&mut deny.headers, origin);
         decision
-    }
-}
-
-fn policy_deny(deny: Deny, reason: Option<String>) -> Decision {
-    match guard::deny(deny) {
-        Ok(deny) => {
-            let decision = Decision::new(Verdict::Deny(deny), Reason::PolicyDenied);
-            Decision { detail: reason, ..decision }
-        }
-        Err(error) => Decision::deny(Reason::UnsafeDecision).with_detail(error.to_string()),
     }
 }
 

@@ -5,17 +5,20 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use super::{
     ambiguity::Ambiguity,
     authority::Host,
-    config::{MatchConfig, RouteConfig, TokenMode},
-    guard,
+    claim_path::ClaimPath,
+    config::{IdentityEncoding, MatchConfig, RouteConfig, TokenMode, UnusableClaims},
+    headers::{self, Names, OVERRIDES},
+    identity,
     matcher::{Matcher, Reading},
     path::{PathConfig, PathError, Tolerance},
     pattern::Pattern,
 };
 use crate::{
+    attributes::Headers,
     decision::{Decision, Reason},
     policy::PolicyHandle,
     telemetry::PolicyMetrics,
-    token::IssuerSet,
+    token::{self, IssuerSet},
 };
 
 /// The key of Envoy's `context_extensions` that names a route directly.
@@ -26,7 +29,9 @@ const ROUTE_EXTENSION: &str = "route";
 pub(super) struct Routes {
     in_order: Vec<Route>,
     /// Removed from every request on which the route does not set them.
-    pub(super) identity_headers: Vec<String>,
+    pub(super) identity_headers: Names,
+    /// The override headers, for requests without a route.
+    pub(super) overrides: Names,
     /// How paths are read that some route tolerates and not all do.
     pub(super) tolerant: Option<PathConfig>,
 }
@@ -42,7 +47,12 @@ pub(super) struct Route {
     pub(super) deadline: Duration,
     pub(super) forward_token: bool,
     /// Header name, and the claims to take its value from.
-    pub(super) identity_headers: Vec<(String, Vec<String>)>,
+    pub(super) identity_headers: Vec<(String, Vec<ClaimPath>)>,
+    pub(super) identity_encoding: IdentityEncoding,
+    pub(super) unusable_claims: UnusableClaims,
+    /// The override headers that the route does not keep.
+    pub(super) overrides: Names,
+    ignored_schemes: Vec<String>,
     matches: Matcher,
 }
 
@@ -127,15 +137,44 @@ pub enum RouteCause {
     /// A name that cannot be set.
     #[error(
         "`identity_headers`: `{0}` is not a permitted header name; write it in lower case, and \
-             do not name a pseudo header, `host` or a connection header"
+             do not name a pseudo header, `host`, `authorization`, a connection header or one that \
+             begins with `x-envoy-auth-`"
     )]
     HeaderName(String),
     /// No claim to take the value from.
     #[error("`identity_headers.{0}` lists no claim")]
     NoClaim(String),
+    /// Settings of identity headers that there are not.
+    #[error("`unusable_claims` and `identity_encoding` need `identity_headers`; leave them out")]
+    NothingToEncode,
+    /// A header to keep that would not be removed.
+    #[error(
+        "`keep_override_headers`: `{name}` is not one of the headers that are removed, which are {}",
+        OVERRIDES.join(", ")
+    )]
+    NoOverride {
+        /// The name.
+        name: String,
+    },
+    /// Schemes that are looked at on no or on every request.
+    #[error("`ignored_schemes` needs `token: optional`; leave it out")]
+    SchemesWithoutOption,
+    /// A text is not an authorization scheme, or is that of the tokens.
+    #[error(
+        "`ignored_schemes`: `{0}` is not the name of another scheme than `Bearer`; write `Basic`, \
+         `Negotiate` or the like"
+    )]
+    Scheme(String),
+    /// Servers would take one identity header for the other.
+    #[error(
+        "`identity_headers`: servers in the tradition of CGI take `{0}` and `{1}` for one header; \
+         use one name on all routes"
+    )]
+    Alike(String, String),
     /// A raw connection has neither token nor path.
     #[error(
-        "`match.tcp` takes no other condition but `only_by_name`, no token, and no identity headers"
+        "`match.tcp` takes no other condition but `only_by_name`, no token, no identity headers and \
+         keeps no headers"
     )]
     Tcp,
     /// A zero deadline denies everything.
@@ -175,17 +214,29 @@ pub(super) struct Key<'a> {
 
 impl Routes {
     /// All routes, in their order; `paths` is how all read paths.
-    pub(super) fn new(routes: Vec<Route>, paths: &PathConfig) -> Self {
+    pub(super) fn new(routes: Vec<Route>, paths: &PathConfig) -> Result<Self, RouteError> {
         let names: BTreeSet<_> =
             routes.iter().flat_map(|route| &route.identity_headers).map(|(name, _)| name).collect();
-        let identity_headers = names.into_iter().cloned().collect();
+        let identity_headers: Names = names.into_iter().cloned().collect();
+        if let Some((one, other)) = identity_headers.alike() {
+            let emits =
+                |route: &&Route| route.identity_headers.iter().any(|(name, _)| name == other);
+            let route = routes.iter().find(emits).map(|route| route.name.to_string());
+            let cause = RouteCause::Alike(one.to_owned(), other.to_owned());
+            return Err(RouteError { route: route.unwrap_or_default(), cause });
+        }
         let more: Vec<Tolerance> = routes
             .iter()
             .filter_map(|route| route.matches.tolerant.as_ref())
             .flat_map(|paths| paths.tolerate.iter().copied())
             .collect();
         let tolerant = (!more.is_empty()).then(|| PathConfig { tolerate: more, ..paths.clone() });
-        Self { in_order: routes, identity_headers, tolerant }
+        Ok(Self {
+            in_order: routes,
+            identity_headers,
+            overrides: Names::overrides_but(&[]),
+            tolerant,
+        })
     }
 
     /// The route that Envoy's `context_extensions` name, if it matches, or the first that matches.
@@ -303,6 +354,10 @@ impl Route {
             deadline: config.deadline.get(),
             forward_token: config.forward_token,
             identity_headers: config.identity_headers.clone().into_iter().collect(),
+            identity_encoding: config.identity_encoding,
+            unusable_claims: config.unusable_claims,
+            overrides: Names::overrides_but(&config.keep_override_headers),
+            ignored_schemes: config.ignored_schemes.clone(),
             matches: Matcher::new(&config.matches, reading)?,
         })
     }
@@ -313,6 +368,16 @@ impl Route {
             Some(route) => Err(RouteCause::Unreachable(route.name.to_string())),
             None => Ok(()),
         }
+    }
+
+    /// Whether the request's credentials are of another scheme that counts as no token here.
+    pub(super) fn ignores_scheme(&self, headers: &Headers) -> bool {
+        if self.ignored_schemes.is_empty() {
+            return false;
+        }
+        token::other_scheme(headers.all("authorization")).is_some_and(|scheme| {
+            self.ignored_schemes.iter().any(|ignored| ignored.eq_ignore_ascii_case(scheme))
+        })
     }
 
     fn matches(&self, key: Key<'_>) -> bool {
@@ -348,14 +413,8 @@ fn check(config: &RouteConfig) -> Result<(), RouteCause> {
     if config.token == TokenMode::Ignored && !config.identity_headers.is_empty() {
         return Err(RouteCause::HeadersWithoutToken);
     }
-    for (name, claims) in &config.identity_headers {
-        if !guard::is_permitted_name(name) {
-            return Err(RouteCause::HeaderName(name.clone()));
-        }
-        if claims.is_empty() {
-            return Err(RouteCause::NoClaim(name.clone()));
-        }
-    }
+    identity::check(config)?;
+    headers::check(config)?;
     let MatchConfig { hosts, paths, not_paths, tolerate, methods, tcp, only_by_name: _ } =
         &config.matches;
     let is_http = !(hosts.is_empty()
@@ -363,6 +422,7 @@ fn check(config: &RouteConfig) -> Result<(), RouteCause> {
         && not_paths.is_empty()
         && methods.is_empty()
         && tolerate.is_empty())
-        || config.token != TokenMode::Ignored;
+        || config.token != TokenMode::Ignored
+        || !config.keep_override_headers.is_empty();
     if *tcp && is_http { Err(RouteCause::Tcp) } else { Ok(()) }
 }

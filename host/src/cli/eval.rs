@@ -243,6 +243,7 @@ fn show(verdict: &Verdict, reason: Option<&str>, digest: &str) -> Value {
             let Allow {
                 set_request_headers,
                 remove_request_headers,
+                other_spellings: _,
                 response_headers,
                 set_query_parameters,
                 remove_query_parameters,

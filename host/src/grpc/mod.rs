@@ -16,6 +16,7 @@ mod wire;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use prost::Message;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
@@ -24,7 +25,7 @@ use tonic::service::Routes;
 use crate::{
     attributes::Attributes,
     authorizer::Authorize,
-    decision::Reason,
+    decision::{Decision, Reason},
     drain::Drain,
     duration::{HumanDuration, longer_than_zero, longer_than_zero_if_any},
     listen::{self, BindError, Incoming, at_least_one},
@@ -96,6 +97,13 @@ const LINGER: Duration = Duration::from_secs(1);
 /// The reason to deny when the message is not one, or has no attributes.
 pub fn decode(message: &[u8]) -> Result<Attributes, Reason> {
     request::attributes(message).map_err(|(reason, _)| reason)
+}
+
+/// Writes a decision as a `CheckResponse`, without its gRPC prefix. For embedding and fuzzing; the edge
+/// does the same with each answer.
+#[must_use]
+pub fn encode(decision: Decision) -> Vec<u8> {
+    response::check_response(decision).encode_to_vec()
 }
 
 /// Opens the address.

@@ -7,8 +7,9 @@
 //!   `ok_response`; so the two never contradict each other here;
 //! - `error_response`, a gRPC error, a timeout: allowed if the filter is set to fail open, so none
 //!   of them is ever produced;
-//! - a header value with a line break: the whole request fails with 503; pseudo headers and `host`
-//!   are really rewritten. The authorizer's guard lets neither through.
+//! - a header value with a line break, more than 100 nested messages: the whole request fails with 503,
+//!   or is allowed if the filter is set to fail open; pseudo headers and `host` are really rewritten.
+//!   The authorizer's guard lets none of them through.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use envoy_types::pb::{
@@ -27,7 +28,7 @@ use envoy_types::pb::{
     },
 };
 use prost::Message;
-use serde_json::Value;
+use serde_json::{Number, Value};
 use tonic::Code;
 
 use crate::decision::{Allow, Decision, Deny, Header, Verdict};
@@ -127,7 +128,10 @@ fn value(value: Value) -> ProtoValue {
     let kind = match value {
         Value::Null => Kind::NullValue(0),
         Value::Bool(value) => Kind::BoolValue(value),
-        Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        Value::Number(number) => match exact(&number) {
+            Some(number) => Kind::NumberValue(number),
+            None => Kind::StringValue(number.to_string()),
+        },
         Value::String(value) => Kind::StringValue(value),
         Value::Array(items) => {
             Kind::ListValue(ListValue { values: items.into_iter().map(self::value).collect() })
@@ -137,5 +141,16 @@ fn value(value: Value) -> ProtoValue {
     ProtoValue { kind: Some(kind) }
 }
 
+/// A number as a float that has all of its digits. Protobuf knows no other numbers in a `Struct`;
+/// whole ones that are too large are texts in its JSON as well.
+fn exact(number: &Number) -> Option<f64> {
+    /// Up to here, each whole number is a float.
+    const EXACT: u64 = 1 << f64::MANTISSA_DIGITS;
+    let whole = number.as_i64().map(i64::unsigned_abs).or(number.as_u64());
+    number.as_f64().filter(|_| whole.is_none_or(|whole| whole <= EXACT))
+}
+
+#[cfg(test)]
+mod readable;
 #[cfg(test)]
 mod tests;

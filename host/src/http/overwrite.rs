@@ -5,7 +5,7 @@
 
 use super::{Config, RequestFrom, request::Refusal};
 use crate::{
-    attributes::{Attributes, is_same_field},
+    attributes::{Attributes, fold_alike},
     decision::{Decision, Reason, Verdict},
 };
 
@@ -30,7 +30,7 @@ pub(super) fn check(
     let set = allow.set_request_headers.iter().map(|header| header.name.as_str());
     let changed = || set.clone().chain(allow.remove_request_headers.iter().map(String::as_str));
     let is_left = |sent: &str| {
-        changed().any(|name| is_same_field(name, sent))
+        changed().any(|name| fold_alike(name, sent))
             && !config.proxy_overwrites.iter().any(|overwritten| overwritten == sent)
     };
     if http.headers.iter().any(|(sent, _)| is_left(sent)) { Err(LEFT) } else { Ok(()) }

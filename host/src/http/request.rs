@@ -13,7 +13,7 @@ use serde_json::Map;
 
 use super::{Config, RequestFrom};
 use crate::{
-    attributes::{Attributes, Body, Headers, HttpAttributes, Peer},
+    attributes::{Attributes, Body, HeaderView, Headers, HttpAttributes, Peer},
     decision::Reason,
 };
 
@@ -84,8 +84,12 @@ pub(super) fn attributes(
     }?;
     let Line { method, scheme, host, path } = line;
     let headers = headers(&parts.headers, config.request_from);
+    let header_view = match config.request_from {
+        RequestFrom::Envoy => HeaderView::Listed,
+        RequestFrom::XForwarded | RequestFrom::XOriginal => HeaderView::ReadOnly,
+    };
     Ok(Attributes {
-        http: Some(HttpAttributes { method, scheme, host, path, headers, body }),
+        http: Some(HttpAttributes { method, scheme, host, path, headers, header_view, body }),
         source: Peer {
             address: peer.ip().to_canonical().to_string(),
             port: peer.port().into(),

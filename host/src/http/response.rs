@@ -14,7 +14,7 @@ use http_body_util::Full;
 
 use super::{RequestFrom, request::Refusal};
 use crate::{
-    attributes::is_same_field,
+    attributes::fold_alike,
     decision::{Allow, Decision, Deny, Header, Reason, Verdict},
 };
 
@@ -68,7 +68,7 @@ fn allowed(allow: &Allow, proxy: RequestFrom) -> Result<Response<Full<Bytes>>, R
 fn check_names(allow: &Allow) -> Result<(), Refusal> {
     let set = allow.set_request_headers.iter().map(|header| header.name.as_str());
     let changed = || set.clone().chain(allow.remove_request_headers.iter().map(String::as_str));
-    let is_taken = |header: &Header| changed().any(|name| is_same_field(name, &header.name));
+    let is_taken = |header: &Header| changed().any(|name| fold_alike(name, &header.name));
     if allow.response_headers.iter().any(is_taken) {
         return Err((
             Reason::UnsafeDecision,
@@ -80,7 +80,7 @@ fn check_names(allow: &Allow) -> Result<(), Refusal> {
 }
 
 fn is_to_envoy(header: &Header) -> bool {
-    header.name.get(..TO_ENVOY.len()).is_some_and(|begin| is_same_field(begin, TO_ENVOY))
+    header.name.get(..TO_ENVOY.len()).is_some_and(|begin| fold_alike(begin, TO_ENVOY))
 }
 
 fn denied(deny: Deny, proxy: RequestFrom) -> Result<Response<Full<Bytes>>, Refusal> {

@@ -267,7 +267,9 @@ impl Configured {
         if instance.calls < self.host.instance_reuse {
             self.pool.put(seated);
         }
-        decision.map(convert::answer).map_err(|error| EvaluateError::Failed(text(error)))
+        decision
+            .map(|decision| convert::answer(decision, &self.manifest, input))
+            .map_err(|error| EvaluateError::Failed(text(error)))
     }
 
     /// Waits for an instance within the budget.

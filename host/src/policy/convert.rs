@@ -1,7 +1,7 @@
-//! Owns the translation between plain types and the generated ones: lifting what the manifest names
-//! into a request, and reading the decision back.
+//! The translation between plain types and the generated ones: lifting what the manifest names into a
+//! request, and reading the decision back.
 //!
-//! It copies no string on the way in. It judges nothing on the way out; that is the guard's office.
+//! It copies no string on the way in. It judges nothing on the way out; the guard does.
 
 use std::borrow::Cow;
 
@@ -13,6 +13,7 @@ use super::{
     manifest::Manifest,
 };
 use crate::{
+    attributes::{NameLengths, fold_alike},
     decision::{Allow, Deny, Header, Verdict},
     json::JsonRef,
 };
@@ -118,7 +119,8 @@ enum Lifted<'a> {
     Absent,
     Null,
     Boolean(bool),
-    Number(Number),
+    Integer(i64),
+    Number(f64),
     Text(&'a str),
     Texts(Vec<&'a str>),
     Json(String),
@@ -130,7 +132,7 @@ impl<'a> Lifted<'a> {
             None => Self::Absent,
             Some(Value::Null) => Self::Null,
             Some(Value::Bool(value)) => Self::Boolean(*value),
-            Some(Value::Number(number)) => Self::Number(number.clone()),
+            Some(Value::Number(number)) => Self::of_number(number),
             Some(Value::String(text)) => Self::Text(text),
             Some(value @ Value::Array(items)) => match items.iter().map(Value::as_str).collect() {
                 Some(texts) => Self::Texts(texts),
@@ -145,7 +147,7 @@ impl<'a> Lifted<'a> {
             None => Self::Absent,
             Some(JsonRef::Null) => Self::Null,
             Some(JsonRef::Bool(value)) => Self::Boolean(value),
-            Some(JsonRef::Number(number)) => Self::Number(number),
+            Some(JsonRef::Number(number)) => Self::of_number(&number),
             Some(JsonRef::Text(text)) => Self::Text(text),
             Some(ref claim @ JsonRef::List(items)) => match items.texts() {
                 Some(texts) => Self::Texts(texts),
@@ -155,15 +157,23 @@ impl<'a> Lifted<'a> {
         }
     }
 
+    fn of_number(number: &Number) -> Self {
+        match (number.as_i64(), number.as_f64()) {
+            (Some(integer), _) => Self::Integer(integer),
+            // A whole number that has all of its digits here would lose some as a float, and be equal
+            // to its neighbours.
+            (None, Some(float)) if !number.is_u64() => Self::Number(float),
+            (None, _) => Self::Json(number.to_string()),
+        }
+    }
+
     fn lower(&self) -> Option<wit::ValueParam<'_>> {
         Some(match self {
             Self::Absent => return None,
             Self::Null => wit::ValueParam::Null,
             Self::Boolean(value) => wit::ValueParam::Boolean(*value),
-            Self::Number(number) => match number.as_i64() {
-                Some(integer) => wit::ValueParam::Integer(integer),
-                None => wit::ValueParam::Number(number.as_f64().unwrap_or(f64::NAN)),
-            },
+            Self::Integer(integer) => wit::ValueParam::Integer(*integer),
+            Self::Number(number) => wit::ValueParam::Number(*number),
             Self::Text(text) => wit::ValueParam::Text(text),
             Self::Texts(texts) => wit::ValueParam::Texts(texts),
             Self::Json(text) => wit::ValueParam::Json(text),
@@ -171,11 +181,13 @@ impl<'a> Lifted<'a> {
     }
 }
 
-/// Reads a decision.
-pub(super) fn answer(decision: wit::Decision) -> Answer {
+/// Reads a decision about `input`.
+pub(super) fn answer(decision: wit::Decision, manifest: &Manifest, input: &Input<'_>) -> Answer {
     match decision {
         wit::Decision::Allow(allowed) => {
-            Answer { verdict: Verdict::Allow(allow(allowed)), reason: None }
+            let other_spellings = other_spellings(manifest, input).collect();
+            let allow = Allow { other_spellings, ..allow(allowed) };
+            Answer { verdict: Verdict::Allow(allow), reason: None }
         }
         wit::Decision::Deny(denied) => {
             let reason = Some(denied.reason.clone()).filter(|reason| !reason.is_empty());
@@ -184,10 +196,26 @@ pub(super) fn answer(decision: wit::Decision) -> Answer {
     }
 }
 
+/// The names in the request that a server may take for a header that the policy was shown. The policy
+/// has decided about the one, so the others must not reach the upstream.
+fn other_spellings<'a>(
+    manifest: &'a Manifest,
+    input: &Input<'a>,
+) -> impl Iterator<Item = String> + use<'a> {
+    let lengths: NameLengths = manifest.headers.iter().map(String::as_str).collect();
+    let names = input.headers.names_as_long_as(lengths);
+    let is_another = |name: &&str| {
+        manifest.headers.iter().any(|shown| shown != name && fold_alike(shown, name))
+            && !manifest.headers.iter().any(|shown| shown == name)
+    };
+    names.filter(is_another).map(str::to_owned)
+}
+
 fn allow(allowed: wit::Allowed) -> Allow {
     Allow {
         set_request_headers: headers(allowed.set_request_headers),
         remove_request_headers: allowed.remove_request_headers,
+        other_spellings: Vec::new(),
         response_headers: headers(allowed.response_headers),
         set_query_parameters: allowed
             .set_query_parameters

@@ -46,6 +46,21 @@ pub fn bearer<'v>(mut values: impl Iterator<Item = &'v str>) -> Result<&'v str, 
     Ok(token)
 }
 
+/// The scheme of credentials that are one value of another scheme than `Bearer`, such as `Basic dTpw`.
+/// Whatever a reader could take for a bearer token has none.
+pub fn other_scheme<'v>(mut values: impl Iterator<Item = &'v str>) -> Option<&'v str> {
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let (scheme, credentials) = value.split_once(' ')?;
+    (is_other_scheme(scheme) && is_token68(credentials)).then_some(scheme)
+}
+
+/// Whether `text` is the name of an authorization scheme other than `Bearer`.
+#[must_use]
+pub fn is_other_scheme(text: &str) -> bool {
+    let is_scheme_byte = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    !text.is_empty() && text.bytes().all(is_scheme_byte) && !text.eq_ignore_ascii_case("bearer")
+}
+
 /// Whether `text` is a `token68` (RFC 9110 section 11.2). Spaces and commas are not part of it.
 fn is_token68(text: &str) -> bool {
     let token = text.trim_end_matches('=');
@@ -133,6 +148,31 @@ mod tests {
         ] {
             assert_eq!(read(&[value]), Err(BearerError::NotOneToken), "{value:?}");
         }
+    }
+
+    #[test]
+    fn other_schemes_are_told_from_what_may_be_a_bearer_token() {
+        let scheme = |values: &[&'static str]| other_scheme(values.iter().copied());
+        for (value, expected) in [
+            ("Basic dTpw", Some("Basic")),
+            ("negotiate YII=", Some("negotiate")),
+            ("Bearer a.b.c", None),
+            ("bearer a.b.c", None),
+            ("a.b.c", None),
+            ("Bearer\ta.b.c", None),
+            (" Bearer a", None),
+            ("Basic", None),
+            ("Basic ", None),
+            ("Basic  dTpw", None),
+            ("Basic dTpw, Bearer a", None),
+            ("Basic dTpw,Bearer a", None),
+            ("Digest username=\"u\"", None),
+            ("Bearer, Basic dTpw", None),
+        ] {
+            assert_eq!(scheme(&[value]), expected, "{value:?}");
+        }
+        assert_eq!(scheme(&[]), None);
+        assert_eq!(scheme(&["Basic dTpw", "Bearer a"]), None);
     }
 
     proptest! {

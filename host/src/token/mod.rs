@@ -26,7 +26,7 @@ mod verify_error;
 mod watched_file;
 
 pub use self::{
-    bearer::{BearerError, bearer},
+    bearer::{BearerError, bearer, is_other_scheme, other_scheme},
     build::{BuildError, build, warnings},
     claims::VerifiedToken,
     config::{

@@ -20,7 +20,7 @@ use prost::Message;
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, task::JoinSet};
 
-use crate::structure;
+use crate::{readable, structure};
 
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const SECRET: &str = "a secret of the tests, long enough for HS256";
@@ -258,9 +258,11 @@ impl Answer {
         serde_json::from_str(seen).unwrap()
     }
 
-    /// Reads the message of the call, with its gRPC prefix.
+    /// Reads the message of the call, with its gRPC prefix, as Envoy does.
     pub(crate) fn read(message: &[u8]) -> Self {
-        CheckResponse::decode(&message[5..]).unwrap().into()
+        let response = readable::decode(&message[5..]);
+        readable::check(&response);
+        response.into()
     }
 }
 

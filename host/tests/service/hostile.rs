@@ -90,6 +90,10 @@ denied! {
     a_line_break_in_a_response_header_is_denied: "crlf_response_header" => "unsafe_decision",
     a_line_break_in_a_header_of_a_deny_is_denied: "crlf_deny_header" => "unsafe_decision",
     a_line_break_in_a_query_is_denied: "query_injection" => "unsafe_decision",
+    a_blank_before_a_value_is_denied: "blank_header" => "unsafe_decision",
+    two_headers_that_servers_take_for_one_are_denied: "alike_headers" => "unsafe_decision",
+    a_header_of_the_protocol_is_denied: "protocol_header" => "unsafe_decision",
+    a_header_of_the_protocol_on_a_deny_is_denied: "protocol_header_of_deny" => "unsafe_decision",
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,8 +164,90 @@ async fn metadata_that_is_not_json_harms_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn metadata_that_envoy_could_not_read_is_denied() {
+    // The depth at which Envoy stops, and beyond what a JSON parser takes.
+    for (attack, sizes) in [
+        ("deep_metadata", vec![17, 33, 120]),
+        ("deep_metadata_of_allow", vec![17, 50, 120]),
+        ("wide_metadata", vec![1_000]),
+    ] {
+        for size in sizes {
+            let service = attacked_by(attack, |config| {
+                config["routes"][0]["settings"]["size"] = json!(size);
+            });
+            let answer = suffer(&service).await;
+            let denied = (answer.status, answer.reason.as_str());
+            assert_eq!(denied, (500, "unsafe_decision"), "{attack} {size}");
+            assert_eq!(answer.metadata, Value::Null);
+        }
+    }
+    let service = attacked_by("deep_metadata", |config| {
+        config["routes"][0]["settings"]["size"] = json!(16);
+    });
+    let answer = suffer(&service).await;
+    assert_eq!((answer.status, answer.reason.as_str()), (403, "policy_denied"));
+    assert!(answer.metadata["a"]["a"].is_object(), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_response_headers_than_envoy_takes_are_denied() {
+    for (attack, status) in [("many_response_headers", 0), ("many_deny_headers", 403)] {
+        for (size, status) in [(100, status), (101, 500)] {
+            let service = attacked_by(attack, |config| {
+                config["routes"][0]["settings"]["size"] = json!(size);
+            });
+            let answer = suffer(&service).await;
+            assert_eq!(answer.status, status, "{attack} {size}");
+            assert_eq!(answer.response_headers.len(), if status == 500 { 0 } else { 100 });
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_body_by_its_status_has_none() {
+    for (attack, status) in [("body_of_204", 204), ("body_of_205", 205), ("body_of_304", 304)] {
+        let answer = suffer(&attacked_by(attack, |_| {})).await;
+        assert_eq!((answer.status, answer.reason.as_str()), (status, "policy_denied"), "{attack}");
+        assert_eq!((answer.body.as_str(), answer.response_headers.len()), ("", 0), "{attack}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_set_to_nothing_is_removed() {
+    let answer = suffer(&attacked_by("empty_header", |_| {})).await;
+    assert!(answer.allowed, "{answer:?}");
+    assert_eq!(json!(answer.set_request_headers), json!({}));
+    assert_eq!(answer.remove_request_headers, ["x-empty"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_not_forwarded_is_not_replaced_either() {
+    for (forwarded, set) in
+        [(true, json!({"authorization": "Basic cm9vdDpyb290"})), (false, json!({}))]
+    {
+        let service = attacked_by("set_token", |config| {
+            config["routes"][0]["forward_token"] = json!(forwarded);
+        });
+        let answer = suffer(&service).await;
+        assert_eq!(json!(answer.set_request_headers), set);
+        let removed = answer.remove_request_headers.contains(&"authorization".to_owned());
+        assert_eq!(removed, !forwarded, "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_tells_nothing_under_the_name_of_an_identity_header() {
+    let service = attacked_by("identity_in_response", |config| {
+        config["routes"][0]["token"] = json!("optional");
+        config["routes"][0]["identity_headers"] = json!({"x-user-id": ["sub"]});
+    });
+    let answer = suffer(&service).await;
+    assert_eq!((answer.status, answer.reason.as_str()), (500, "unsafe_decision"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_policy_cannot_say_who_is_calling() {
-    for attack in ["spoof_identity", "remove_identity"] {
+    for attack in ["spoof_identity", "spoof_folded_identity", "remove_identity"] {
         let service = attacked_by(attack, |config| {
             config["routes"][0]["token"] = json!("required");
             config["routes"][0]["identity_headers"] = json!({"x-user-id": ["sub"]});

@@ -192,7 +192,7 @@ async fn what_a_policy_does_to_the_query_and_to_the_metadata_reaches_envoy() {
     let service = told_by("echo");
     let client = Client::connect(service.addresses.grpc).await;
     let answer = client.ask(&Ask::get("/?debug=1")).await;
-    assert_eq!(json!(answer.set_query), json!({"added": "yes & no"}));
+    assert_eq!(json!(answer.set_query), json!({"added": "yes%20%26%20no"}));
     assert_eq!(answer.remove_query, ["debug"]);
     let expected = json!({
         "null": null,

@@ -12,6 +12,8 @@
 
 mod check;
 mod process;
+#[path = "../../src/grpc/response/readable.rs"]
+mod readable;
 mod structure;
 
 mod answers;
@@ -20,6 +22,7 @@ mod connections;
 mod cors;
 mod dev;
 mod drain;
+mod forwarded;
 mod frames;
 mod hostile;
 mod inert;

@@ -2,6 +2,7 @@
 
 use alloc::{
     boxed::Box,
+    format,
     string::{String, ToString},
     vec,
     vec::Vec,
@@ -117,8 +118,42 @@ attacks! {
     CrlfDenyHeader = "crlf_deny_header",
     /// Sets a query parameter that would add another.
     QueryInjection = "query_injection",
+    /// Sets query parameters whose values look like more of them, and removes `debug`.
+    QueryValues = "query_values",
+    /// Sets `x_user_id`, which many servers take for `x-user-id`.
+    SpoofFoldedIdentity = "spoof_folded_identity",
+    /// Sets two headers that many servers take for one.
+    AlikeHeaders = "alike_headers",
+    /// Sets `authorization`.
+    SetToken = "set_token",
+    /// Sets a header with a blank before its value.
+    BlankHeader = "blank_header",
+    /// Sets a header to nothing.
+    EmptyHeader = "empty_header",
+    /// Adds `x-user-id` to the response.
+    IdentityInResponse = "identity_in_response",
+    /// Adds the response header that says which request headers to remove.
+    ProtocolHeader = "protocol_header",
+    /// The same on a deny.
+    ProtocolHeaderOfDeny = "protocol_header_of_deny",
+    /// Adds a response header `size` times, under a name of its own each.
+    ManyResponseHeaders = "many_response_headers",
+    /// A deny with as many headers.
+    ManyDenyHeaders = "many_deny_headers",
+    /// A deny with status 204 and a body.
+    BodyOf204 = "body_of_204",
+    /// A deny with status 205 and a body.
+    BodyOf205 = "body_of_205",
+    /// A deny with status 304 and a body.
+    BodyOf304 = "body_of_304",
     /// Puts what is not JSON where JSON text belongs.
     BadMetadata = "bad_metadata",
+    /// A deny with metadata of `size` objects inside each other.
+    DeepMetadata = "deep_metadata",
+    /// An allow with as many lists inside each other.
+    DeepMetadataOfAllow = "deep_metadata_of_allow",
+    /// A deny with `size` values in its metadata.
+    WideMetadata = "wide_metadata",
 
     // An attack on other requests.
     /// Keeps the first `x-secret` header that it sees, and tells everybody in `x-remembered`.
@@ -194,49 +229,107 @@ impl Attack {
 
     /// The decision with which the guest attacks.
     fn reply(self, size: usize) -> Decision {
-        let set = |name: &str, value: &str| Allowed::new().set_header(name, value).into();
-        let deny = |status| Decision::deny(status, "hostile");
         match self {
             Self::HugeReply => Denied::new(403, "hostile").body("x".repeat(size)).into(),
-            Self::HugeList => many_headers(size / 64).into(),
-            Self::HugeHeader => set("x-huge", &"x".repeat(size)),
             Self::LogInjection => Decision::deny(403, "fine\n{\"level\":\"INFO\",\"forged\":true}"),
-            Self::BadStatus => deny(999),
-            Self::ZeroStatus => deny(0),
-            Self::InformationalStatus => deny(100),
+            Self::BadStatus => Decision::deny(999, "hostile"),
+            Self::ZeroStatus => Decision::deny(0, "hostile"),
+            Self::InformationalStatus => Decision::deny(100, "hostile"),
+            Self::BodyOf204 => with_body(204),
+            Self::BodyOf205 => with_body(205),
+            Self::BodyOf304 => with_body(304),
+            Self::BadMetadata => {
+                Allowed::new().metadata("a", Value::Json("{not json".to_string())).into()
+            }
+            Self::DeepMetadata => {
+                let metadata = nested("{\"a\":", "}", size);
+                Denied::new(403, "hostile").metadata("a", Value::Json(metadata)).into()
+            }
+            Self::DeepMetadataOfAllow => {
+                Allowed::new().metadata("a", Value::Json(nested("[", "]", size))).into()
+            }
+            Self::WideMetadata => {
+                let texts = Value::Texts(vec!["x".to_string(); size]);
+                Denied::new(403, "hostile").metadata("a", texts).into()
+            }
+            _ => self
+                .change_request(size)
+                .or_else(|| self.change_response(size))
+                .unwrap_or_else(Decision::allow),
+        }
+    }
+
+    /// An attack on the request behind Portcullis.
+    fn change_request(self, size: usize) -> Option<Decision> {
+        let set = |name: &str, value: &str| Allowed::new().set_header(name, value);
+        Some(Decision::from(match self {
+            Self::HugeList => many_headers(size / 64),
+            Self::HugeHeader => set("x-huge", &"x".repeat(size)),
             Self::BadHeader => set("x bad:", "value"),
             Self::EmptyHeaderName => set("", "value"),
             Self::UpperCaseHeader => set("X-Upper", "value"),
             Self::CrlfHeader => set("x-split", "a\r\nx-user-id: admin"),
             Self::NulHeader => set("x-nul", "a\0b"),
+            Self::BlankHeader => set("x-blank", " a"),
+            Self::EmptyHeader => set("x-empty", ""),
             Self::PseudoHeader => set(":path", "/admin"),
             Self::HostHeader => set("host", "internal.example"),
             Self::HopByHopHeader => set("transfer-encoding", "chunked"),
             Self::SpoofIdentity => set("x-user-id", "admin"),
-            Self::RemoveIdentity => Allowed::new().remove_header("x-user-id").into(),
-            Self::RemoveHost => Allowed::new().remove_header("host").into(),
-            Self::SetAndRemove => {
-                Allowed::new().set_header("x-both", "a").remove_header("x-both").into()
-            }
-            Self::RemovalResponseHeader => Allowed::new()
-                .response_header("x-envoy-auth-headers-to-remove", "x-user-id,x-keep")
-                .into(),
-            Self::IdentityResponseHeader => {
-                Allowed::new().response_header("x-roles", "admin").into()
-            }
-            Self::CrlfResponseHeader => {
-                Allowed::new().response_header("x-split", "a\r\nset-cookie: a=b").into()
-            }
-            Self::CrlfDenyHeader => {
-                Denied::new(403, "hostile").header("x-split", "a\r\nset-cookie: a=b").into()
-            }
-            Self::QueryInjection => Allowed::new().set_query("a", "1&admin=true#\r\n").into(),
-            Self::BadMetadata => {
-                Allowed::new().metadata("a", Value::Json("{not json".to_string())).into()
-            }
-            _ => Decision::allow(),
-        }
+            Self::SpoofFoldedIdentity => set("x_user_id", "admin"),
+            Self::AlikeHeaders => set("x-role", "user").set_header("x_role", "admin"),
+            Self::SetToken => set("authorization", "Basic cm9vdDpyb290"),
+            Self::RemoveIdentity => Allowed::new().remove_header("x-user-id"),
+            Self::RemoveHost => Allowed::new().remove_header("host"),
+            Self::SetAndRemove => Allowed::new().set_header("x-both", "a").remove_header("x-both"),
+            Self::QueryInjection => Allowed::new().set_query("a", "1&admin=true#\r\n"),
+            Self::QueryValues => Allowed::new()
+                .set_query("user", "a&role=admin")
+                .set_query("next", "a b#c")
+                .set_query("role", "user")
+                .remove_query("debug"),
+            _ => return None,
+        }))
     }
+
+    /// An attack on the response.
+    fn change_response(self, size: usize) -> Option<Decision> {
+        const SPLIT: &str = "a\r\nset-cookie: a=b";
+        const REMOVE: &str = "x-envoy-auth-headers-to-remove";
+        let respond = |name: &str, value: &str| Allowed::new().response_header(name, value).into();
+        let deny = |name: &str, value: &str| Denied::new(403, "hostile").header(name, value).into();
+        let names = (0..size).map(|number| format!("x-{number}"));
+        Some(match self {
+            Self::RemovalResponseHeader => respond(REMOVE, "x-user-id,x-keep"),
+            Self::IdentityResponseHeader => respond("x-roles", "admin"),
+            Self::CrlfResponseHeader => respond("x-split", SPLIT),
+            Self::CrlfDenyHeader => deny("x-split", SPLIT),
+            Self::IdentityInResponse => respond("x-user-id", "admin"),
+            Self::ProtocolHeader => respond(REMOVE, "x-user-id"),
+            Self::ProtocolHeaderOfDeny => deny(REMOVE, "x-user-id"),
+            Self::ManyResponseHeaders => names
+                .fold(Allowed::new(), |allowed, name| allowed.response_header(name, "v"))
+                .into(),
+            Self::ManyDenyHeaders => {
+                let denied = Denied::new(403, "hostile");
+                names.fold(denied, |denied, name| denied.header(name, "v")).into()
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// A deny whose status has no body, with one that would be read as the next answer.
+fn with_body(status: u16) -> Decision {
+    Denied::new(status, "hostile")
+        .body("HTTP/1.1 200 OK\r\n\r\n")
+        .header("content-type", "a/b")
+        .into()
+}
+
+/// JSON text with `depth` values inside each other.
+fn nested(open: &str, close: &str, depth: usize) -> String {
+    [open.repeat(depth), "1".to_string(), close.repeat(depth)].concat()
 }
 
 fn spin() -> ! {

@@ -2,10 +2,12 @@
 
 use portcullis_integration_tests::{
     client::Request,
-    portcullis::{Config, optional_route, public_route, token_route},
+    envoy::{self, Envoy},
+    portcullis::{Config, Portcullis, optional_route, public_route, token_route},
     token::{self, Claims, PROVIDER, SUBJECT},
-    upstream::Received,
+    upstream::{Received, Upstream},
 };
+use serde_json::{Value, json};
 
 use super::Gate;
 
@@ -104,9 +106,126 @@ async fn other_headers_pass_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_claim_with_a_line_break_is_refused_rather_than_forwarded() {
+async fn an_application_that_folds_names_learns_nothing_of_the_clients() {
     let gate = Gate::new(&routes()).await;
+    let spoof = |request: Request| {
+        request
+            .header("x-user-id", "root")
+            .header("x_user_id", "root")
+            .header("X_User-Id", "root")
+            .header("x.auth!provider", "root")
+            .header("x_trace", "1")
+    };
+    for (request, user, provider) in [
+        (Request::get("/api/a").bearer(&token::good()), Some(SUBJECT), Some(PROVIDER)),
+        (Request::get("/optional").bearer(&token::good()), Some(SUBJECT), Some(PROVIDER)),
+        (Request::get("/optional"), None, None),
+        (Request::get("/public"), None, None),
+        (Request::preflight("/api/a"), None, None),
+    ] {
+        let received = gate.pass(spoof(request)).await;
+        assert_eq!(received.folded("x-user-id").as_deref(), user, "{received:?}");
+        assert_eq!(received.folded("x-auth-provider").as_deref(), provider, "{received:?}");
+        assert_eq!(received.all("x_trace"), ["1"], "other names pass as they are");
+    }
+}
+
+#[tokio::test]
+async fn no_header_overrides_the_request_that_was_decided_on() {
+    let gate = Gate::new(&routes()).await;
+    let names = [
+        "x-http-method-override",
+        "x-http-method",
+        "x-method-override",
+        "x_method_override",
+        "x-original-url",
+        "x-rewrite-url",
+    ];
+    let request =
+        names.iter().fold(Request::get("/public"), |request, name| request.header(name, "/admin"));
+    let received = gate.pass(request).await;
+    for name in names {
+        assert_eq!(received.folded(name), None, "{received:?}");
+    }
+}
+
+#[tokio::test]
+async fn over_http_headers_that_override_the_request_are_removed_unseen() {
+    let portcullis = Portcullis::start(&routes()).await;
+    let upstream = Upstream::start().await;
+    let envoy = envoy::Config::http(portcullis.addresses().http(), upstream.address());
+    let envoy = Envoy::start(&envoy).await;
+    let request = Request::get("/public").header("x-http-method-override", "DELETE");
+    let response = request.header("x-original-url", "/api/a").send(envoy.http()).await;
+    let received = Received::from_response(&response);
+    assert_eq!(received.folded("x-http-method-override"), None, "{received:?}");
+    assert_eq!(received.folded("x-original-url"), None, "{received:?}");
+}
+
+#[tokio::test]
+async fn what_a_proxy_cannot_remove_is_refused() {
+    let mut keeps = public_route("keeps", &["/keeps"]);
+    keeps["keep_override_headers"] = json!(["x-http-method-override"]);
+    let api = token_route("api", &["/api/*"]);
+    let config = Config::new([public_route("public", &["/public"]), keeps, api]);
+    let portcullis = Portcullis::start(&config.with("http.request_from", "x-forwarded")).await;
+    let ask = async |path: &str, header: &str| {
+        let request = Request::get("/")
+            .header("x-forwarded-method", "GET")
+            .header("x-forwarded-host", "api.test")
+            .header("x-forwarded-uri", path)
+            .header(header, "DELETE");
+        request.send(portcullis.addresses().http()).await.status
+    };
+    for (path, header, status) in [
+        ("/public", "x-other", 200),
+        ("/public", "x_other", 200),
+        // Such a proxy overwrites it, as its configuration says.
+        ("/public", "x-user-id", 200),
+        ("/public", "x_user_id", 400),
+        ("/public", "x-http-method-override", 400),
+        ("/keeps", "x-http-method-override", 200),
+        ("/keeps", "x-original-url", 400),
+    ] {
+        assert_eq!(ask(path, header).await, status, "{path} {header}");
+    }
+}
+
+#[tokio::test]
+async fn an_identity_arrives_as_the_token_has_it_or_not_at_all() {
+    let mut route = token_route("api", &["/api/*"]);
+    route["identity_headers"] =
+        json!({"x-roles": ["groups"], "x-num": ["num"], "x-mail": ["email"]});
+    let gate = Gate::new(&Config::new([route])).await;
+    let pass = async |name: &str, claim: Value, header: &str| {
+        let token = Claims::default().with(name, claim).hs256();
+        gate.pass(Request::get("/api/a").bearer(&token)).await.folded(header)
+    };
+    for (groups, roles) in [
+        (json!(["dev", "admin"]), Some("dev,admin")),
+        (json!(["dev,admin"]), None),
+        (json!(["dev", ""]), None),
+        (json!([" admin"]), None),
+    ] {
+        assert_eq!(pass("groups", groups.clone(), "x-roles").await.as_deref(), roles, "{groups}");
+    }
+    for (number, text) in [(json!(u64::MAX), Some("18446744073709551615")), (json!(1e20), None)] {
+        assert_eq!(pass("num", number.clone(), "x-num").await.as_deref(), text, "{number}");
+    }
+    for mail in [" admin@a.test", "admin@a.test ", "admin@a.test\t", "Jos\u{e9}"] {
+        assert_eq!(pass("email", json!(mail), "x-mail").await, None, "{mail:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_with_a_line_break_is_left_out_or_refused_rather_than_forwarded() {
+    let mut refuses = token_route("refuses", &["/refuses"]);
+    refuses["unusable_claims"] = json!("deny");
+    let gate = Gate::new(&Config::new([token_route("api", &["/api/*"]), refuses])).await;
     let token = Claims::default().with("provider", "google\r\nx-admin: true").hs256();
-    let response = gate.send(Request::get("/api/a").bearer(&token)).await;
-    assert_eq!((response.status, gate.upstream.requests()), (500, 0), "{}", response.text());
+    let spoofed = Request::get("/api/a").bearer(&token).header("x-auth-provider", "spoofed");
+    let received = gate.pass(spoofed).await;
+    assert_eq!(identity(&received), (vec![SUBJECT], Vec::new()));
+    assert!(received.all("x-admin").is_empty());
+    gate.refuse(Request::get("/refuses").bearer(&token), 403).await;
 }

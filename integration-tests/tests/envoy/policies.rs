@@ -98,3 +98,64 @@ async fn a_connection_from_nobody_in_the_mesh_is_closed_by_the_policy() {
     allowed_over_http.try_send(gate.envoy.tcp()).await.unwrap_err();
     gate.pass(allowed_over_http).await;
 }
+
+/// A policy that makes this attack on every path below `/attack`.
+fn hostile(attack: &str, size: usize) -> Config {
+    let route = json!({
+        "name": "attacked", "token": "ignored", "policy": "hostile", "deadline": "10s",
+        "settings": {"attack": attack, "size": size},
+    });
+    let policy = places::component("hostile_guest");
+    Config::new([route]).with("policies.hostile.file", policy.to_string_lossy())
+}
+
+#[tokio::test]
+async fn a_deny_with_deep_metadata_is_a_deny_however_envoy_fails() {
+    for fails_open in [false, true] {
+        for (depth, status) in [(16, 403), (17, 500), (33, 500), (60, 500), (120, 500)] {
+            let open = |envoy: envoy::Config| envoy.with("failure_mode_allow", json!(fails_open));
+            let gate = Gate::with(&hostile("deep_metadata", depth), open).await;
+            gate.refuse(Request::get("/attack"), status).await;
+            gate.pass(Request::get("/harmless")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_allow_with_metadata_that_envoy_cannot_read_is_refused_with_a_reason() {
+    let gate = Gate::new(&hostile("deep_metadata_of_allow", 16)).await;
+    gate.pass(Request::get("/attack")).await;
+    let gate = Gate::new(&hostile("deep_metadata_of_allow", 60)).await;
+    gate.refuse(Request::get("/attack"), 500).await;
+}
+
+#[tokio::test]
+async fn the_upstream_reads_the_query_that_the_policy_means() {
+    let gate = Gate::new(&hostile("query_values", 0)).await;
+    for query in
+        ["", "?x=1", "?role=root&x=1", "?%72ole=admin&%64ebug=1&x=1", "?role[]=a&debug&x=1"]
+    {
+        let received = gate.pass(Request::get(&format!("/attack{query}"))).await;
+        assert_eq!(received.parameters("role"), ["user"], "{query}");
+        assert_eq!(received.parameters("user"), ["a&role=admin"], "{query}");
+        assert_eq!(received.parameters("next"), ["a b#c"], "{query}");
+        for removed in ["debug", "role[]"] {
+            assert!(received.parameters(removed).is_empty(), "{query}");
+        }
+    }
+    gate.refuse(Request::get("/attack?x=1;role=admin"), 400).await;
+}
+
+#[tokio::test]
+async fn a_deny_without_body_leaves_the_next_answer_where_it_belongs() {
+    for (attack, status) in [("body_of_204", 204), ("body_of_205", 205), ("body_of_304", 304)] {
+        let gate = Gate::new(&hostile(attack, 0)).await;
+        let requests = [Request::get("/attack"), Request::get("/harmless")];
+        let answers = Request::send_all(&requests, gate.envoy.http()).await;
+        let (head, next) = answers.split_once("\r\n\r\n").expect("an answer has an end of headers");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{answers}");
+        assert!(next.starts_with("HTTP/1.1 200 "), "{answers}");
+        // The body that the policy wanted reads like an answer.
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), requests.len(), "{answers}");
+    }
+}

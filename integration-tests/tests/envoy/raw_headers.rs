@@ -18,6 +18,8 @@ async fn raw_headers_are_read_like_others() {
 
     let request = Request::get("/api/a").bearer(&token).header("X-User-Id", "spoofed");
     assert_eq!(gate.pass(request).await.all("x-user-id"), [SUBJECT]);
+    let folded = Request::get("/api/a").bearer(&token).header("X_User-Id", "spoofed");
+    assert_eq!(gate.pass(folded).await.folded("x-user-id").as_deref(), Some(SUBJECT));
     gate.refuse(Request::get("/api/a"), 401).await;
     gate.refuse(Request::get("/api/a").bearer(&token).bearer(&token), 401).await;
     gate.refuse(Request::preflight("/api/a"), 204).await;

@@ -187,7 +187,8 @@ impl Allowed {
     /// `identity_headers`.
     ///
     /// A value must arrive as it is: without blanks at its ends, which are lost on the way, and
-    /// without control characters, for which the request is denied.
+    /// without control characters, for which the request is denied. An empty
+    /// value removes the header.
     #[must_use]
     pub fn set_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.set_request_headers.push(Header { name: name.into(), value: value.into() });

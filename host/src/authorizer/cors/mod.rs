@@ -10,31 +10,16 @@ pub use config::{CorsConfig, CorsError, Preflight};
 
 use super::{
     Authorizer,
+    headers::is_override,
     route::{Key, NotFound},
 };
 use crate::{
-    attributes::{HttpAttributes, is_same_field},
+    attributes::{HttpAttributes, fold_alike},
     decision::{Allow, Decision, Header, Reason, Verdict},
 };
 use config::{FORBIDDEN_METHODS, canonical_origin, is_method};
 
-/// Headers by which frameworks let a request have another method, URL or host than its own.
-const OVERRIDES: [&str; 12] = [
-    "x-http-host-override",
-    "x-http-method",
-    "x-http-method-override",
-    "x-http-path-override",
-    "x-method-override",
-    "x-original-host",
-    "x-original-method",
-    "x-original-uri",
-    "x-original-url",
-    "x-override-url",
-    "x-rewrite-uri",
-    "x-rewrite-url",
-];
-
-/// What no browser adds to a preflight, besides [`OVERRIDES`]. A length of zero may come from a
+/// What no browser adds to a preflight, besides what overrides the request. A length of zero may come from a
 /// proxy.
 const NEVER_SENT: [&str; 6] = [
     "authorization",
@@ -85,9 +70,8 @@ impl Authorizer {
                 Err(NotFound::NoRoute) => return None,
                 Err(cause) => return Some(cause.denied()),
             };
-            let passed = self.guarded(stripped(http), None, None);
-            let is_unsafe = passed.reason == Reason::UnsafeDecision;
-            let reason = if is_unsafe { passed.reason } else { Reason::CorsPreflight };
+            let passed = self.guarded(Allow::default(), None, None, Some(http));
+            let reason = if passed.is_allowed() { Reason::CorsPreflight } else { passed.reason };
             Some(Decision { reason, ..passed.on(route) })
         };
         match self.cors.preflight {
@@ -177,7 +161,7 @@ fn asked(http: &HttpAttributes) -> Option<Asked<'_>> {
             "access-control-request-method" => &mut method,
             "access-control-request-headers" => &mut names,
             "content-length" if value == "0" => continue,
-            _ if NEVER_SENT.iter().any(|never| is_same_field(name, never)) => return None,
+            _ if NEVER_SENT.iter().any(|never| fold_alike(name, never)) => return None,
             _ if is_override(name) => return None,
             _ => continue,
         };
@@ -201,22 +185,6 @@ fn is_origin(text: &str) -> bool {
 /// Whether a text is a list of header names, with or without blanks between them.
 fn is_list_of_names(text: &str) -> bool {
     text.split(',').all(|name| http::HeaderName::from_bytes(name.trim().as_bytes()).is_ok())
-}
-
-fn is_override(name: &str) -> bool {
-    OVERRIDES.iter().any(|known| is_same_field(name, known))
-}
-
-/// Passes a request on without the token and without what could make another request of it.
-fn stripped(http: &HttpAttributes) -> Allow {
-    let mut remove: Vec<String> = OVERRIDES.iter().copied().map(str::to_owned).collect();
-    remove.push("authorization".to_owned());
-    // As the client spelled it: a proxy removes what is called exactly so.
-    let spelled = http.headers.iter().map(|(name, _)| name).filter(|name| is_override(name));
-    remove.extend(spelled.map(str::to_owned));
-    remove.sort_unstable();
-    remove.dedup();
-    Allow { remove_request_headers: remove, ..Allow::default() }
 }
 
 /// What an answer depends on besides the origin, if it says so, and the origin.

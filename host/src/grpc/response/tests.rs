@@ -3,8 +3,12 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::*;
-use crate::decision::Reason;
+use super::{readable, *};
+use crate::{
+    attributes::{Headers, HttpAttributes},
+    authorizer::guard_verdict,
+    decision::Reason,
+};
 
 fn header(name: &str, value: &str) -> Header {
     Header { name: name.to_owned(), value: value.to_owned() }
@@ -96,6 +100,21 @@ fn metadata_is_a_structure() {
 }
 
 #[test]
+fn a_number_that_a_float_cannot_hold_arrives_with_its_digits() {
+    const EXACT: u64 = 1 << 53;
+    for (number, expected) in [
+        (json!(EXACT), Kind::NumberValue(9_007_199_254_740_992.0)),
+        (json!(-9_007_199_254_740_992_i64), Kind::NumberValue(-9_007_199_254_740_992.0)),
+        (json!(EXACT + 1), Kind::StringValue("9007199254740993".to_owned())),
+        (json!(i64::MIN + 1), Kind::StringValue("-9223372036854775807".to_owned())),
+        (json!(u64::MAX), Kind::StringValue("18446744073709551615".to_owned())),
+        (json!(0.1), Kind::NumberValue(0.1)),
+    ] {
+        assert_eq!(value(number.clone()).kind, Some(expected), "{number}");
+    }
+}
+
+#[test]
 fn a_status_that_envoy_does_not_know_becomes_forbidden() {
     for (status, expected) in [
         (204, 204),
@@ -154,7 +173,7 @@ proptest! {
         let decision = Decision::new(verdict, reason);
         let is_allowed = decision.is_allowed();
         let sent = message(&check_response(decision));
-        let response = CheckResponse::decode(&sent[5..]).unwrap();
+        let response = readable::decode(&sent[5..]);
         let code = response.status.unwrap().code;
         match response.http_response {
             Some(HttpResponse::OkResponse(_)) => prop_assert!(is_allowed && code == 0),
@@ -166,4 +185,60 @@ proptest! {
             other => prop_assert!(false, "{:?}", other),
         }
     }
+
+    #[test]
+    fn envoy_reads_what_the_guard_lets_through_as_it_is_meant(
+        verdict in anything(),
+        query in "(%72ole|role|=|&|x|;|\\[\\]|%zz|debug){0,8}",
+        sent in prop::collection::vec("(x[-_]a|x[-_]user[_-]id|x-host|accept)", 0..4),
+    ) {
+        let sent = sent.into_iter().map(|name| (name, "v".to_owned()));
+        let request = HttpAttributes {
+            path: format!("/?{query}"),
+            headers: Headers::new(sent),
+            ..HttpAttributes::default()
+        };
+        let decision = guard_verdict(verdict, &request);
+        let response = readable::decode(&check_response(decision).encode_to_vec());
+        readable::check(&response);
+    }
+}
+
+/// What a policy may answer, beyond every limit too.
+fn anything() -> impl Strategy<Value = Verdict> {
+    let name = || prop_oneof!["x[-_]a", "X[-_]b", "x-user-id", "set-cookie", "host", "[ -~]{0,8}"];
+    let pair = (name(), prop_oneof!["[a-z]{0,4}", "[ -~]{0,8}", "\\PC{0,4}", ".{0,4}"]);
+    let headers = || {
+        let header = pair.clone().prop_map(|(name, value)| Header { name, value });
+        prop::collection::vec(header, 0..4)
+    };
+    let pairs = || prop::collection::vec((prop_oneof!["role", "debug", ".{1,4}"], ".{0,6}"), 0..3);
+    let names = || prop::collection::vec(prop_oneof![name(), Just("role".to_owned())], 0..3);
+    let metadata = || {
+        let depth = prop_oneof![0_usize..20, 90_usize..130];
+        let entry = (".{0,4}", depth, any::<bool>()).prop_map(|(key, depth, is_list)| {
+            let wrap = |inner| if is_list { json!([inner]) } else { json!({ "a": inner }) };
+            (key, (0..depth).fold(json!(u64::MAX), |inner, _| wrap(inner)))
+        });
+        prop::collection::vec(entry, 0..2)
+    };
+    let allow = (headers(), names(), headers(), pairs(), names(), metadata()).prop_map(
+        |(set, remove, response, set_query, remove_query, metadata)| {
+            Verdict::Allow(Allow {
+                set_request_headers: set,
+                remove_request_headers: remove,
+                response_headers: response,
+                set_query_parameters: set_query,
+                remove_query_parameters: remove_query,
+                metadata,
+                ..Allow::default()
+            })
+        },
+    );
+    let status = prop_oneof![Just(204), Just(205), Just(304), 199_u16..600, any::<u16>()];
+    let deny =
+        (status, ".{0,8}", headers(), metadata()).prop_map(|(status, body, headers, metadata)| {
+            Verdict::Deny(Deny { status, body, headers, metadata })
+        });
+    prop_oneof![allow, deny]
 }

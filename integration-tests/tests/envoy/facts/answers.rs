@@ -4,9 +4,10 @@ use envoy_types::{
     ext_authz::v3::pb::{
         CheckResponse, HeaderAppendAction, HttpResponse, OkHttpResponse, QueryParameter,
     },
-    pb::google::protobuf::BoolValue,
+    pb::google::protobuf::{BoolValue, Struct, Value, value::Kind},
 };
-use portcullis_integration_tests::{client::Request, grpc_client};
+use portcullis_integration_tests::{client::Request, envoy::Config, grpc_client};
+use serde_json::json;
 use tonic::Code;
 
 use super::{
@@ -160,6 +161,44 @@ async fn query_parameters_are_set_and_removed() {
     };
     let received = Scene::new(allow(ok)).await.pass(Request::get("/p?z=1&y=2")).await;
     assert_eq!(received.target, "/p?k=v&y=2");
+}
+
+#[tokio::test]
+async fn query_parameters_are_compared_and_written_as_they_are_spelled() {
+    let parameter =
+        |key: &str, value: &str| QueryParameter { key: key.to_owned(), value: value.to_owned() };
+    let ok = OkHttpResponse {
+        query_parameters_to_set: vec![parameter("set", "a%26b"), parameter("both", "v")],
+        query_parameters_to_remove: vec!["gone".to_owned(), "%67one".to_owned(), "both".to_owned()],
+        ..OkHttpResponse::default()
+    };
+    let scene = Scene::new(allow(ok)).await;
+    for (sent, received) in [
+        ("/p", "/p?set=a%26b"),
+        ("/p?set=1&%73et=2&set=3", "/p?%73et=2&set=a%26b"),
+        ("/p?gone&%67one=1&gon%65=2", "/p?gon%65=2&set=a%26b"),
+        ("/p?x=1;gone=2&gone=3;x=4", "/p?set=a%26b&x=1;gone=2"),
+    ] {
+        assert_eq!(scene.pass(Request::get(sent)).await.target, received, "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_more_than_a_hundred_nested_messages_is_an_error() {
+    let nested = |depth| {
+        let mut value = Value { kind: Some(Kind::BoolValue(true)) };
+        for _ in 0..depth {
+            let fields = [("a".to_owned(), value)].into();
+            value = Value { kind: Some(Kind::StructValue(Struct { fields })) };
+        }
+        let fields = [("a".to_owned(), value)].into();
+        let metadata = Some(Struct { fields });
+        CheckResponse { dynamic_metadata: metadata, ..deny(403, "no", Vec::new()) }
+    };
+    // Three messages for each level.
+    Scene::new(nested(31)).await.refuse(Request::get("/"), 403).await;
+    let open = |envoy: Config| envoy.with("failure_mode_allow", json!(true));
+    Scene::with(nested(33), open).await.pass(Request::get("/")).await;
 }
 
 #[tokio::test]
