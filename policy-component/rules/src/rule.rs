@@ -75,11 +75,14 @@ impl RuleList {
 
 /// The names of the headers that any rule sets.
 fn read_names(rules: &[Rule], field: &Field<'_>) -> Result<Vec<Box<str>>, SettingsError> {
-    let mut names: Vec<Box<str>> =
-        rules.iter().flat_map(|rule| rule.effect.sets()).map(Box::from).collect();
-    names.sort_unstable();
-    names.dedup();
     let most = rules.iter().map(|rule| rule.effect.removes()).max().unwrap_or_default();
+    let mut names: Vec<Box<str>> = Vec::new();
+    for name in rules.iter().flat_map(|rule| rule.effect.sets()) {
+        // No more are kept than tell that there are too many.
+        if names.len() <= effect::MAX_HEADERS && names.iter().all(|known| **known != *name) {
+            names.push(name.into());
+        }
+    }
     if names.len() + most > effect::MAX_HEADERS {
         return Err(field.refuse(format!(
             "set and remove more than {} different request headers together; use fewer",
