@@ -79,6 +79,8 @@ impl Files {
                 let secret_file = self.put("issuer-secret", &self.issuer_secret)?;
                 let key = json!({"secret_file": secret_file, "algorithm": "HS256"});
                 config["issuers"]["shop"]["keys"] = json!([key]);
+                // One of so many calls may be late on a busy machine, which is not what is measured.
+                config["routes"][2]["deadline"] = json!("1s");
             }
         }
         // JSON is YAML too.
