@@ -19,8 +19,7 @@ use crate::{client::Request, eventually, places, process::Process};
 pub struct Envoy {
     // Before the folder, so that the process is gone when its files are removed.
     process: Process,
-    http: SocketAddr,
-    tcp: Option<SocketAddr>,
+    listeners: Value,
     admin: SocketAddr,
     _folder: TempDir,
 }
@@ -31,9 +30,17 @@ impl Envoy {
     /// # Panics
     /// When there is no Envoy, or when it refuses the configuration.
     pub async fn start(config: &Config) -> Self {
+        Self::launch(&config.bootstrap()).await
+    }
+
+    /// Starts it with a whole configuration, and waits until it takes traffic.
+    ///
+    /// # Panics
+    /// When there is no Envoy, or when it refuses the configuration.
+    pub async fn launch(bootstrap: &Value) -> Self {
         let folder = tempfile::tempdir().expect("there is room for temporary files");
         let file = folder.path().join("envoy.json");
-        std::fs::write(&file, config.bootstrap().to_string()).expect("the folder is writable");
+        std::fs::write(&file, bootstrap.to_string()).expect("the folder is writable");
         let admin_file = folder.path().join("admin");
         let mut command = Command::new(places::envoy());
         command
@@ -60,24 +67,29 @@ impl Envoy {
         })
         .await;
         let listeners = Request::get("/listeners?format=json").send(admin).await.json();
-        let port = |name| listener_port(&listeners, name).map(loopback);
-        let http = port("http").expect("Envoy listens for HTTP");
-        Self { process, http, tcp: port("tcp"), admin, _folder: folder }
+        Self { process, listeners, admin, _folder: folder }
     }
 
     /// Where it takes HTTP.
     #[must_use]
     pub fn http(&self) -> SocketAddr {
-        self.http
+        self.listener("http")
     }
 
     /// Where it takes raw connections.
+    #[must_use]
+    pub fn tcp(&self) -> SocketAddr {
+        self.listener("tcp")
+    }
+
+    /// Where a listener listens.
     ///
     /// # Panics
     /// When it was configured without.
     #[must_use]
-    pub fn tcp(&self) -> SocketAddr {
-        self.tcp.expect("this Envoy was configured with a TCP listener")
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        let port = listener_port(&self.listeners, name);
+        loopback(port.unwrap_or_else(|| panic!("this Envoy has no listener `{name}`")))
     }
 
     /// The value of a counter or gauge, by its full name; 0 while Envoy has not made it.

@@ -21,3 +21,4 @@ pub mod services;
 pub mod stub;
 pub mod token;
 pub mod upstream;
+pub mod wire;

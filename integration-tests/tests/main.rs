@@ -2,6 +2,7 @@
 //! files to deploy it by.
 
 mod deploy;
+mod differential;
 mod envoy;
 mod revocation;
 mod services;

@@ -1,0 +1,185 @@
+//! The judge: groups requests by what a reader makes of them, and finds those that were decided unlike; and
+//! what must not arrive at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use portcullis_integration_tests::{
+    token,
+    wire::{Arrival, RawRequest, Version},
+};
+
+use super::{
+    generate::OVERRIDES,
+    readers::{Reader, Reading},
+    stage::{Observed, Outcome},
+};
+
+/// The header that tells who calls.
+const IDENTITY: &str = "x-user-id";
+/// Longer paths are not spelled anew: a plain one of that length tells nothing more.
+const LONGEST_SPELLING: usize = 1_000;
+
+/// What was heard of one site.
+#[derive(Debug)]
+pub(super) struct Oracle {
+    pub(super) readers: Vec<Reader>,
+    pub(super) observed: Vec<Observed>,
+}
+
+/// Requests that a reader reads alike.
+#[derive(Debug, Default)]
+struct Group<'a> {
+    allowed: Vec<&'a Observed>,
+    denied: Vec<&'a Observed>,
+}
+
+/// Requests that one reader reads alike and Portcullis decides unlike.
+#[derive(Debug)]
+pub(super) struct Disagreement<'a> {
+    pub(super) reader: &'static str,
+    pub(super) reading: Reading,
+    /// The shortest of those that passed without a token.
+    pub(super) allowed: &'a Observed,
+    /// The shortest of those that need one.
+    pub(super) denied: &'a Observed,
+}
+
+/// How much one reader was tried.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Comparisons {
+    pub(super) readings: usize,
+    pub(super) pairs: usize,
+}
+
+// === impl Oracle ===
+
+impl Oracle {
+    pub(super) fn new(readers: Vec<Reader>) -> Self {
+        Self { readers, observed: Vec::new() }
+    }
+
+    pub(super) fn hear(&mut self, observed: Vec<Observed>) {
+        self.observed.extend(observed);
+    }
+
+    /// Each reading as a plain request, so that it is decided in that form too.
+    pub(super) fn plain_spellings(&self) -> Vec<RawRequest> {
+        let mut plain = BTreeSet::new();
+        for reader in &self.readers {
+            let groups = self.groups(reader);
+            plain.extend(groups.keys().filter_map(|reading| plain_spelling(reader, reading)));
+        }
+        plain.into_iter().collect()
+    }
+
+    /// How many requests were compared for each reader.
+    pub(super) fn comparisons(&self, reader: &Reader) -> Comparisons {
+        let mut sum = Comparisons::default();
+        for group in self.groups(reader).values() {
+            let size = group.allowed.len() + group.denied.len();
+            sum.readings += 1;
+            sum.pairs += size * (size - 1) / 2;
+        }
+        sum
+    }
+
+    /// The groups of a reader that were decided in two ways.
+    pub(super) fn disagreements(&self, reader: &Reader) -> Vec<Disagreement<'_>> {
+        let groups = self.groups(reader).into_iter();
+        let in_two_ways = groups
+            .filter(|(_, group)| !group.allowed.is_empty() && !group.denied.is_empty())
+            .filter_map(|(reading, Group { allowed, denied })| {
+                let (allowed, denied) = (shortest(allowed)?, shortest(denied)?);
+                Some(Disagreement { reader: reader.name, reading, allowed, denied })
+            });
+        in_two_ways.collect()
+    }
+
+    /// What arrived and must not have, or was decided otherwise when Portcullis saw it as it arrived; with
+    /// the requests that show it.
+    pub(super) fn faults(&self) -> BTreeMap<String, Vec<&Observed>> {
+        let mut faults: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for observed in &self.observed {
+            let (arrival, expected) = match &observed.outcome {
+                Outcome::Allowed(arrival) => (arrival, 200),
+                Outcome::NeedsToken(Some(arrival)) => (arrival, 401),
+                _ => continue,
+            };
+            let user: &[&[u8]] = if expected == 200 { &[] } else { &[token::SUBJECT.as_bytes()] };
+            let misled = |reader: &&Reader| reader.values(arrival, IDENTITY) != user;
+            let misled = self.readers.iter().filter(misled);
+            let mut found: Vec<_> = misled
+                .map(|reader| format!("{} reads another user than Portcullis", reader.name))
+                .collect();
+            found.extend(overriding(arrival).map(|name| format!("`{name}` arrived")));
+            if let Some(status) = observed.decided_again.filter(|status| *status != expected) {
+                found.push(format!("{expected} for what was sent, {status} for what arrived"));
+            }
+            for fault in found {
+                faults.entry(fault).or_default().push(observed);
+            }
+        }
+        faults
+    }
+
+    fn groups(&self, reader: &Reader) -> BTreeMap<Reading, Group<'_>> {
+        let mut groups: BTreeMap<_, Group<'_>> = BTreeMap::new();
+        for observed in &self.observed {
+            let (arrival, allowed) = match &observed.outcome {
+                Outcome::Allowed(arrival) => (arrival, true),
+                Outcome::NeedsToken(Some(arrival)) => (arrival, false),
+                _ => continue,
+            };
+            if let Some(reading) = reader.read(arrival) {
+                let group = groups.entry(reading).or_default();
+                if allowed { group.allowed.push(observed) } else { group.denied.push(observed) }
+            }
+        }
+        groups
+    }
+}
+
+/// The request that is read most easily.
+pub(super) fn shortest<'a>(requests: Vec<&'a Observed>) -> Option<&'a Observed> {
+    requests.into_iter().min_by_key(|observed| observed.request.shown().len())
+}
+
+/// A header that names another method, target or host, however it is spelled.
+fn overriding(arrival: &Arrival) -> Option<&'static str> {
+    let folded =
+        |name: &[u8]| name.to_ascii_lowercase().escape_ascii().to_string().replace('_', "-");
+    let arrived: BTreeSet<_> = arrival.headers.iter().map(|(name, _)| folded(name)).collect();
+    OVERRIDES.into_iter().find(|name| arrived.contains(*name))
+}
+
+/// A request that means `reading` and nothing else; `None` where there is no such spelling.
+fn plain_spelling(reader: &Reader, reading: &Reading) -> Option<RawRequest> {
+    let Reading { method, host, path, .. } = reading;
+    let target = if reader.decodes { encoded(path) } else { path.clone() };
+    let authority = match host.as_str() {
+        "" => return None,
+        host if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
+        host => host.to_owned(),
+    };
+    let is_plain =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let spells = is_plain(&target) && is_plain(&authority) && is_plain(method);
+    (spells && target.len() <= LONGEST_SPELLING).then(|| {
+        let mut request = RawRequest::get(Version::Http2, &authority, &target);
+        request.method = method.as_bytes().to_vec();
+        request
+    })
+}
+
+/// A decoded path with escapes for whatever is not plain.
+fn encoded(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out += &format!("%{byte:02X}");
+        }
+    }
+    out
+}
