@@ -159,7 +159,7 @@ async fn a_preflight_that_is_passed_on_is_nobodys() {
     let answer = client.ask(&preflight(SHOP, "PUT").header("x-user-id", "root")).await;
     assert!(answer.allowed, "{answer:?}");
     assert_eq!(json!(answer.set_request_headers), json!({}));
-    for name in ["authorization", "x-http-method-override", "x-original-url", "x-user-id"] {
+    for name in ["authorization", "x-user-id"] {
         assert!(answer.remove_request_headers.iter().any(|removed| removed == name), "{name}");
     }
 }

@@ -268,8 +268,14 @@ fn settings_of_headers_that_say_nothing_are_refused() {
         (json!({"identity_headers": {"x-a": ["sub"], "x_a": ["sub"]}}), &["x-a", "x_a"] as &[_]),
         (json!({"identity_headers": {"authorization": ["sub"]}}), &["`authorization`"]),
         (json!({"identity_headers": {"x-envoy-auth-x": ["sub"]}}), &["x-envoy-auth-x"]),
-        (json!({"identity_headers": {"x-a": ["https://a.test/b"]}}), &["https://a.test/b", "list"]),
-        (json!({"identity_headers": {"x-a": ["a..b"]}}), &["a..b", "empty name"]),
+        (
+            json!({"identity_headers": {"x-a": ["https://a.test/b"]}}),
+            &["identity_headers.x-a[0]", "list of names"],
+        ),
+        (
+            json!({"identity_headers": {"x-a": ["a..b"]}}),
+            &["identity_headers.x-a[0]", "empty name"],
+        ),
         (json!({"identity_headers": {"x-a": [[]]}}), &["empty name"]),
         (json!({"identity_headers": {}, "unusable_claims": "deny"}), &["unusable_claims"]),
         (json!({"identity_headers": {}, "identity_encoding": "utf8"}), &["identity_encoding"]),

@@ -107,7 +107,7 @@ async fn other_headers_pass_as_they_are() {
 
 #[tokio::test]
 async fn an_application_that_folds_names_learns_nothing_of_the_clients() {
-    let gate = Gate::new(&routes()).await;
+    let gate = Gate::new(&routes().with("cors.preflight", "forward")).await;
     let spoof = |request: Request| {
         request
             .header("x-user-id", "root")
@@ -168,7 +168,10 @@ async fn what_a_proxy_cannot_remove_is_refused() {
     keeps["keep_override_headers"] = json!(["x-http-method-override"]);
     let api = token_route("api", &["/api/*"]);
     let config = Config::new([public_route("public", &["/public"]), keeps, api]);
-    let portcullis = Portcullis::start(&config.with("http.request_from", "x-forwarded")).await;
+    let config = config
+        .with("http.request_from", "x-forwarded")
+        .with("http.proxy_overwrites", json!(["x-user-id"]));
+    let portcullis = Portcullis::start(&config).await;
     let ask = async |path: &str, header: &str| {
         let request = Request::get("/")
             .header("x-forwarded-method", "GET")

@@ -17,8 +17,12 @@ use tokio::task::JoinSet;
 
 use super::Gate;
 
-/// Clients that ask the slow route without a pause.
+/// Clients that sit on a policy that never answers.
 const CALLERS: usize = 64;
+/// Clients that send long paths, and how long each waits between two: answers are quick, so without
+/// a pause they would take all that Envoy has.
+const LONG_PATHS: usize = 16;
+const PACE: Duration = Duration::from_millis(50);
 /// What Envoy waits unless it is told otherwise.
 const ENVOYS_TIMEOUT: &str = "0.2s";
 /// Answers on another route are to come within this time.
@@ -39,15 +43,16 @@ async fn gate(component: &str, settings: Value) -> Gate {
     Gate::with(&config, |envoy| envoy.with_timeout(ENVOYS_TIMEOUT)).await
 }
 
-/// Clients that ask for `target` until this is dropped.
-fn flood(to: SocketAddr, target: &str) -> JoinSet<()> {
+/// So many clients that ask for `target`, each once in `pace`, until this is dropped.
+fn flood(to: SocketAddr, target: &str, number: usize, pace: Duration) -> JoinSet<()> {
     let mut callers = JoinSet::new();
-    for _ in 0..CALLERS {
+    for _ in 0..number {
         let request = Request::get(target);
         callers.spawn(async move {
             loop {
                 let response = request.send(to).await;
                 assert_ne!(response.status, 200, "the slow route is closed");
+                tokio::time::sleep(pace).await;
             }
         });
     }
@@ -65,8 +70,7 @@ async fn in_time(gate: &Gate) -> usize {
     in_time
 }
 
-async fn others_are_answered(gate: &Gate, target: &str) {
-    let _callers = flood(gate.envoy.http(), target);
+async fn others_are_answered(gate: &Gate, _callers: JoinSet<()>) {
     let mut seen = Vec::new();
     while seen.len() < ATTEMPTS && seen.last().is_none_or(|in_time| *in_time < 99) {
         seen.push(in_time(gate).await);
@@ -77,7 +81,8 @@ async fn others_are_answered(gate: &Gate, target: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_of_a_policy_that_never_answers_hold_up_no_other_route() {
     let gate = gate("hostile_guest", json!({"attack": "spin", "when_path": "/slow/attack"})).await;
-    others_are_answered(&gate, "/slow/attack").await;
+    let callers = flood(gate.envoy.http(), "/slow/attack", CALLERS, Duration::ZERO);
+    others_are_answered(&gate, callers).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,5 +91,8 @@ async fn long_paths_against_many_patterns_hold_up_no_other_route() {
         |word: &str| json!({"match": {"paths": [format!("/**/*{word}*/**")]}, "effect": "deny"});
     let rules: Vec<_> = ["alpha", "bravo", "charlie", "delta"].map(rule).into();
     let gate = gate("portcullis_rules", json!({ "rules": rules })).await;
-    others_are_answered(&gate, &format!("/slow{}", "/a".repeat(14_000))).await;
+    // As long as `paths.max_bytes` permits.
+    let target = format!("/slow{}", "/a".repeat(4_000));
+    let callers = flood(gate.envoy.http(), &target, LONG_PATHS, PACE);
+    others_are_answered(&gate, callers).await;
 }
