@@ -143,7 +143,7 @@ struct Parts<'a> {
 ///
 /// # Errors
 /// When it has no reading.
-pub fn read_host<'a>(authority: &'a str, config: HostsConfig) -> Result<Host<'a>, MalformedHost> {
+pub fn read_host(authority: &str, config: HostsConfig) -> Result<Host<'_>, MalformedHost> {
     let Parts { name, spelled, port, has_trailing_dot } = parts(authority)?;
     let sent = spelled.as_deref().unwrap_or(&name);
     let (with_port, as_sent) = match (config.port, port) {

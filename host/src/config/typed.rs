@@ -342,9 +342,9 @@ impl<'de> Deserializer<'de> for Node<'de> {
     }
 }
 
-fn entries<'de>(
-    fields: &'de serde_json::Map<String, Value>,
-) -> MapDeserializer<'de, impl Iterator<Item = (&'de str, Node<'de>)>, Mistake> {
+fn entries(
+    fields: &serde_json::Map<String, Value>,
+) -> MapDeserializer<'_, impl Iterator<Item = (&str, Node<'_>)>, Mistake> {
     MapDeserializer::new(fields.iter().map(|(key, value)| (key.as_str(), Node(value))))
 }
 

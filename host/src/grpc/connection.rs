@@ -162,7 +162,7 @@ async fn connection<A: Authorize>(
 
 /// What a connection ended for, where that is worth telling. How peers hang up is their affair.
 fn refusal(error: &hyper::Error) -> Option<Refusal> {
-    let is_about_the_socket = error.source().is_some_and(|source| source.is::<io::Error>());
+    let is_about_the_socket = error.source().is_some_and(<dyn Error>::is::<io::Error>);
     let is_ordinary = is_about_the_socket || error.is_timeout() || error.is_closed();
     (!is_ordinary).then_some(Refusal::Protocol)
 }
@@ -216,7 +216,7 @@ mod tests {
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         peer.set_nodelay(true).unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        let begun = begin(socket, Duration::from_secs(60));
+        let begun = begin(socket, Duration::from_mins(1));
         let write = async {
             for piece in pieces {
                 peer.write_all(piece).await.unwrap();

@@ -175,8 +175,10 @@ async fn follow(policy: Arc<impl Reloadable>, mut requests: mpsc::Receiver<Done>
         }
         // What hung may have missed a change, and what was reported of it is to be set right.
         is_due = attempt(&policy, is_due || !asked.is_empty(), times.timeout).await;
-        // Whoever asked may have gone away since.
-        asked.into_iter().for_each(|done| _ = done.send(()));
+        for done in asked {
+            // The caller may have gone away since.
+            _ = done.send(());
+        }
     }
 }
 
@@ -184,12 +186,11 @@ async fn follow(policy: Arc<impl Reloadable>, mut requests: mpsc::Receiver<Done>
 async fn attempt(policy: &Arc<impl Reloadable>, in_any_case: bool, limit: Duration) -> bool {
     let looking = Arc::clone(policy);
     let mut look = tokio::task::spawn_blocking(move || looking.look(in_any_case));
-    let (ended, hung) = match timeout(limit, &mut look).await {
-        Ok(ended) => (ended, false),
-        Err(_) => {
-            policy.hangs(limit);
-            (look.await, true)
-        }
+    let (ended, hung) = if let Ok(ended) = timeout(limit, &mut look).await {
+        (ended, false)
+    } else {
+        policy.hangs(limit);
+        (look.await, true)
     };
     if let Err(error) = ended {
         policy.panicked(&error);

@@ -131,8 +131,8 @@ async fn a_claim_that_could_arrive_as_another_is_left_out_or_denied_as_the_route
         assert_eq!(json!(answer.set_request_headers), json!({"x-user-id": "alice"}), "{roles}");
         assert!(answer.remove_request_headers.contains(&"x-roles".to_owned()), "{roles}");
         let answer = client.ask(&Ask::get("/denies").bearer(&token)).await;
-        let denied = (answer.status, answer.reason.as_str(), answer.body.as_str());
-        assert_eq!(denied, (403, "unusable_claim", "access denied"), "{roles}");
+        let refusal = (answer.status, answer.reason.as_str(), answer.body.as_str());
+        assert_eq!(refusal, (403, "unusable_claim", "access denied"), "{roles}");
     }
     let log = service.log();
     assert!(log.contains("x-roles: the claim realm_access.roles has no header form"), "{log}");

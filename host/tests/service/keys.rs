@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     check::{self, Answer, Ask, Client},
-    process::{Folder, PATIENCE, Service, eventually, http, run},
+    process::{Folder, PATIENCE, Service, eventually, run},
 };
 
 /// A key pair of the issuer.
@@ -82,9 +82,7 @@ fn status_of(answer: &Answer) -> i32 {
 
 /// The value of a series.
 fn metric(service: &Service, series: &str) -> u64 {
-    let (_, text) = http(service.addresses.admin, "GET", "/metrics", None, "").unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("{series} is missing in\n{text}")).parse().unwrap()
+    service.metric(series).unwrap_or_else(|| panic!("{series} is missing"))
 }
 
 fn failing(service: &Service) -> u64 {

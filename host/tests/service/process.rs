@@ -285,7 +285,7 @@ impl Service {
     }
 
     /// A sample of its metrics, by name and labels.
-    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+    pub(crate) fn metric(&self, series: &str) -> Option<u64> {
         let (status, text) = self.admin("GET", "/metrics").unwrap();
         assert_eq!(status, 200, "{text}");
         let sample = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));

@@ -37,7 +37,7 @@ const ENVOYS_TIMEOUT: &str = "200m";
 /// Answers are to come within this time.
 const PROMISED: Duration = Duration::from_millis(50);
 /// How long a row may take in all.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// One row of the table.
 pub(crate) struct Row {

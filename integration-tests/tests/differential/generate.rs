@@ -7,7 +7,7 @@ use portcullis_integration_tests::wire::{RawRequest, Version};
 use super::random::Random;
 
 /// Headers that name another method, target or host, which some frameworks obey.
-pub(super) const OVERRIDES: [&str; 8] = [
+const OVERRIDES: [&str; 8] = [
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
@@ -50,6 +50,12 @@ pub(super) const HOSTS: [&str; 9] = [
 ];
 const METHODS: [&str; 10] =
     ["GET", "GET", "GET", "GET", "POST", "DELETE", "PUT", "HEAD", "OPTIONS", "PATCH"];
+
+/// The one of these headers that `name` is, however it is spelled.
+pub(super) fn overridden_by(name: &[u8]) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase().escape_ascii().to_string().replace('_', "-");
+    OVERRIDES.into_iter().find(|known| *known == name)
+}
 
 /// A request whose path, host, method and headers vary.
 pub(super) fn request(random: &mut Random) -> RawRequest {

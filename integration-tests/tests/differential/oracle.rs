@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_integration_tests::{
     token,
-    wire::{Arrival, RawRequest, Version},
+    wire::{RawRequest, Version},
 };
 
 use super::{
-    generate::OVERRIDES,
+    generate::overridden_by,
     readers::{Reader, Reading},
     stage::{Observed, Outcome},
 };
@@ -111,7 +111,8 @@ impl Oracle {
             let mut found: Vec<_> = misled
                 .map(|reader| format!("{} reads another user than Portcullis", reader.name))
                 .collect();
-            found.extend(overriding(arrival).map(|name| format!("`{name}` arrived")));
+            let overrides = arrival.headers.iter().filter_map(|(name, _)| overridden_by(name));
+            found.extend(overrides.map(|name| format!("`{name}` arrived")));
             if let Some(status) = observed.decided_again.filter(|status| *status != expected) {
                 found.push(format!("{expected} for what was sent, {status} for what arrived"));
             }
@@ -140,16 +141,8 @@ impl Oracle {
 }
 
 /// The request that is read most easily.
-pub(super) fn shortest<'a>(requests: Vec<&'a Observed>) -> Option<&'a Observed> {
+pub(super) fn shortest(requests: Vec<&Observed>) -> Option<&Observed> {
     requests.into_iter().min_by_key(|observed| observed.request.shown().len())
-}
-
-/// A header that names another method, target or host, however it is spelled.
-fn overriding(arrival: &Arrival) -> Option<&'static str> {
-    let folded =
-        |name: &[u8]| name.to_ascii_lowercase().escape_ascii().to_string().replace('_', "-");
-    let arrived: BTreeSet<_> = arrival.headers.iter().map(|(name, _)| folded(name)).collect();
-    OVERRIDES.into_iter().find(|name| arrived.contains(*name))
 }
 
 /// A request that means `reading` and nothing else; `None` where there is no such spelling.
@@ -178,7 +171,7 @@ fn encoded(path: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out += &format!("%{byte:02X}");
+            out += format!("%{byte:02X}").as_str();
         }
     }
     out

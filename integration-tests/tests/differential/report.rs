@@ -35,7 +35,7 @@ impl Report {
         let is_share = |part: usize| part * SMALLEST_SHARE >= counts.sent;
         if !is_share(counts.allowed) || !is_share(counts.need_token) {
             self.faults += 1;
-            self.text += &format!("{}: hardly anything was decided: {counts}\n", site.name);
+            self.text += format!("{}: hardly anything was decided: {counts}\n", site.name).as_str();
         }
         self.sent += oracle.observed.len();
         let mut shown = BTreeSet::new();
@@ -51,20 +51,21 @@ impl Report {
             );
             if comparisons.pairs == 0 {
                 self.faults += 1;
-                self.text += &format!("{}: {} compared nothing\n", site.name, reader.name);
+                self.text += format!("{}: {} compared nothing\n", site.name, reader.name).as_str();
             }
             self.disagreements += disagreements.len();
             // Other readers may have shown the same two requests.
             let new = disagreements.iter().filter(|found| shown.insert(found.pair()));
             for disagreement in new.take(EXAMPLES) {
-                self.text += &format!("{}: {disagreement}\n", site.name);
+                self.text += format!("{}: {disagreement}\n", site.name).as_str();
             }
         }
         for (fault, observed) in oracle.faults() {
             self.faults += observed.len();
             let count = observed.len();
             let example = shortest(observed).map(Observed::shown).unwrap_or_default();
-            self.text += &format!("{}: {fault} ({count} times)\n    {example}\n", site.name);
+            self.text +=
+                format!("{}: {fault} ({count} times)\n    {example}\n", site.name).as_str();
         }
     }
 

@@ -20,6 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::{
     envoys::{Listener, bootstrap},
+    generate::overridden_by,
     sites::Site,
 };
 
@@ -82,7 +83,7 @@ impl Stage {
         for site in sites {
             let mut upstreams = Vec::new();
             for (domain, server) in site.servers() {
-                let echo = Echo::start(*server).await;
+                let echo = Echo::start(server).await;
                 upstreams.push((*domain, echo.address()));
                 echoes.push(echo);
             }
@@ -171,7 +172,7 @@ impl Hand {
         let outcome = self.outcome(tag, &request).await;
         let decided_again = match &outcome {
             Outcome::Allowed(arrival) | Outcome::NeedsToken(Some(arrival)) => {
-                self.decide(arrival).await
+                self.decide(&request, arrival).await
             }
             _ => None,
         };
@@ -205,7 +206,10 @@ impl Hand {
     }
 
     /// Asks Portcullis about what arrived, without its token; `None` if a check cannot carry it.
-    async fn decide(&mut self, arrival: &Arrival) -> Option<u16> {
+    ///
+    /// Headers that override something are taken away, and a request that has one is no preflight. So they
+    /// are asked about as they were sent.
+    async fn decide(&mut self, request: &RawRequest, arrival: &Arrival) -> Option<u16> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
         let mut http = HttpRequest {
             id: "1".to_owned(),
@@ -216,7 +220,8 @@ impl Hand {
             protocol: "HTTP/1.1".to_owned(),
             ..HttpRequest::default()
         };
-        for (name, value) in &arrival.headers {
+        let overrides = request.headers.iter().filter(|(name, _)| overridden_by(name).is_some());
+        for (name, value) in arrival.headers.iter().chain(overrides) {
             if !name.eq_ignore_ascii_case(b"authorization") && !name.eq_ignore_ascii_case(b"host") {
                 http.headers.insert(text(&name.to_ascii_lowercase())?, text(value)?);
             }

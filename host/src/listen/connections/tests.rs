@@ -32,7 +32,7 @@ async fn edge(limit: u32) -> Edges {
         sender.send(connection.activity.clone()).unwrap();
         async move {
             let _held = connection;
-            pending().await
+            pending::<()>().await;
         }
     });
     drain.spawn("edge", serving);

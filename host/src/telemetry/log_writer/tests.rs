@@ -52,7 +52,9 @@ fn what_was_logged_before_the_end_is_written_at_the_end() {
     let sink = Sink::new(vec![]);
     let (writer, thread) = start_with(sink.clone()).unwrap();
     let lines: Vec<String> = (0..1000).map(|n| format!("{n}\n")).collect();
-    lines.iter().for_each(|line| write(&writer, line));
+    for line in &lines {
+        write(&writer, line);
+    }
     drop(thread);
     assert_eq!(sink.text(), lines.concat());
     assert_eq!(writer.dropped().get(), 0);
@@ -89,7 +91,9 @@ fn a_line_that_cannot_be_written_is_counted_and_the_next_one_stands_on_its_own()
     let broken = || Err(ErrorKind::BrokenPipe.into());
     let sink = Sink::new(vec![Ok(2), full(), broken(), Ok(1), Ok(usize::MAX)]);
     let (writer, thread) = start_with(sink.clone()).unwrap();
-    ["first\n", "second\n", "third\n"].iter().for_each(|line| write(&writer, line));
+    for line in ["first\n", "second\n", "third\n"] {
+        write(&writer, line);
+    }
     drop(thread);
     assert_eq!(sink.text(), "fi\nthird\n");
     assert_eq!(writer.dropped().get(), 2);

@@ -80,7 +80,7 @@ fn repercented(path: &[u8]) -> String {
     for chunk in path.utf8_chunks() {
         out += chunk.valid();
         for byte in chunk.invalid() {
-            out += &format!("%{byte:02X}");
+            out += format!("%{byte:02X}").as_str();
         }
     }
     out
