@@ -150,14 +150,15 @@ impl FromIterator<(String, String)> for Headers {
     }
 }
 
-/// Whether two header names, in lower case, are one to a reader that folds them.
+/// Whether two header names, in any case, are one to a reader that folds them.
 ///
 /// CGI turns each hyphen into an underscore (RFC 3875 section 4.1.18), and servers in its tradition do
 /// the same to every other character that is neither a letter nor a digit.
 #[must_use]
 pub fn fold_alike(one: &str, other: &str) -> bool {
-    let alike =
-        |(a, b): (u8, u8)| a == b || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());
+    let alike = |(a, b): (u8, u8)| {
+        a.eq_ignore_ascii_case(&b) || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric())
+    };
     one.len() == other.len() && one.bytes().zip(other.bytes()).all(alike)
 }
 

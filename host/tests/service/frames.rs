@@ -23,8 +23,9 @@ use crate::{
 
 /// What a busy machine may take to answer; an idle one takes a thousandth of it.
 const AT_MOST: Duration = Duration::from_secs(5);
-/// By how much the service may grow, in MiB.
-const GROWTH: u64 = 64;
+/// By how much the service may grow, in MiB. A connection holds up to 1,024 checks that have begun, each
+/// with all that it may wait for; whatever is not bounded grows by hundreds.
+const GROWTH: u64 = 96;
 /// Checks that one connection may have under way, `grpc.max_concurrent_streams`.
 const UNDER_WAY: usize = 1024;
 
