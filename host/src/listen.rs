@@ -70,7 +70,7 @@ pub async fn bind(edge: Edge, address: SocketAddr, limit: u32) -> Result<Incomin
 /// When it is no number, or zero.
 pub fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     match u32::deserialize(deserializer)? {
-        0 => Err(D::Error::custom("must be at least 1, or nobody could connect")),
+        0 => Err(D::Error::custom("must be at least 1, or no client could connect")),
         limit => Ok(limit),
     }
 }

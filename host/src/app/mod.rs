@@ -146,7 +146,7 @@ pub async fn run(
 }
 
 /// Builds everything, opens the addresses and starts the tasks. Keys and policies are read on a
-/// thread that nobody else needs.
+/// thread that no other part needs.
 async fn start_all(
     config: &Config,
     dropped_lines: DroppedLines,

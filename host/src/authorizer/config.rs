@@ -78,7 +78,7 @@ pub struct RouteConfig {
     /// `x-method-override`, `x-original-url`, `x-original-uri`, `x-rewrite-url`,
     /// `x-http-host-override`, `x-host`. All others of them are removed, since a decision is made
     /// about the request line. List one only if the upstream does not read it, or if each method,
-    /// path and host that it may name is open to whoever this route lets through.
+    /// path and host that it may name is open to each caller that this route lets through.
     #[serde(default)]
     pub keep_override_headers: Vec<String>,
 }

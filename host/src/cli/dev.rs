@@ -65,7 +65,7 @@ impl Dev {
         let config = config::read(&file, &Env::default()).map_err(DevError::from)?;
         serve(&config, None, move |addresses| {
             let addresses = addresses.clone();
-            // Nothing waits for whoever reads it.
+            // Nothing waits for its reader.
             std::thread::spawn(move || demo::print(&folder, &addresses));
         })
     }

@@ -64,8 +64,8 @@ pub(super) fn find<'a>(variables: &'a [Variable<'_>], keys: &[String]) -> Option
     variables.iter().find(|variable| !keys.is_empty() && variable.is_about(keys))
 }
 
-/// In a file, text that looks like a number or a boolean has to stand in quotes. Whoever sets a
-/// variable knows no such rule, so what it says is taken as text where text is needed.
+/// In a file, text that looks like a number or a boolean has to stand in quotes. A variable
+/// has no such rule, so its value is taken as text where text is needed.
 pub(super) fn take_as_text(
     document: &mut Value,
     variables: &[Variable<'_>],

@@ -178,7 +178,7 @@ async fn ended(age: Option<Duration>, drain: Drain) {
 
 /// A tenth more or less, so that clients that came together do not come back together.
 fn jittered(age: Duration) -> Duration {
-    // The standard library hashes with keys that nobody knows.
+    // The standard library hashes with random keys.
     let hash = RandomState::new().hash_one(0_u8);
     let parts = u32::try_from(hash % 201).unwrap_or_default();
     age.saturating_mul(900 + parts) / 1000

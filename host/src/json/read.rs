@@ -63,7 +63,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether two of these names are the same. Sorted first, because whoever sends a token chooses
+    /// Whether two of these names are the same. Sorted first, because the sender of a token chooses
     /// how many there are.
     fn have_duplicate(&self, names: &mut [Range<usize>]) -> bool {
         let text = |name: &Range<usize>| self.bytes.get(name.clone());

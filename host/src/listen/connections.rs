@@ -62,7 +62,7 @@ struct Open {
 struct Entry {
     task: AbortHandle,
     activity: Activity,
-    /// How many requests had begun when somebody last looked, and since when it has been so many.
+    /// How many requests had begun at the last look, and since when it has been so many.
     begun: u64,
     since: Instant,
 }
@@ -149,8 +149,8 @@ impl Open {
         true
     }
 
-    /// Nobody writes down when a request begins. So whoever has made one since the last look counts
-    /// as busy until now.
+    /// The time at which a request begins is not recorded. So a connection that has made one since
+    /// the last look counts as busy until now.
     fn idle_longest(&mut self, now: Instant) -> Option<Id> {
         let idle = self.connections.iter_mut().filter_map(|(id, entry)| {
             let begun = entry.activity.begun();

@@ -15,7 +15,7 @@ pub struct HostConfig {
     #[serde(deserialize_with = "longer_than_zero")]
     pub reload_interval: HumanDuration,
     /// After this long, an attempt to load a changed policy is reported as hanging: in the log, in
-    /// `GET /v1/policies`, as a failed reload in the metrics, and as 504 to whoever asked for it. The
+    /// `GET /v1/policies`, as a failed reload in the metrics, and as 504 to the caller that asked for it. The
     /// attempt goes on meanwhile, and so do all other policies.
     #[serde(deserialize_with = "longer_than_zero")]
     pub reload_timeout: HumanDuration,

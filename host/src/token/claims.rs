@@ -214,7 +214,7 @@ pub(super) fn text<'c>(
     }
 }
 
-/// Like [`text`], for a claim that identifies somebody or something. Blanks at its ends would be
+/// Like [`text`], for a claim that identifies a person or a thing. Blanks at its ends would be
 /// trimmed on the way to the upstream, which would see another identity.
 pub(super) fn name<'c>(
     claims: &'c JsonObject,

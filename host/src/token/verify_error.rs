@@ -62,7 +62,7 @@ pub enum VerifyError {
     /// A claim says that the token was issued for another use, such as refreshing or logging out.
     #[error("the token is of another type than those that are accepted, by its claim `{0}`")]
     WrongTokenType(Arc<str>),
-    /// The token may be used only by whoever holds a key, which a bearer does not prove.
+    /// The token may be used only by the holder of a key, which a bearer does not prove.
     #[error("the token is bound to a key by its claim `cnf`, and was sent as a bearer token")]
     SenderConstrained,
 }

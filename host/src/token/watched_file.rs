@@ -36,7 +36,7 @@ pub(super) struct Context<'a> {
 
 #[derive(Debug)]
 enum Reading {
-    /// Nobody looks at it.
+    /// No look is under way.
     Idle(Reader),
     /// A thread looks at it. There is never a second one: it would hang as well.
     UnderWay { look: JoinHandle<(Reader, Look)>, since: Instant, is_reported: bool },

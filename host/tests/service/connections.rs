@@ -1,4 +1,4 @@
-//! Connections that nobody needs: idle ones, silent ones, and those that speak something else.
+//! Connections that are of no use: idle ones, silent ones, and those that speak something else.
 
 use std::{
     io::{Read, Write},

@@ -1,4 +1,4 @@
-//! Isolation of slow policies: their callers wait for each other and for nobody else.
+//! Isolation of slow policies: their callers wait for each other, and no others wait.
 
 use std::time::{Duration, Instant};
 

@@ -102,7 +102,7 @@ async fn a_key_that_moves_is_kept_and_a_withdrawn_one_is_refused() {
     until_status(&client, &k3_token, 200).await;
     until_status(&client, &k1_token, 401).await;
     until_status(&client, &k2_token, 200).await;
-    // Nobody may sign any more.
+    // No key may sign any more.
     service.folder.replace("first", b"{\"keys\": []}");
     service.folder.replace("second", b"{\"keys\": []}");
     until_status(&client, &k2_token, 401).await;

@@ -1,4 +1,4 @@
-//! A log that nobody reads, that is closed, or that is full: requests and the end of the process do not
+//! A log that is not read, that is closed, or that is full: requests and the end of the process do not
 //! depend on it.
 
 use std::{

@@ -31,7 +31,7 @@ fn config(folder: &Folder) -> Value {
     config
 }
 
-/// Puts a pipe that nobody writes to in the place of a file: to read it takes for ever.
+/// Puts a pipe without a writer in the place of a file: to read it takes for ever.
 fn replace_by_pipe(folder: &Folder, name: &str) {
     let pipe = folder.path("pipe");
     let status = Command::new("mkfifo").arg(&pipe).status().unwrap();

@@ -39,7 +39,7 @@ pub(super) struct Reading {
     /// At which server.
     pub(super) server: &'static str,
     pub(super) method: String,
-    /// In lower case, since whoever compares hosts should do so.
+    /// In lower case, as hosts should be compared.
     pub(super) host: String,
     pub(super) path: String,
 }

@@ -191,9 +191,11 @@ fn check_origin(origin: &str) -> Result<(), String> {
         ("*", _) => Err("`*` is not an origin, so it would match none; list every origin whose \
                          pages may call, such as https://app.example.com"
             .to_owned()),
-        ("null", _) => Err("`null` is the origin of every sandboxed page, whoever wrote it; list \
+        ("null", _) => {
+            Err("`null` is the origin of every sandboxed page, of whatever author; list \
                             origins that have a host, such as https://app.example.com"
-            .to_owned()),
+                .to_owned())
+        }
         (_, Some(canonical)) if canonical == origin => Ok(()),
         (_, Some(canonical)) => {
             Err(format!("no browser sends the origin `{shown}`; write `{canonical}`"))

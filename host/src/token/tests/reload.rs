@@ -239,7 +239,7 @@ async fn without_issuers_the_task_waits_for_the_drain() {
 }
 
 /// A file that is never read to its end, as on a volume that hangs, until this is dropped: a pipe that
-/// somebody could still write to.
+/// a writer could still open.
 struct Hanging(#[expect(dead_code, reason = "it is held open")] std::fs::File);
 
 impl Hanging {
