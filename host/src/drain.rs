@@ -3,7 +3,7 @@
 //!
 //! Every task of Portcullis is spawned here, so none outlives the app and none dies unnoticed.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, io, thread, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -52,6 +52,28 @@ impl Drain {
             let _report = report;
             task.await;
         }));
+    }
+
+    /// Runs the tasks that `spawn` spawns on a thread of their own, so that they go on in time however
+    /// busy the others are. The thread ends when all tasks have.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn_on_thread(
+        &self,
+        name: &'static str,
+        spawn: impl FnOnce(&Self) + Send + 'static,
+    ) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let drain = self.clone();
+        let run = move || {
+            runtime.block_on(async {
+                spawn(&drain);
+                drain.tasks.wait().await;
+            });
+            runtime.shutdown_background();
+        };
+        thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
     }
 
     /// Resolves when tasks are to stop.
@@ -126,6 +148,26 @@ mod tests {
         assert_eq!(drain.drain(Duration::from_secs(5)).await, 0);
         let quiet = tokio::time::timeout(Duration::from_millis(1), dead.next()).await;
         assert!(quiet.is_err());
+    }
+
+    #[tokio::test]
+    async fn tasks_on_a_thread_of_their_own_go_on_while_others_are_busy() {
+        let (drain, mut dead) = pair();
+        let (beats, beat) = std::sync::mpsc::channel();
+        let task = |drain: &Drain| {
+            let stopping = drain.clone();
+            drain.spawn("feed", async move {
+                beats.send(thread::current().name().map(str::to_owned)).unwrap();
+                stopping.stopping().await;
+            });
+            drain.spawn("fault", async { panic!("boom") });
+        };
+        drain.spawn_on_thread("own", task).unwrap();
+        // This blocks the only other thread.
+        let name = beat.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(name.as_deref(), Some("own"));
+        assert!(dead.next().await.to_string().contains("`fault`"));
+        assert_eq!(drain.drain(Duration::from_secs(5)).await, 0);
     }
 
     #[tokio::test]

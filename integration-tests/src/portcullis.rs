@@ -241,6 +241,17 @@ impl Portcullis {
         self.process.kill();
     }
 
+    /// What it has written of its log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// Asks it to end, as Kubernetes does.
     pub fn terminate(&self) {
         self.process.signal(Signal::TERM);

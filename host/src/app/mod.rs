@@ -60,6 +60,9 @@ pub enum RunError {
     /// Signals cannot be received.
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
+    /// There is no thread for a task.
+    #[error("cannot start a thread: {0}; raise the limit of threads, or of memory")]
+    Thread(#[from] std::io::Error),
     /// A task that must never end has ended.
     #[error(transparent)]
     Died(#[from] TaskDied),
@@ -253,8 +256,12 @@ async fn start(
     let authorizer = Arc::new(parts.authorizer);
     drain.spawn("key reloader", parts.keys.run(drain.clone()));
     drain.spawn("token sweep", token::forget_expired(parts.verifier, drain.clone()));
-    drain.spawn("blacklist feed", parts.feed.run(drain.clone()));
-    parts.sources.spawn(drain);
+    let (feed, sources) = (parts.feed, parts.sources);
+    // Checks take all the time they can get; what keeps the set current must not wait for them.
+    drain.spawn_on_thread("blacklist", move |drain| {
+        drain.spawn("blacklist feed", feed.run(drain.clone()));
+        sources.spawn(drain);
+    })?;
     drain.spawn("policy beat", parts.policies.beat().run(drain.clone()));
     drain.spawn("policy reloader", parts.reloader.run(drain.clone()));
     let admin_parts = admin::Parts {

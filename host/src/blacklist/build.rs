@@ -3,7 +3,7 @@
 //!
 //! It reads files and connects to nothing.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
@@ -11,7 +11,7 @@ use super::{
     config::{Config, ConfigError, EndpointError, PostgresConfig, RedisConfig},
     feed::{Feed, FeedEvent},
     in_process::InProcess,
-    lookup::{self, Answers, Lookups},
+    lookup::{self, Answers, Lookups, SharedParked},
     nonce::{self, NoChance},
     postgres, rabbitmq,
     redis::{self, Redis},
@@ -20,7 +20,7 @@ use super::{
     revoker::Revoker,
     source::{Ends, Source},
     status::Status,
-    store::{Blacklist, pair},
+    store::{Blacklist, leased_pair, pair},
 };
 use crate::{
     drain::Drain,
@@ -152,9 +152,14 @@ pub fn build_feed(
     readiness: &Readiness,
     metrics: &FeedMetrics,
 ) -> (Blacklist, Feed, mpsc::Sender<FeedEvent>, Status) {
-    let (writer, blacklist) = pair(margin(config, leeway));
+    let margin = margin(config, leeway);
+    let (writer, blacklist) = if config.is_in_process() {
+        pair(margin)
+    } else {
+        leased_pair(margin, config.lease_terms())
+    };
     let (sender, events) = mpsc::channel(WAITING_EVENTS);
-    let (feed, published) = Feed::new(writer, events, config, readiness);
+    let (feed, published) = Feed::new((writer, blacklist.clone()), events, config, readiness);
     let status = Status::new(blacklist.clone(), published, metrics.clone());
     let read = status.clone();
     metrics.report(move || read.reading());
@@ -192,12 +197,21 @@ fn with_store(
     let (asked, resyncs) = refresh::build(&config.refresh)?;
     let (refresh, refresher) = asked.unzip();
     let store = Redis::build(redis)?.with_metrics(metrics.redis());
-    let (lookups, answers) = lookup::build(config.mode, redis, store.clone(), feed.clone());
+    let outbox = SharedParked::default();
+    let (lookups, answers) =
+        lookup::build(config.mode, redis, store.clone(), Arc::clone(&outbox), feed.clone());
     let name = nonce::random_name()?;
     let (receipts, applied) = mpsc::channel(WAITING_RECEIPTS);
     let replica = Replica::new(name.clone(), redis, applied, readiness)?;
-    let ends =
-        Ends { redis: store, feed, resyncs, receipts: Some(receipts), metrics: metrics.feed() };
+    let ends = Ends {
+        redis: store,
+        parked: outbox,
+        feed,
+        blacklist: parts.blacklist.clone(),
+        resyncs,
+        receipts: Some(receipts),
+        metrics: metrics.feed(),
+    };
     let source = Source::new(config, ends, name.clone())?;
     let sources = Sources {
         store: Some(source),

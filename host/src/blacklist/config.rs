@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 
 pub use endpoint::{Endpoint, EndpointError};
 
-use super::postgres::{Name, NameError, Names};
+use super::{
+    postgres::{Name, NameError, Names},
+    store::{LeaseTerms, Reliance},
+};
 use crate::duration::{HumanDuration, longer_than_zero};
 
 /// Revocation.
@@ -162,6 +165,10 @@ pub struct RedisConfig {
     /// How long a request waits for an answer.
     #[serde(default = "default_redis_timeout", deserialize_with = "longer_than_zero")]
     pub timeout: HumanDuration,
+    /// How often everything in Redis is read again, give or take: it bounds how long a revocation can
+    /// be missed that reached Redis and for some reason did not reach this replica.
+    #[serde(default = "default_resnapshot_interval", deserialize_with = "longer_than_zero")]
+    pub resnapshot_interval: HumanDuration,
     /// What stands before the token id in the key of a revoked token.
     #[serde(default = "default_key_prefix")]
     pub key_prefix: String,
@@ -254,6 +261,34 @@ impl Config {
     #[must_use]
     pub const fn is_in_process(&self) -> bool {
         self.rabbitmq.is_none() && self.redis.is_none() && self.postgres.is_none()
+    }
+
+    /// What the set is worth when the source's lease has lapsed.
+    #[must_use]
+    pub(super) fn lease_terms(&self) -> LeaseTerms {
+        let (lapsed, expired) = match (self.mode, self.while_stale) {
+            (Mode::RedisOnMiss | Mode::RedisAlways, _) => {
+                (Reliance::AskOrDeny, Reliance::AskOrDeny)
+            }
+            (Mode::Authoritative, WhileStale::AskRedis) => {
+                (Reliance::AskOrServe, Reliance::AskOrDeny)
+            }
+            (Mode::Authoritative, WhileStale::Serve) => (Reliance::Final, Reliance::None),
+            (Mode::Authoritative, WhileStale::Deny) => (Reliance::None, Reliance::None),
+        };
+        LeaseTerms { lapsed, expired, max_staleness: self.staleness_bound() }
+    }
+
+    /// How often the store is read again.
+    pub(super) fn resnapshot_interval(&self) -> Duration {
+        let redis = self.redis.as_ref().map(|redis| redis.resnapshot_interval);
+        redis.unwrap_or_else(default_resnapshot_interval).get()
+    }
+
+    /// How long an entry lasts for which no expiry is known: longer than tokens live.
+    pub(super) fn longest_life(&self) -> Duration {
+        let stream = self.rabbitmq.as_ref().map(|rabbitmq| rabbitmq.stream_max_age);
+        stream.unwrap_or_else(default_stream_max_age).get()
     }
 
     /// How long the set serves without a source.
@@ -356,6 +391,10 @@ fn default_probe_timeout() -> HumanDuration {
 
 fn default_redis_timeout() -> HumanDuration {
     HumanDuration::from_millis(100)
+}
+
+fn default_resnapshot_interval() -> HumanDuration {
+    HumanDuration::from_millis(300_000)
 }
 
 fn default_key_prefix() -> String {

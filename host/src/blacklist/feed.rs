@@ -2,32 +2,28 @@
 //!
 //! A source (in process, a broker with a store, or a table) sends [`FeedEvent`]s. It binds first, then
 //! reads a snapshot, then passes on what was published meanwhile; whatever arrives is applied at
-//! once, because the set only grows and the order in which it grows does not matter. The one
-//! exception is a removal, which must win over an older snapshot entry; see [`Removed`]. A resync
-//! is the same again, and only adds.
+//! once, because the set only grows and the order in which it grows does not matter. A removal is
+//! sent only when the store or the table has said that the revocation is gone.
 //!
 //! Readiness, [`Blacklist::is_expired`](super::Blacklist::is_expired) and the published state
 //! change together, here.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+mod sweep;
 
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::MissedTickBehavior,
-};
+use std::time::{Duration, Instant};
 
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::sweep::Sweep;
 use super::{
     config::{Mode, WhileStale},
-    cutoff::Cutoff,
     event::Event,
     progress::{Progress, Signal, State},
     status::Published,
-    store::{Applied, Reliance, Writer},
+    store::{Applied, Blacklist, Reliance, Writer},
 };
 use crate::{
+    boot_clock::BootInstant,
     drain::Drain,
     readiness::{BlockReady, Readiness},
     timestamp::Timestamp,
@@ -42,8 +38,8 @@ pub enum FeedEvent {
     Init,
     /// Entries of the snapshot. Only those that revoke are heeded.
     InitApply(Vec<Event>),
-    /// As `InitApply`, of tokens of which only the ids have been read: they are revoked for ever, until
-    /// `InitSettle` says for how long.
+    /// As `InitApply`, of tokens of which only the ids have been read: they are revoked for the longest
+    /// life of a token, until `InitSettle` says for how long.
     InitHold(Vec<TokenId>),
     /// Entries of the snapshot as the store has them, which knows how long they last.
     InitSettle(Vec<Event>),
@@ -53,6 +49,8 @@ pub enum FeedEvent {
     InitDone,
     /// Something was published. Who waits to be told that it took effect gives a sender.
     Apply(Event, Option<oneshot::Sender<Applied>>),
+    /// The source has proven that the set is current: it may be believed until then.
+    Lease(BootInstant),
     /// Answered as soon as everything that was sent before is in force.
     Settle(oneshot::Sender<()>),
     /// The snapshot has been read whole, but there is no connection: what is published from now on
@@ -75,6 +73,7 @@ pub enum FeedEvent {
 pub struct Feed {
     core: Core,
     events: mpsc::Receiver<FeedEvent>,
+    blacklist: Blacklist,
     sweep_interval: Duration,
     /// Keeps the channel open where a source without an end has nobody who speaks for it.
     keep_open: Option<mpsc::Sender<FeedEvent>>,
@@ -87,25 +86,21 @@ struct Core {
     progress: Progress,
     mode: Mode,
     while_stale: WhileStale,
-    removed: Removed,
+    longest_life: Duration,
     readiness: Readiness,
     block_ready: Option<BlockReady>,
     published: watch::Sender<Published>,
 }
 
-/// What was removed since the source connected and before its snapshot was complete. The snapshot
-/// may have been taken before the removal, so it must not bring these entries back.
-#[derive(Debug, Default)]
-struct Removed {
-    token_ids: HashSet<TokenId>,
-    cutoffs: HashSet<Cutoff>,
-}
+/// How many expired entries are removed after each event, and where there is none.
+const BETWEEN_EVENTS: usize = 64;
+const WHILE_IDLE: usize = 1_000;
 
 // === impl Feed ===
 
 impl Feed {
     pub(super) fn new(
-        writer: Writer,
+        (writer, blacklist): (Writer, Blacklist),
         events: mpsc::Receiver<FeedEvent>,
         config: &super::Config,
         readiness: &Readiness,
@@ -122,13 +117,13 @@ impl Feed {
             progress: Progress::new(config.staleness_bound()),
             mode: config.mode,
             while_stale: config.while_stale,
-            removed: Removed::default(),
+            longest_life: config.longest_life(),
             readiness: readiness.clone(),
             block_ready: Some(readiness.block("the blacklist has no complete snapshot yet")),
             published,
         };
         let sweep_interval = config.sweep_interval.get();
-        (Self { core, events, sweep_interval, keep_open: None }, watch)
+        (Self { core, events, blacklist, sweep_interval, keep_open: None }, watch)
     }
 
     /// Keeps the feed waiting for ever when the last handle of its source is gone, rather than
@@ -140,12 +135,8 @@ impl Feed {
 
     /// Applies what the source sends, until `drain` begins. What was sent before that is applied.
     pub async fn run(self, drain: Drain) {
-        let Self { mut core, mut events, sweep_interval, keep_open: _keep_open } = self;
-        // An interval must not be zero; the configuration refuses that already.
-        let sweep_interval = sweep_interval.max(Duration::from_millis(1));
-        let first_sweep = tokio::time::Instant::now() + sweep_interval;
-        let mut sweeps = tokio::time::interval_at(first_sweep, sweep_interval);
-        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let Self { mut core, mut events, blacklist, sweep_interval, keep_open: _keep_open } = self;
+        let mut sweep = Sweep::new(blacklist, sweep_interval);
         let mut open = true;
         let mut next_change = None;
         loop {
@@ -153,15 +144,13 @@ impl Feed {
                 biased;
                 () = drain.stopping() => break,
                 () = reach(next_change) => {}
-                _ = sweeps.tick() => match core.sweep(Timestamp::now()).await {
-                    Some(swept) => core = swept,
-                    None => return,
-                },
                 event = events.recv(), if open => {
                     open = event.is_some();
                     let end = FeedEvent::Lost { why: "the source ended", since: Instant::now() };
                     core.handle(event.unwrap_or(end), Instant::now());
+                    sweep.remove_some(&mut core.writer, BETWEEN_EVENTS);
                 }
+                () = sweep.next() => sweep.remove_some(&mut core.writer, WHILE_IDLE),
             }
             next_change = core.publish(Instant::now());
         }
@@ -185,53 +174,47 @@ async fn reach(deadline: Option<Instant>) {
 impl Core {
     fn handle(&mut self, event: FeedEvent, now: Instant) {
         match event {
-            FeedEvent::Init => {
-                self.removed = Removed::default();
-                self.progress.on(Signal::Init, now);
-            }
+            FeedEvent::Init => self.progress.on(Signal::Init, now),
             FeedEvent::InitApply(events) => {
                 self.heard();
-                for event in self.removed.without(events) {
+                for event in events.into_iter().filter(Event::revokes) {
                     self.writer.apply(event);
                 }
             }
             FeedEvent::InitHold(token_ids) => {
                 self.heard();
+                let until = Timestamp::now().plus(self.longest_life);
                 for token_id in token_ids {
-                    if !self.removed.token_ids.contains(&token_id) {
-                        self.writer.hold(token_id);
-                    }
+                    self.writer.hold(token_id, until);
                 }
             }
             FeedEvent::InitSettle(events) => {
                 self.heard();
-                for event in self.removed.without(events) {
+                for event in events.into_iter().filter(Event::revokes) {
                     self.writer.settle(event);
                 }
             }
             FeedEvent::Replay => self.progress.on(Signal::Replay, now),
-            FeedEvent::InitDone => {
-                self.removed = Removed::default();
-                self.progress.on(Signal::InitDone, now);
-            }
+            FeedEvent::InitDone => self.progress.on(Signal::InitDone, now),
             FeedEvent::Apply(event, ack) => {
                 self.heard();
                 let applied = self.writer.apply(event);
-                if self.progress.is_resyncing() {
-                    self.removed.note(&event);
-                }
                 tracing::debug!(kind = event.kind(), ?applied, "blacklist event applied");
                 // Whoever asked may have stopped waiting; the event holds all the same.
                 let _ = ack.map(|ack| ack.send(applied));
             }
+            FeedEvent::Lease(end) => self.writer.renew(end),
             FeedEvent::Settle(settled) => {
                 // As above.
                 let _ = settled.send(());
             }
-            FeedEvent::Unbound => self.progress.on(Signal::Unbound, now),
+            FeedEvent::Unbound => {
+                self.progress.on(Signal::Unbound, now);
+                // The set is complete at this moment, and may not be at the next.
+                self.writer.renew(BootInstant::now());
+            }
             FeedEvent::Fresh => self.progress.on(Signal::Fresh, now),
             FeedEvent::Lost { why, since } => {
-                self.removed = Removed::default();
                 self.progress.on(Signal::Lost { since }, now);
                 self.published.send_modify(|published| published.lost = Some(why));
             }
@@ -301,52 +284,10 @@ impl Core {
         }
     }
 
-    /// Sweeps away from the threads that serve requests: a large set takes tens of milliseconds.
-    /// Nobody else can write meanwhile, because the writer goes along. `None` if sweeping panicked.
-    async fn sweep(mut self, now: Timestamp) -> Option<Self> {
-        let sweep = move || {
-            let swept = self.writer.sweep(now);
-            (self, swept)
-        };
-        let (core, swept) = tokio::task::spawn_blocking(sweep).await.ok()?;
-        if swept > 0 {
-            tracing::debug!(swept, entries = core.writer.len(), "blacklist entries expired");
-        }
-        Some(core)
-    }
-
     fn heard(&self) {
         let now = Timestamp::now();
         self.published
             .send_if_modified(|published| published.last_event_at.replace(now) != Some(now));
-    }
-}
-
-// === impl Removed ===
-
-impl Removed {
-    /// Takes notice of a live event.
-    fn note(&mut self, event: &Event) {
-        match event {
-            Event::Remove { token_id } => drop(self.token_ids.insert(*token_id)),
-            Event::Lift { cutoff } => drop(self.cutoffs.insert(*cutoff)),
-            Event::Add { token_id, .. } => drop(self.token_ids.remove(token_id)),
-            Event::CutOff { cutoff, .. } => drop(self.cutoffs.remove(cutoff)),
-        }
-    }
-
-    /// Those of `events` that revoke what was not removed.
-    fn without(&self, events: Vec<Event>) -> impl Iterator<Item = Event> + use<'_> {
-        events.into_iter().filter(|event| event.revokes() && !self.contains(event))
-    }
-
-    /// Whether what `event` adds was removed.
-    fn contains(&self, event: &Event) -> bool {
-        match event {
-            Event::Add { token_id, .. } => self.token_ids.contains(token_id),
-            Event::CutOff { cutoff, .. } => self.cutoffs.contains(cutoff),
-            Event::Remove { .. } | Event::Lift { .. } => false,
-        }
     }
 }
 

@@ -10,6 +10,12 @@ use crate::token_id::TokenId;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key([u8; 16]);
 
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key([redacted])")
+    }
+}
+
 /// Takes the number that a [`Key`] writes as the hash.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct KeyHasher(u64);

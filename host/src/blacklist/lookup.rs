@@ -9,11 +9,12 @@
 use std::{
     fmt,
     future::Future,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures_util::future::join;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{
     breaker::Breaker,
@@ -93,10 +94,13 @@ struct Desk {
     mode: Mode,
     limit: Duration,
     breaker: Breaker,
-    parked: Parked,
+    parked: SharedParked,
     feed: mpsc::Sender<FeedEvent>,
     metrics: RedisMetrics,
 }
+
+/// How far the outbox has been read: by the source at an interval, and with each batch.
+pub(super) type SharedParked = Arc<Mutex<Parked>>;
 
 /// How many questions may wait. Each belongs to a request that holds more memory than this does.
 const WAITING: usize = 4096;
@@ -106,15 +110,16 @@ const BATCH: usize = 256;
 
 /// Makes both ends. What is found is put on the set through `feed`, as far as `mode` wants it.
 #[must_use]
-pub fn build(
+pub(super) fn build(
     mode: Mode,
     config: &RedisConfig,
     redis: Redis,
+    parked: SharedParked,
     feed: mpsc::Sender<FeedEvent>,
 ) -> (Lookups, Answers) {
     let (sender, questions) = mpsc::channel(WAITING);
     let metrics = redis.metrics().clone();
-    let desk = Desk::new(mode, config, feed, metrics.clone());
+    let desk = Desk::new(mode, config, parked, feed, metrics.clone());
     (Lookups { questions: sender, metrics }, Answers { redis, questions, desk })
 }
 
@@ -158,6 +163,7 @@ impl Desk {
     fn new(
         mode: Mode,
         config: &RedisConfig,
+        parked: SharedParked,
         feed: mpsc::Sender<FeedEvent>,
         metrics: RedisMetrics,
     ) -> Self {
@@ -165,7 +171,7 @@ impl Desk {
             mode,
             limit: config.timeout.get(),
             breaker: Breaker::new(config.breaker),
-            parked: Parked::default(),
+            parked,
             feed,
             metrics,
         }
@@ -212,7 +218,7 @@ impl Desk {
 
     /// What the store holds against each of `batch`. What belongs on the set is on it afterwards.
     async fn look_up(
-        &mut self,
+        &self,
         batch: &[Question],
         store: &impl Store,
     ) -> Result<Vec<Answer>, StoreError> {
@@ -221,18 +227,30 @@ impl Desk {
             return Ok(asked.await?.into_iter().map(Ok).collect());
         }
         // Two questions, one round trip: they share the connection.
-        let (found, all_read) = join(asked, store.parked(&mut self.parked, self.limit)).await;
-        let parked = self.parked.take();
-        self.apply(parked).await?;
+        let (found, all_read) = join(asked, self.read_outbox(store)).await;
+        let all_read = all_read?;
         let found = found?;
         if self.mode == Mode::RedisOnMiss {
             // If nobody keeps it any more, it is found again, or nobody asks.
             let _ = self.apply(found.iter().flatten().copied().collect()).await;
         }
         // A list that is too long to be read in time takes nothing from what was found.
-        let is_known = |found: &Vec<Event>| all_read.is_ok() || !found.is_empty();
+        let is_known = |found: &Vec<Event>| all_read || !found.is_empty();
         let answer = |found| if is_known(&found) { Ok(found) } else { Err(AskError::NoAnswer) };
         Ok(found.into_iter().map(answer).collect())
+    }
+
+    /// Puts on the set what is new in the outbox. Returns whether that is all there is.
+    ///
+    /// The lock is held until it has taken effect: the next reader finds nothing new, and relies on
+    /// the set.
+    async fn read_outbox(&self, store: &impl Store) -> Result<bool, StoreError> {
+        let Ok(mut parked) = tokio::time::timeout(self.limit, self.parked.lock()).await else {
+            return Ok(false);
+        };
+        let all_read = store.parked(&mut parked, self.limit).await.is_ok();
+        self.apply(parked.take()).await?;
+        Ok(all_read)
     }
 
     /// Resolves when `events` have taken effect.

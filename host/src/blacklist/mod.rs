@@ -40,7 +40,7 @@ pub use self::{
     event::{Event, ParseEventError},
     feed::{Feed, FeedEvent},
     in_process::{Closed, InProcess},
-    lookup::{Answers, AskError, Lookups, build as build_lookups},
+    lookup::{Answers, AskError, Lookups},
     nonce::NoChance,
     progress::State,
     redis::{BuildError as RedisBuildError, Redis, StoreError, WriteError},
@@ -50,6 +50,8 @@ pub use self::{
     revocation::{BlankTargetError, Lifetime, Revocation, Target},
     revoker::{Receipt, RevokeError, Revoked, Revoker},
     status::{FeedStatus, Status},
-    store::{Applied, Blacklist, Found, Presented, Reliance, Writer, pair},
+    store::{
+        Applied, Blacklist, Found, LeaseTerms, Presented, Reliance, Writer, leased_pair, pair,
+    },
     wire_time::{ParseTimeError, parse_time},
 };

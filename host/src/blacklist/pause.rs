@@ -1,5 +1,5 @@
-//! Owns how long to wait before trying again, never the same for all replicas, so that a service that
-//! comes back is not met by all of them at once.
+//! Backoff and jitter: how long to wait before trying again, at random, so that a service that comes
+//! back does not get the requests of all replicas at once.
 
 use std::time::Duration;
 
@@ -9,16 +9,21 @@ use aws_lc_rs::rand;
 const FIRST: Duration = Duration::from_millis(50);
 /// And no pause is longer than this.
 const LONGEST: Duration = Duration::from_secs(1);
+/// But where connections are made and lead to nothing: each costs the broker much.
+const LONGEST_IN_VAIN: Duration = Duration::from_secs(10);
 /// Over this time, replicas spread what is expensive for the store.
 const SPREAD: Duration = Duration::from_secs(2);
-/// Between two attempts to read the snapshot.
-const SNAPSHOT: Duration = Duration::from_secs(1);
-/// The store is read a second time this long after the feed is live, or up to half sooner.
-const SECOND_READING: Duration = Duration::from_secs(4);
+/// Between two attempts to read the store.
+const READING_RETRY: Duration = Duration::from_secs(1);
+/// The store is read again this long after the first reading of a connection.
+const SOON: Duration = Duration::from_secs(4);
 
-/// A pause before connecting again, after so many failures in a row.
-pub(super) fn before_connecting(failures: u32) -> Duration {
-    part(FIRST.saturating_mul(1 << failures.min(10)).min(LONGEST), chance())
+/// A pause before connecting again, after so many failures in a row, of which so many were made
+/// connections that led to nothing.
+pub(super) fn before_connecting(failures: u32, in_vain: u32) -> Duration {
+    let growing = |failures: u32| FIRST.saturating_mul(1 << failures.min(10));
+    let pause = growing(failures).min(LONGEST);
+    part(pause.max(growing(in_vain).min(LONGEST_IN_VAIN)), chance())
 }
 
 /// A pause before what all replicas have reason to do now, and what costs the store much.
@@ -26,17 +31,27 @@ pub(super) fn spread() -> Duration {
     part(SPREAD, chance())
 }
 
-/// A pause before reading the snapshot again.
-pub(super) fn before_snapshot() -> Duration {
-    SNAPSHOT / 2 + part(SNAPSHOT / 2, chance())
+/// A pause before reading the store again after a failure.
+pub(super) fn before_retry() -> Duration {
+    mostly(READING_RETRY)
 }
 
-/// A pause before the store is read a second time.
-pub(super) fn before_second_reading() -> Duration {
-    SECOND_READING / 2 + part(SECOND_READING / 2, chance())
+/// A pause before reading the store again soon after it was read.
+pub(super) fn before_soon() -> Duration {
+    mostly(SOON)
 }
 
-/// A random number. Should the system have none, everybody waits the whole time.
+/// A pause before reading the store at each `interval`.
+pub(super) fn regularly(interval: Duration) -> Duration {
+    mostly(interval)
+}
+
+/// Between half of `whole` and all of it.
+fn mostly(whole: Duration) -> Duration {
+    whole / 2 + part(whole / 2, chance())
+}
+
+/// A random number. Should the system have none, each replica waits the whole time.
 pub(super) fn chance() -> u8 {
     let mut byte = [u8::MAX];
     let _ = rand::fill(&mut byte);
@@ -52,12 +67,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_attempts_follow_quickly_and_later_ones_within_a_second() {
-        let longest =
-            |failures| (0..500).map(|_| before_connecting(failures)).max().unwrap_or_default();
-        assert!(longest(0) <= FIRST);
-        assert!((Duration::from_millis(100)..=LONGEST).contains(&longest(3)));
-        assert!((LONGEST / 2..=LONGEST).contains(&longest(u32::MAX)));
+    fn the_first_attempts_follow_quickly_and_later_ones_within_seconds() {
+        let longest = |failures, in_vain| {
+            (0..500).map(|_| before_connecting(failures, in_vain)).max().unwrap_or_default()
+        };
+        assert!(longest(0, 0) <= FIRST);
+        assert!((Duration::from_millis(100)..=LONGEST).contains(&longest(3, 0)));
+        assert!((LONGEST / 2..=LONGEST).contains(&longest(u32::MAX, 0)));
+        let in_vain = longest(u32::MAX, u32::MAX);
+        assert!((LONGEST_IN_VAIN / 2..=LONGEST_IN_VAIN).contains(&in_vain));
     }
 
     #[test]

@@ -140,11 +140,6 @@ impl Progress {
         self.incomplete_since?.checked_add(self.max_staleness)
     }
 
-    /// Whether a snapshot is under way.
-    pub(super) const fn is_resyncing(&self) -> bool {
-        matches!(self.phase, Phase::Snapshot | Phase::Replay)
-    }
-
     /// When the set expires, or did, unless something is heard before.
     fn deadline(&self) -> Option<Instant> {
         // A bound too large to be a time is no bound.

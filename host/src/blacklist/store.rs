@@ -3,12 +3,15 @@
 //!
 //! Reading takes no lock, does no I/O and changes nothing. Writing only extends: an event can make
 //! an entry last longer, never shorter, so duplicates, replays and reordering cannot un-revoke a
-//! token. Entries leave by expiry ([`Writer::sweep`]) or by an explicit removal. Where it is known
-//! that a token is revoked before it is known for how long, it is so for ever until the store has
-//! said it ([`Writer::hold`], [`Writer::settle`]).
+//! token. Entries leave by expiry ([`Writer::sweep`]) or by an explicit removal. A token that the
+//! store has named without an expiry is revoked for the longest life of a token, until the store has
+//! said for how long ([`Writer::hold`], [`Writer::settle`]).
 //!
-//! A set that nobody keeps current must not be believed. It begins as not current, and it ends so
-//! if its writer is dropped without [`Writer::retire`], as when the writer's task panics.
+//! The set says until when it may be believed. Its source proves again and again that it is current,
+//! and moves a lease forward ([`Writer::renew`]); readers compare the end of the lease with the boot
+//! clock. So a replica that was stopped, starved or suspended does not believe its own set,
+//! whatever its other tasks are doing. The set begins as not current, and it ends so if its writer
+//! is dropped without [`Writer::retire`], as when the writer's task panics.
 
 mod term;
 
@@ -16,7 +19,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -29,16 +32,32 @@ use super::{
     event::Event,
     key::{BuildKeyHasher, Key},
 };
-use crate::{timestamp::Timestamp, token_id::TokenId};
+use crate::{boot_clock::BootInstant, timestamp::Timestamp, token_id::TokenId};
 
-/// Makes an empty blacklist. `margin` is how long an entry outlives its token.
+/// Makes an empty blacklist that is believed without a lease. `margin` is how long an entry outlives
+/// its token.
 #[must_use]
 pub fn pair(margin: Duration) -> (Writer, Blacklist) {
+    let terms = LeaseTerms {
+        lapsed: Reliance::None,
+        expired: Reliance::None,
+        max_staleness: Duration::MAX,
+    };
+    let (writer, blacklist) = leased_pair(margin, terms);
+    writer.renew(BootInstant::NEVER);
+    (writer, blacklist)
+}
+
+/// Makes an empty blacklist whose lease has lapsed.
+#[must_use]
+pub fn leased_pair(margin: Duration, terms: LeaseTerms) -> (Writer, Blacklist) {
     let store = Arc::new(Store {
         tokens: HashMap::with_hasher(BuildKeyHasher::default()),
         cutoffs: HashMap::with_hasher(BuildKeyHasher::default()),
         cutoff_kinds: AtomicU8::new(0),
         reliance: AtomicU8::new(Reliance::None as u8),
+        lease_end: AtomicU64::new(BootInstant::START.as_millis()),
+        terms,
     });
     let blacklist = Blacklist { store: Arc::clone(&store) };
     (Writer { store, margin, cutoffs_by_kind: [0; 5], retired: false }, blacklist)
@@ -91,19 +110,30 @@ pub enum Applied {
     Absent,
 }
 
-/// What it means that a token is not in the set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What it means that a token is not in the set, from the most trusted set to the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Reliance {
-    /// Nothing: no complete snapshot has been applied yet, or the set has been out of date for too
-    /// long.
-    None,
     /// The token is not revoked.
     Final,
     /// The store has to be asked. If it does not answer, the token counts as not revoked.
     AskOrServe,
     /// The store has to be asked. If it does not answer, the request is denied.
     AskOrDeny,
+    /// Nothing: no complete snapshot has been applied yet, or the set has been out of date for too
+    /// long.
+    None,
+}
+
+/// What the set is worth at the most once its lease has lapsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseTerms {
+    /// From the end of the lease on.
+    pub lapsed: Reliance,
+    /// From `max_staleness` after that end on.
+    pub expired: Reliance,
+    /// How long the set serves on without a lease.
+    pub max_staleness: Duration,
 }
 
 /// What the set says of a token.
@@ -122,6 +152,13 @@ pub enum Found {
     Unreliable,
 }
 
+/// Entries that have expired and have yet to be removed.
+#[derive(Debug, Default)]
+pub(super) struct Expired {
+    tokens: Vec<Key>,
+    cutoffs: Vec<Cutoff>,
+}
+
 /// What both sides share.
 struct Store {
     tokens: HashMap<Key, Term, BuildKeyHasher>,
@@ -131,6 +168,9 @@ struct Store {
     cutoff_kinds: AtomicU8,
     /// A [`Reliance`].
     reliance: AtomicU8,
+    /// Until when the reliance holds as it is, on the boot clock, in milliseconds.
+    lease_end: AtomicU64,
+    terms: LeaseTerms,
 }
 
 // === impl Blacklist ===
@@ -139,17 +179,15 @@ impl Blacklist {
     /// What the set says of `token` at the time `now`.
     #[must_use]
     pub fn find(&self, token: &Presented<'_>, now: Timestamp) -> Found {
-        let reliance = self.store.reliance.load(Ordering::Acquire);
-        if reliance == Reliance::None as u8 {
-            return Found::Unreliable;
+        let revoked = self.is_blacklisted(token, now);
+        // The clock is read last: a thread that stood still before this must notice.
+        match self.store.reliance() {
+            Reliance::None => Found::Unreliable,
+            _ if revoked => Found::Revoked,
+            Reliance::Final => Found::Clear,
+            Reliance::AskOrServe => Found::Unknown { or_deny: false },
+            Reliance::AskOrDeny => Found::Unknown { or_deny: true },
         }
-        if self.is_blacklisted(token, now) {
-            return Found::Revoked;
-        }
-        if reliance == Reliance::Final as u8 {
-            return Found::Clear;
-        }
-        Found::Unknown { or_deny: reliance != Reliance::AskOrServe as u8 }
     }
 
     /// Whether `token` is revoked at the time `now`: by its id, or by a cut-off of its subject, its
@@ -165,7 +203,7 @@ impl Blacklist {
     /// [`Reason::NotReady`](crate::decision::Reason::NotReady).
     #[must_use]
     pub fn is_expired(&self) -> bool {
-        self.store.reliance.load(Ordering::Acquire) == Reliance::None as u8
+        self.store.reliance() == Reliance::None
     }
 
     /// Until when the token with this id is revoked by its id, [`Timestamp::MAX`] being for ever, or
@@ -173,6 +211,36 @@ impl Blacklist {
     #[must_use]
     pub fn until(&self, token_id: &TokenId) -> Option<Timestamp> {
         self.term(token_id).map(Term::end)
+    }
+
+    /// Whether the set has an entry for the token with this id.
+    pub(super) fn holds(&self, token_id: &TokenId) -> bool {
+        self.term(token_id).is_some()
+    }
+
+    /// Whether the store has to be asked how long the token with this id is revoked: the set does not
+    /// know, or takes it for over.
+    pub(super) fn lacks_expiry(&self, token_id: &TokenId, now: Timestamp) -> bool {
+        self.term(token_id).is_none_or(|term| term.lacks_expiry() || !term.lasts(now))
+    }
+
+    /// What has expired by `now`. Takes time in proportion to the size of the set, and holds up
+    /// neither readers nor the writer.
+    pub(super) fn expired(&self, now: Timestamp) -> Expired {
+        let tokens = self.store.tokens.pin();
+        let cutoffs = self.store.cutoffs.pin();
+        Expired {
+            tokens: tokens
+                .iter()
+                .filter(|(_, term)| !term.lasts(now))
+                .map(|(key, _)| *key)
+                .collect(),
+            cutoffs: cutoffs
+                .iter()
+                .filter(|(_, reach)| !reach.lasts(now))
+                .map(|(cutoff, _)| *cutoff)
+                .collect(),
+        }
     }
 
     /// How many token ids the set holds, expired ones included until they are swept.
@@ -220,13 +288,42 @@ impl fmt::Debug for Blacklist {
     }
 }
 
+// === impl Expired ===
+
+impl Expired {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.tokens.is_empty() && self.cutoffs.is_empty()
+    }
+}
+
+// === impl Store ===
+
+impl Store {
+    /// What the set is worth now.
+    fn reliance(&self) -> Reliance {
+        let set = match self.reliance.load(Ordering::Acquire) {
+            0 => Reliance::Final,
+            1 => Reliance::AskOrServe,
+            2 => Reliance::AskOrDeny,
+            _ => return Reliance::None,
+        };
+        let end = BootInstant::from_millis(self.lease_end.load(Ordering::Acquire));
+        let now = BootInstant::now();
+        if now < end {
+            return set;
+        }
+        let LeaseTerms { lapsed, expired, max_staleness } = self.terms;
+        set.max(if now < end.plus(max_staleness) { lapsed } else { expired })
+    }
+}
+
 // === impl Writer ===
 
 impl Writer {
     /// Changes the set as `event` says. Readers that start after the return see the change.
     pub fn apply(&mut self, event: Event) -> Applied {
         match event {
-            Event::Add { token_id, expires_at } => self.add(token_id, expires_at, false),
+            Event::Add { token_id, expires_at } => self.add(token_id, expires_at, Term::extend),
             Event::Remove { token_id } => {
                 match self.store.tokens.pin().remove(&Key::from(token_id)) {
                     Some(_) => Applied::Removed,
@@ -246,44 +343,51 @@ impl Writer {
         }
     }
 
-    /// Revokes a token for ever, until [`Writer::settle`] says for how long.
-    pub fn hold(&mut self, token_id: TokenId) {
+    /// Revokes a token that the store names, until `until` or until [`Writer::settle`] says for how
+    /// long. Changes nothing about one that is known.
+    pub fn hold(&mut self, token_id: TokenId, until: Timestamp) {
         let tokens = self.store.tokens.pin();
-        let key = Key::from(token_id);
-        let held = Term::hold(tokens.get(&key).copied());
-        tokens.insert(key, held);
+        tokens.get_or_insert(Key::from(token_id), Term::held(until));
     }
 
-    /// As [`Writer::apply`], for what the store says: it is the one that knows how long an entry lasts
-    /// which so far was only held.
+    /// As [`Writer::apply`], for what the store says: it knows how long an entry lasts of which it has
+    /// named the token only.
     pub fn settle(&mut self, event: Event) {
-        match event {
-            Event::Add { token_id, expires_at } => drop(self.add(token_id, expires_at, true)),
-            _ => drop(self.apply(event)),
-        }
+        let _ = match event {
+            Event::Add { token_id, expires_at } => self.add(token_id, expires_at, Term::settle),
+            _ => self.apply(event),
+        };
     }
 
-    /// Removes what has expired by `now`, and returns how many entries that were. Takes time in
-    /// proportion to the size of the set.
+    /// Removes what has expired by `now`, and returns how many entries that were.
     pub fn sweep(&mut self, now: Timestamp) -> usize {
-        let mut swept = 0;
-        self.store.tokens.pin().retain(|_, term| {
-            let keep = term.lasts(now);
-            swept += usize::from(!keep);
-            keep
-        });
-        let mut kept_by_kind = [0; 5];
-        self.store.cutoffs.pin().retain(|cutoff, reach| {
-            let keep = reach.lasts(now);
-            if let Some(kept) = kept_by_kind.get_mut(cutoff.kind().index()) {
-                *kept += usize::from(keep);
+        let mut expired = Blacklist { store: Arc::clone(&self.store) }.expired(now);
+        self.remove_expired(&mut expired, usize::MAX, now)
+    }
+
+    /// Removes at most `count` of what has expired, unless it was extended meanwhile. Returns how many
+    /// entries that were.
+    pub(super) fn remove_expired(
+        &mut self,
+        expired: &mut Expired,
+        count: usize,
+        now: Timestamp,
+    ) -> usize {
+        let tokens = self.store.tokens.pin();
+        let from = expired.tokens.len().saturating_sub(count);
+        let is_over = |key: &Key| tokens.get(key).is_some_and(|term| !term.lasts(now));
+        let over = expired.tokens.drain(from..).filter(is_over);
+        let mut removed = over.filter(|key| tokens.remove(key).is_some()).count();
+        drop(tokens);
+        // There are few of them.
+        for cutoff in std::mem::take(&mut expired.cutoffs) {
+            let is_over =
+                self.store.cutoffs.pin().get(&cutoff).is_some_and(|reach| !reach.lasts(now));
+            if is_over && self.apply(Event::Lift { cutoff }) == Applied::Removed {
+                removed += 1;
             }
-            swept += usize::from(!keep);
-            keep
-        });
-        self.cutoffs_by_kind = kept_by_kind;
-        self.announce_kinds();
-        swept
+        }
+        removed
     }
 
     /// How many token ids the set holds, expired ones included until they are swept.
@@ -298,7 +402,13 @@ impl Writer {
         self.len() == 0
     }
 
-    /// Tells readers what the set is worth. It is worth nothing until this is first called.
+    /// Moves the lease: the set may be believed until `end`.
+    pub fn renew(&self, end: BootInstant) {
+        self.store.lease_end.store(end.as_millis(), Ordering::Release);
+    }
+
+    /// Tells readers what the set is worth while its lease lasts. It is worth nothing until this is
+    /// first called.
     pub fn set_reliance(&mut self, reliance: Reliance) {
         let reliance = reliance as u8;
         // Writing only what changes leaves the readers' caches alone.
@@ -317,16 +427,21 @@ impl Writer {
         expires_at.map_or(Timestamp::MAX, |expires_at| expires_at.plus(self.margin))
     }
 
-    fn add(&mut self, token_id: TokenId, expires_at: Option<Timestamp>, by_store: bool) -> Applied {
+    fn add(
+        &mut self,
+        token_id: TokenId,
+        expires_at: Option<Timestamp>,
+        join: fn(Term, Timestamp) -> Term,
+    ) -> Applied {
         let until = self.until(expires_at);
         let tokens = self.store.tokens.pin();
         let key = Key::from(token_id);
-        // Nobody else writes, so nothing can change between the reading and the writing.
+        // There is no other writer, so nothing can change between the reading and the writing.
         let Some(known) = tokens.get(&key).copied() else {
             tokens.insert(key, Term::new(until));
             return Applied::Added;
         };
-        let term = known.extend(until, by_store);
+        let term = join(known, until);
         if term != known {
             tokens.insert(key, term);
         }

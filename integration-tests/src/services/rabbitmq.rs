@@ -163,6 +163,45 @@ impl RabbitMq {
         self.container.exec(&["rabbitmqctl", "--quiet", "delete_queue", name]).await;
     }
 
+    /// Unbinds a queue from an exchange, so that what is published there does not reach it.
+    ///
+    /// # Panics
+    /// When RabbitMQ refuses.
+    pub async fn unbind(&self, queue: &str, exchange: &str) {
+        let (_connection, channel) = self.channel().await;
+        let table = FieldTable::default();
+        let unbinding = channel.queue_unbind(queue.into(), exchange.into(), "".into(), table);
+        unbinding.await.expect("RabbitMQ unbinds queues");
+    }
+
+    /// Raises the disk alarm, in which RabbitMQ takes no messages.
+    pub async fn raise_alarm(&self) {
+        self.set_disk_limit("1000000000000000").await;
+    }
+
+    /// Ends the disk alarm.
+    pub async fn clear_alarm(&self) {
+        self.set_disk_limit("1000000").await;
+    }
+
+    async fn set_disk_limit(&self, limit: &str) {
+        let command = ["rabbitmqctl", "--quiet", "set_disk_free_limit", limit];
+        self.container.exec(&command).await;
+    }
+
+    /// Lets the user write at the broker only to what `writable` names, a regular expression.
+    /// Channels hear of it within a second if they are opened after [`RabbitMq::forget_rights`].
+    pub async fn restrict_writing(&self, writable: &str) {
+        let command = ["rabbitmqctl", "--quiet", "set_permissions", USER, ".*", writable, ".*"];
+        self.container.exec(&command).await;
+    }
+
+    /// Has channels that are opened from now on ask for rights again each second, not each minute.
+    pub async fn forget_rights(&self) {
+        let command = "application:set_env(rabbit, channel_tick_interval, 1000).";
+        self.container.exec(&["rabbitmqctl", "--quiet", "eval", command]).await;
+    }
+
     /// Closes every connection from its side, as an administrator can.
     pub async fn close_connections(&self) {
         let reason = "closed by a test";

@@ -3,11 +3,14 @@
 mod expiry;
 mod feed;
 mod modes;
+mod pause;
 mod postgres;
 mod primary;
 mod receipt;
 mod relay;
 pub(crate) mod relay_process;
+mod removals;
+mod resnapshot;
 mod revoke;
 
 use std::str::FromStr;

@@ -1,15 +1,12 @@
 //! What the feed makes of what sources say, in order and out of order.
 
-use std::collections::BTreeMap;
-
-use proptest::prelude::*;
-
 use super::*;
 use crate::{
     blacklist::{
         Config, Presented,
+        cutoff::Cutoff,
         status::Status,
-        store::{Blacklist, Found, pair},
+        store::{Blacklist, Found, leased_pair, pair},
     },
     drain,
     duration::HumanDuration,
@@ -47,7 +44,7 @@ fn feed(config: &Config) -> (Feed, mpsc::Sender<FeedEvent>, Blacklist, Readiness
     let readiness = Readiness::default();
     let (writer, blacklist) = pair(Duration::ZERO);
     let (sender, events) = mpsc::channel(64);
-    let (feed, published) = Feed::new(writer, events, config, &readiness);
+    let (feed, published) = Feed::new((writer, blacklist.clone()), events, config, &readiness);
     let status = Status::new(blacklist.clone(), published, FeedMetrics::default());
     (feed, sender, blacklist, readiness, status)
 }
@@ -112,34 +109,42 @@ fn a_resync_only_adds() {
 }
 
 #[test]
-fn a_live_removal_wins_over_the_snapshot_in_either_order() {
+fn entries_of_a_snapshot_last_until_the_store_says_how_long() {
     let (Feed { mut core, .. }, _sender, blacklist, ..) = feed(&Config::default());
-    let lift = Event::Lift { cutoff: subject_of(3) };
+    let expiry = Timestamp::now().plus(Duration::from_secs(60));
+    let settled = Event::Add { token_id: id(6), expires_at: Some(expiry) };
     tell(
         &mut core,
         [
             FeedEvent::Init,
-            FeedEvent::Apply(remove(1), None),
-            FeedEvent::InitApply(vec![add(1)]),
-            FeedEvent::InitApply(vec![add(2)]),
-            FeedEvent::Apply(remove(2), None),
-            FeedEvent::Apply(lift, None),
-            FeedEvent::InitApply(vec![cut_off(3)]),
-            FeedEvent::Apply(remove(4), None),
-            FeedEvent::Apply(add(4), None),
-            FeedEvent::InitApply(vec![add(4)]),
-            FeedEvent::Apply(remove(5), None),
             FeedEvent::InitHold(vec![id(5), id(6)]),
-            FeedEvent::InitSettle(vec![add(5), remove(6), add(7)]),
+            FeedEvent::InitSettle(vec![settled, remove(5), add(7)]),
             FeedEvent::InitDone,
         ],
     );
-    assert!((1..4).all(|name| !has(&blacklist, name)));
-    assert!(has(&blacklist, 4), "revoked again after the removal");
-    assert!(!has(&blacklist, 5) && has(&blacklist, 6) && has(&blacklist, 7));
-    // A removal is remembered for one snapshot, not for ever.
-    tell(&mut core, [FeedEvent::Init, FeedEvent::InitApply(vec![add(1)]), FeedEvent::InitDone]);
-    assert!(has(&blacklist, 1));
+    let week = Timestamp::now().plus(Duration::from_hours(7 * 24));
+    let until = |name| blacklist.until(&id(name)).unwrap();
+    assert!(until(5) > week && until(5) < Timestamp::MAX, "nothing is held for ever");
+    assert_eq!((until(6), until(7)), (expiry, Timestamp::MAX));
+}
+
+#[test]
+fn a_lease_makes_a_set_believed_that_is_live() {
+    let redis = "redis: { url: 'redis://store' }\nrabbitmq: { url: 'amqp://broker' }";
+    let config: Config = serde_saphyr::from_str(redis).unwrap();
+    let readiness = Readiness::default();
+    let (writer, blacklist) = leased_pair(Duration::ZERO, config.lease_terms());
+    let (_sender, events) = mpsc::channel(1);
+    let (Feed { mut core, .. }, _) =
+        Feed::new((writer, blacklist.clone()), events, &config, &readiness);
+    let found = || blacklist.find(&Presented::default(), Timestamp::now());
+    let lease = |secs| FeedEvent::Lease(BootInstant::now().plus(Duration::from_secs(secs)));
+    tell(&mut core, [lease(60), FeedEvent::Init]);
+    assert_eq!(found(), Found::Unreliable, "a lease alone is worth nothing");
+    tell(&mut core, [FeedEvent::InitDone]);
+    assert_eq!(found(), Found::Clear);
+    tell(&mut core, [lease(0)]);
+    assert_eq!(found(), Found::Unknown { or_deny: false });
 }
 
 #[test]
@@ -244,44 +249,4 @@ async fn a_feed_that_never_runs_leaves_nothing_to_rely_on() {
     let (feed, _sender, blacklist, ..) = feed(&Config::default());
     drop(feed);
     assert!(blacklist.is_expired());
-}
-
-// === property: no interleaving of snapshot and live events loses a revocation ===
-
-proptest! {
-    /// A publisher writes a log of additions and removals. The source binds at some point of it,
-    /// its store is read at later points, one per entry, and the two arrive interleaved.
-    #[test]
-    fn snapshot_and_live_events_arrive_at_what_was_published(
-        log in prop::collection::vec((any::<bool>(), 0..4_u8), 0..12),
-        bound in 0..12_usize,
-        read in prop::array::uniform4(0..12_usize),
-        interleaving in prop::collection::vec(any::<bool>(), 24),
-    ) {
-        let bound = bound.min(log.len());
-        let listed_at = |name: u8, end: usize| {
-            log.iter().take(end).rev().find(|(_, of)| *of == name).is_some_and(|(adds, _)| *adds)
-        };
-        // Each entry is read at a moment of its own, but never before the source is bound.
-        let snapshot = (0..4_u8).zip(read).filter(|(name, at)| listed_at(*name, (*at).max(bound)));
-        let mut snapshot = snapshot.map(|(name, _)| FeedEvent::InitApply(vec![add(name)]));
-        let live = log.iter().skip(bound);
-        let mut live = live.map(|(adds, name)| {
-            FeedEvent::Apply(if *adds { add(*name) } else { remove(*name) }, None)
-        });
-        let (Feed { mut core, .. }, _sender, blacklist, ..) = feed(&Config::default());
-        tell(&mut core, [FeedEvent::Init]);
-        for from_snapshot in interleaving {
-            tell(&mut core, if from_snapshot { snapshot.next() } else { live.next() });
-        }
-        tell(&mut core, snapshot);
-        tell(&mut core, [FeedEvent::InitDone]);
-        tell(&mut core, live);
-        let by_name = |listed: &dyn Fn(u8) -> bool| -> BTreeMap<u8, bool> {
-            (0..4).map(|name| (name, listed(name))).collect()
-        };
-        let expected = by_name(&|name| listed_at(name, log.len()));
-        let arrived = by_name(&|name| has(&blacklist, name));
-        prop_assert_eq!(arrived, expected);
-    }
 }

@@ -54,7 +54,8 @@ fn desk(mode: Mode) -> (Desk, mpsc::Receiver<FeedEvent>) {
     let config = "redis: { url: 'redis://store', breaker: { failures: 2, cooldown: 1h } }";
     let config: crate::blacklist::Config = serde_saphyr::from_str(config).unwrap();
     let (feed, events) = mpsc::channel(64);
-    (Desk::new(mode, &config.redis.unwrap(), feed, RedisMetrics::default()), events)
+    let (redis, parked) = (config.redis.unwrap(), SharedParked::default());
+    (Desk::new(mode, &redis, parked, feed, RedisMetrics::default()), events)
 }
 
 /// Answers `jtis` in one batch, and returns the answers with what was put on the set before.

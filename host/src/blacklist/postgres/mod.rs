@@ -125,7 +125,7 @@ impl Source {
             if self.feed.send(lost).await.is_err() {
                 return;
             }
-            let pause = tokio::time::sleep(pause::before_connecting(failures));
+            let pause = tokio::time::sleep(pause::before_connecting(failures, 0));
             failures = failures.saturating_add(1);
             tokio::select! {
                 () = pause => {}

@@ -64,8 +64,13 @@ impl Link {
             .map_err(|error| BrokerError::Lost(error.to_string()))
     }
 
+    /// Whether the broker has said that it takes no messages.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
     /// Says good-bye, so that the broker need not wonder where we went.
-    pub(super) async fn close(self) {
+    pub(super) async fn close(&self) {
         // A broker that does not answer learns of it from the socket.
         let _ = tokio::time::timeout(CLOSE_LIMIT, self.connection.close(200, "OK".into())).await;
     }

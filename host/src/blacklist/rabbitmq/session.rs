@@ -1,15 +1,21 @@
-//! Owns reading events: one connection, from one place on, until it breaks.
+//! A session at the broker: events are read from one place on, until a connection breaks.
 //!
-//! What has arrived and was not yet taken is bounded: the broker sends no more before it hears that
-//! earlier messages are done with.
+//! There are two connections. In a memory or disk alarm, RabbitMQ stops reading from those that
+//! publish, and goes on delivering to those that do not. So probes are published on one of their own.
+//!
+//! What has arrived and was not yet taken is bounded: the broker sends no more before earlier messages
+//! are acknowledged.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
 use lapin::{
     BasicProperties, Channel, Consumer,
     message::Delivery,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions},
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+        QueueDeclareOptions,
+    },
     types::{AMQPValue, FieldTable, ShortString},
 };
 
@@ -53,6 +59,8 @@ pub(crate) enum From {
 pub(crate) struct Session {
     consumer: Consumer,
     incoming: Channel,
+    /// For what is neither consumed nor published.
+    control: Channel,
     outgoing: Channel,
     /// Where messages go that are no events, or why there is no such place.
     dead_letters: Result<ShortString, BrokerError>,
@@ -60,7 +68,10 @@ pub(crate) struct Session {
     has_offsets: bool,
     /// The last message that was taken, and how many are to be acknowledged with it.
     taken: Option<(u64, u32)>,
-    link: Link,
+    names: Names,
+    link: Arc<Link>,
+    /// The connection that publishes.
+    sender: Link,
 }
 
 /// What came from the queue.
@@ -94,11 +105,17 @@ impl Broker {
     /// # Errors
     /// When the broker is away, or something is not as it must be there.
     pub(crate) async fn bind(self, from: From) -> Result<Session, BrokerError> {
-        let link = Link::open(&self.address, &format!("portcullis {}", self.replica)).await?;
+        let name = format!("portcullis {}", self.replica);
+        let sender_name = format!("{name} probes");
+        let (link, sender) = tokio::try_join!(
+            Link::open(&self.address, &name),
+            Link::open(&self.address, &sender_name),
+        )?;
         self.names.declare(&link).await?;
         let dead_letters = self.dead_letters(&link).await;
         let incoming = link.channel().await?;
-        let outgoing = link.channel().await?;
+        let control = link.channel().await?;
+        let outgoing = sender.channel().await?;
         let at = |error| BrokerError::at(Step::Consume, &error);
         answer(incoming.basic_qos(PREFETCH, BasicQosOptions::default())).await?.map_err(at)?;
         let mut arguments = FieldTable::default();
@@ -119,12 +136,15 @@ impl Broker {
         Ok(Session {
             consumer,
             incoming,
+            control,
             outgoing,
             dead_letters,
             queue,
             has_offsets: self.topology == Topology::Stream,
             taken: None,
-            link,
+            names: self.names,
+            link: Arc::new(link),
+            sender,
         })
     }
 
@@ -190,9 +210,38 @@ impl Session {
         self.send(queue, &message.body, properties).await
     }
 
-    /// Says good-bye to the broker.
+    /// Whether the broker takes no messages, because it has an alarm.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.sender.is_blocked()
+    }
+
+    /// Resolves when the broker answers on the connection that consumes.
+    ///
+    /// # Errors
+    /// When it does not answer in time, or the connection is lost.
+    pub(crate) fn liveness(&self) -> impl Future<Output = Result<(), BrokerError>> + Send + use<> {
+        let (control, queue) = (self.control.clone(), self.queue.clone());
+        async move {
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            let declaring = control.queue_declare(queue, options, FieldTable::default());
+            let answered = tokio::time::timeout(SEND_LIMIT, declaring).await;
+            let answered = answered.map_err(|_| BrokerError::Silent(SEND_LIMIT))?;
+            answered.map(drop).map_err(|error| BrokerError::at(Step::Consume, &error))
+        }
+    }
+
+    /// Declares again what must exist at the broker, in case it was deleted or unbound.
+    ///
+    /// # Errors
+    /// When the broker refuses, or does not answer.
+    pub(crate) fn declare(&self) -> impl Future<Output = Result<(), BrokerError>> + Send + use<> {
+        let (names, link) = (self.names.clone(), Arc::clone(&self.link));
+        async move { names.declare(&link).await }
+    }
+
+    /// Closes both connections.
     pub(crate) async fn close(self) {
-        self.link.close().await;
+        tokio::join!(self.link.close(), self.sender.close());
     }
 
     async fn send(

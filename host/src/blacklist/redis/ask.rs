@@ -5,7 +5,11 @@ use std::{collections::HashMap, future::Future, time::Duration};
 use redis::{FromRedisValue, Pipeline, Value};
 
 use super::{
-    super::{event::Event, lookup::Question},
+    super::{
+        event::Event,
+        lookup::Question,
+        source::{Removal, Target},
+    },
     Redis,
     entries::{self, Wanted},
     error::StoreError,
@@ -64,6 +68,30 @@ impl Redis {
             places.into_iter().filter_map(|place| held.get(place).copied().flatten()).collect()
         };
         Ok(asked_for.into_iter().map(events).collect())
+    }
+
+    /// Which of the revocations are gone that `removals` are about.
+    ///
+    /// # Errors
+    /// When the store does not answer within `limit`.
+    pub(in crate::blacklist) async fn are_gone(
+        &self,
+        removals: &[Removal],
+        limit: Duration,
+    ) -> Result<Vec<bool>, StoreError> {
+        let keys = self.keys();
+        let mut commands = redis::pipe();
+        for removal in removals {
+            commands.cmd("EXISTS").arg(match &removal.target {
+                Target::Token(_, jti) => keys.token(jti),
+                Target::Cutoff(cutoff) => keys.cutoff(*cutoff),
+            });
+        }
+        let there: Vec<bool> = self.read(&commands, limit).await?;
+        if there.len() != removals.len() {
+            return Err(StoreError::nonsense());
+        }
+        Ok(there.into_iter().map(|there| !there).collect())
     }
 
     /// Reads what publishers have left for the relay since `parked` was last read, and leaves it

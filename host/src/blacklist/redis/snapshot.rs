@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    super::{event::Event, feed::FeedEvent},
+    super::{event::Event, feed::FeedEvent, store::Blacklist},
     Redis,
     ask::Ask,
     connect::Connection,
@@ -23,15 +23,17 @@ use super::{
     keys::Keys,
     parked::Parked,
 };
-use crate::timestamp::Timestamp;
+use crate::{timestamp::Timestamp, token_id::TokenId};
 
 /// What is read of the tokens that are revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::blacklist) enum Reading {
     /// Their ids. The store needs half as long for it.
     TokenIds,
-    /// And for how long they are.
-    Terms,
+    /// Their ids, and the expiries that the set does not know.
+    MissingExpiries,
+    /// Their ids and all expiries: those that the set knows were read by a clock that was wrong.
+    AllExpiries,
 }
 
 /// Keys that the store has named.
@@ -59,19 +61,20 @@ const ATTEMPTS: u32 = 3;
 
 impl Redis {
     /// Sends everything that the store holds to the feed, what is parked in the outbox included,
-    /// and returns how many entries that were. Ends with an error unless it was everything. For how
-    /// long tokens are revoked can be left to another `reading`.
+    /// and returns how many entries that were. Ends with an error unless it was everything. `known` is
+    /// the set that the feed writes: what it has already is not sent, nor asked for.
     ///
     /// # Errors
     /// When the store fails, or nobody takes the entries.
     pub(in crate::blacklist) async fn snapshot(
         &self,
         reading: Reading,
+        known: &Blacklist,
         into: &mpsc::Sender<FeedEvent>,
     ) -> Result<u64, StoreError> {
         let mut attempt = 1;
         loop {
-            match self.read_all(reading, into).await {
+            match self.read_all(reading, known, into).await {
                 Err(error) if error.is_of_the_connection() && attempt < ATTEMPTS => {
                     tracing::info!(%error, "reading the store from the start again");
                     attempt += 1;
@@ -84,6 +87,7 @@ impl Redis {
     async fn read_all(
         &self,
         reading: Reading,
+        known: &Blacklist,
         into: &mpsc::Sender<FeedEvent>,
     ) -> Result<u64, StoreError> {
         let began = Instant::now();
@@ -91,11 +95,13 @@ impl Redis {
         let (own, keys) = (Own(to), self.keys());
         self.metrics.set_evicts(eviction::check(&own).await?);
         let (found, pages) = mpsc::channel(AHEAD);
-        let read = own.read(keys, reading, pages, into);
+        let read = own.read(keys, (reading, known), pages, into);
         let ((), mut count) = tokio::try_join!(own.scan(keys, found), read)?;
         let mut parked = Parked::default();
         parked.read(keys, &own).await?;
-        count += send(into, FeedEvent::InitApply, parked.take()).await?;
+        let parked = parked.take();
+        count += parked.len() as u64;
+        send(into, FeedEvent::InitApply, parked).await?;
         if !self.shared.connector.leads_to_primary(own.0, &address).await? {
             return Err(StoreError::Moved);
         }
@@ -110,12 +116,11 @@ async fn send<T>(
     into: &mpsc::Sender<FeedEvent>,
     as_event: impl FnOnce(Vec<T>) -> FeedEvent,
     entries: Vec<T>,
-) -> Result<u64, StoreError> {
-    let count = entries.len() as u64;
-    if count > 0 {
-        into.send(as_event(entries)).await.map_err(|_| StoreError::Closed)?;
+) -> Result<(), StoreError> {
+    if entries.is_empty() {
+        return Ok(());
     }
-    Ok(count)
+    into.send(as_event(entries)).await.map_err(|_| StoreError::Closed)
 }
 
 // === impl Own ===
@@ -142,23 +147,27 @@ impl Own {
     async fn read(
         &self,
         keys: &Keys,
-        reading: Reading,
+        (reading, known): (Reading, &Blacklist),
         mut pages: mpsc::Receiver<Page>,
         into: &mpsc::Sender<FeedEvent>,
     ) -> Result<u64, StoreError> {
         let mut count = 0;
         while let Some(page) = pages.recv().await {
-            let found = page.into_iter().filter_map(|key| Wanted::from_key(keys, key));
-            let wanted = match reading {
-                Reading::Terms => found.collect(),
-                Reading::TokenIds => {
-                    let (cutoffs, tokens): (_, Vec<_>) = found.partition(Wanted::is_cutoff);
-                    let ids = tokens.iter().filter_map(Wanted::token_id).collect();
-                    count += send(into, FeedEvent::InitHold, ids).await?;
-                    cutoffs
-                }
+            let found: Vec<_> =
+                page.into_iter().filter_map(|key| Wanted::from_key(keys, key)).collect();
+            count += found.len() as u64;
+            // What is revoked is denied at once, however long it takes to ask for how long.
+            let is_new = |token_id: &TokenId| !known.holds(token_id);
+            let ids = found.iter().filter_map(Wanted::token_id).filter(is_new).collect();
+            send(into, FeedEvent::InitHold, ids).await?;
+            let now = Timestamp::now();
+            let is_wanted = |entry: &Wanted| match (entry.token_id(), reading) {
+                (None, _) | (Some(_), Reading::AllExpiries) => true,
+                (Some(_), Reading::TokenIds) => false,
+                (Some(token_id), Reading::MissingExpiries) => known.lacks_expiry(&token_id, now),
             };
-            count += send(into, FeedEvent::InitSettle, self.entries(keys, &wanted).await?).await?;
+            let wanted: Vec<_> = found.into_iter().filter(is_wanted).collect();
+            send(into, FeedEvent::InitSettle, self.entries(keys, &wanted).await?).await?;
         }
         Ok(count)
     }

@@ -1,13 +1,14 @@
-//! Owns what to do next: from what happens at the broker and at the store to what to do there, and
-//! to what the feed may be told.
+//! The synchronisation state machine of the source: from what happens at the broker and at the store
+//! to what to do there, and to what the feed may be told.
 //!
-//! Pure and without a clock, so that every order in which things can happen can be explored. The
-//! promise it keeps: [`Say::InitDone`] is said only when everything that was published before has
-//! been delivered, or was in a snapshot that began after the delivery did.
+//! It is sans-IO and has no clock, so that every order in which things can happen can be explored.
+//! The promise it keeps: [`Say::InitDone`] is said only when everything that was published before has
+//! been delivered, or was in a snapshot that began after the delivery did. Whatever else is missed,
+//! the next reading of the store finds: there always is one under way or due.
 
 use super::{
     rules::Rules,
-    steps::{Cause, Input, Mark, Output, Pause, Position, Returned, Say},
+    steps::{Again, Cause, Input, Mark, Output, Pause, Position, Returned, Say},
 };
 use crate::blacklist::redis::Reading;
 
@@ -16,24 +17,15 @@ use crate::blacklist::redis::Reading;
 pub(super) struct Core {
     rules: Rules,
     phase: Phase,
-    /// The snapshot that is read while there is no broker.
-    unbound: Unbound,
-    /// Whether the store did not answer when the stream was read on, and has yet to be read.
-    owes_reading: bool,
     /// Whether the feed has been told once that the set is complete.
     complete: bool,
     /// The message that was seen last.
     last: Option<Mark>,
     /// How many probes were sent.
     probes: u64,
-    /// The first probe of this connection, sent before the snapshot began, until it has come back
-    /// and shown that the queue gets what is published.
-    first_probe: Option<u64>,
-    /// Whether the store has to be read a second time after an interruption: for a while, a broker
-    /// that comes back may keep what we send, and not what others do. It confirms both.
-    owes_second_reading: bool,
-    /// What the store has told, whatever became of the connection.
-    told: Told,
+    /// Whether the next reading of the store is followed by another one soon: after an interruption
+    /// the broker may have kept nothing of what it confirmed, and a first reading asks for no expiries.
+    reads_soon: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,51 +38,29 @@ enum Phase {
         mark: Mark,
         probe: u64,
     },
-    /// Connected; the snapshot is being read.
-    Snapshot,
-    /// Connected; the set is complete once this probe has come back and the store has been read.
+    /// Connected; a probe has yet to show that what is published reaches the queue.
+    Probing {
+        probe: u64,
+        resumed: bool,
+    },
+    /// Connected; the store is being read, or will be soon.
+    Snapshot {
+        resumed: bool,
+    },
+    /// Connected; the set is complete once this probe has come back.
     CatchingUp {
         probe: u64,
-        seen: bool,
-        read: bool,
     },
     Live,
     /// There is only the store, and it does not answer.
     StoreLost,
 }
 
-/// The first reading asks which tokens are revoked and not how long, because it takes half the time
-/// and is all that it takes to deny them. Another one has to follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Told {
-    Nothing,
-    TokenIds,
-    Everything,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Unbound {
-    No,
-    Reading,
-    Done,
-}
-
 // === impl Core ===
 
 impl Core {
     pub(super) const fn new(rules: Rules) -> Self {
-        Self {
-            rules,
-            phase: Phase::Idle,
-            unbound: Unbound::No,
-            owes_reading: false,
-            complete: false,
-            last: None,
-            probes: 0,
-            first_probe: None,
-            owes_second_reading: false,
-            told: if rules.reads_store { Told::Nothing } else { Told::Everything },
-        }
+        Self { rules, phase: Phase::Idle, complete: false, last: None, probes: 0, reads_soon: true }
     }
 
     /// Whether the feed has been told that the set is complete and current, and nothing since.
@@ -98,19 +68,18 @@ impl Core {
         self.phase == Phase::Live
     }
 
-    /// Whether the stream is being read on, and the store is read beside it.
+    /// Whether the stream was resumed, and the store is read beside it.
     pub(super) const fn is_resuming(&self) -> bool {
-        matches!(self.phase, Phase::CatchingUp { read: false, .. })
+        matches!(self.phase, Phase::Snapshot { resumed: true })
     }
 
-    /// Whether a probe of ours has to come back before the set counts as complete.
+    /// Whether a probe of ours has to come back before anything else happens.
     pub(super) const fn awaits_probe(&self) -> bool {
-        self.is_bound()
-            && (self.first_probe.is_some()
-                || matches!(
-                    self.phase,
-                    Phase::Resuming { .. } | Phase::CatchingUp { seen: false, .. }
-                ))
+        self.rules.broker
+            && matches!(
+                self.phase,
+                Phase::Resuming { .. } | Phase::Probing { .. } | Phase::CatchingUp { .. }
+            )
     }
 
     /// Whether a message was seen before, unless the stream is another one.
@@ -118,14 +87,15 @@ impl Core {
         mark.zip(self.last).is_some_and(|(mark, last)| mark.offset <= last.offset)
     }
 
-    /// Takes notice of something, and says what to do, in this order.
+    /// Handles an input, and says what to do, in this order.
     pub(super) fn on(&mut self, input: Input) -> Vec<Output> {
         match input {
             Input::Start => self.start(),
             Input::Bound => self.bound(),
             Input::Delivered { mark, probe } => self.delivered(mark, probe),
             Input::ProbeDue if self.is_bound() => vec![self.send_probe()],
-            Input::Late if self.is_live() && self.rules.broker => self.late(),
+            Input::Late if self.is_live() && self.rules.broker => self.doubt(Cause::Late),
+            Input::Paused if self.rules.broker => self.paused(),
             Input::Lost if self.rules.broker => self.lost(),
             Input::ConnectDue => match self.phase {
                 Phase::Pausing(position) => {
@@ -139,7 +109,7 @@ impl Core {
             Input::SnapshotDue => self.snapshot_due(),
             Input::StoreAnswered => self.store_answered(),
             Input::StoreSilent => self.store_silent(),
-            Input::ProbeDue | Input::Late | Input::Lost => vec![],
+            Input::ProbeDue | Input::Late | Input::Paused | Input::Lost => vec![],
         }
     }
 
@@ -148,31 +118,25 @@ impl Core {
             self.phase = Phase::Connecting(Position::Replay);
             return vec![Output::Connect(Position::Replay)];
         }
-        self.phase = Phase::Snapshot;
+        self.phase = Phase::Snapshot { resumed: false };
         vec![Output::Say(Say::Init), self.start_snapshot()]
     }
 
     fn bound(&mut self) -> Vec<Output> {
-        match self.phase {
-            Phase::Connecting(Position::At(mark)) => {
-                let sent = self.send_first_probe();
-                self.phase = Phase::Resuming { mark, probe: self.probes };
+        let Phase::Connecting(position) = self.phase else { return vec![] };
+        self.reads_soon = true;
+        let sent = self.send_probe();
+        let probe = self.probes;
+        match position {
+            Position::At(mark) => {
+                self.phase = Phase::Resuming { mark, probe };
                 vec![sent]
             }
-            // One that began before this cannot be used: what was published after it was read and
-            // before this is in neither.
-            Phase::Connecting(Position::Replay) => {
-                self.phase = Phase::Snapshot;
+            Position::Replay => {
+                self.phase = Phase::Probing { probe, resumed: false };
                 self.last = None;
-                let mut outputs = self.stop_unbound();
-                outputs.extend([
-                    self.send_first_probe(),
-                    Output::Say(Say::Init),
-                    self.start_snapshot(),
-                ]);
-                outputs
+                vec![sent, Output::Say(Say::Init)]
             }
-            _ => vec![],
         }
     }
 
@@ -184,16 +148,8 @@ impl Core {
             if mark != Some(expected) {
                 return self.gap();
             }
-            // What was published while the broker came back may be kept nowhere, so that only the
-            // store knows of it; see `first_probe_lost`.
-            self.phase = Phase::CatchingUp { probe, seen: false, read: false };
-            let mut outputs = self.stop_unbound();
-            outputs.extend([
-                Output::Say(Say::Init),
-                Output::Say(Say::Replay),
-                self.start_snapshot(),
-            ]);
-            return outputs;
+            self.phase = Phase::Probing { probe, resumed: true };
+            return vec![Output::Say(Say::Init), Output::Say(Say::Replay)];
         }
         if let Some(mark) = mark {
             let next = |last: Mark| last.offset.saturating_add(1).saturating_add(self.rules.holes);
@@ -204,134 +160,122 @@ impl Core {
                 self.last = Some(mark);
             }
         }
-        let Some(Returned { number, in_time }) = probe else { return vec![] };
-        let first = self.first_probe.take_if(|first| *first <= number);
-        if first.is_some_and(|first| first < number) {
-            return self.first_probe_lost();
+        match probe {
+            Some(probe) => self.probe_returned(probe),
+            None => vec![],
         }
-        if let Phase::CatchingUp { probe: awaited, seen, .. } = &mut self.phase {
-            *seen |= in_time && number >= *awaited;
-        }
-        self.live_if_complete()
     }
 
-    /// A broker that comes back has its exchanges before its streams. What is published in between
-    /// is confirmed and kept nowhere, and so was a probe. The snapshot was begun too early then: what
-    /// was published while it was read may be in neither.
-    fn first_probe_lost(&mut self) -> Vec<Output> {
-        let mut outputs = self.stop_snapshot();
-        self.owes_reading = false;
-        self.phase = Phase::Snapshot;
-        outputs.extend([Output::Say(Say::Init), self.start_snapshot()]);
-        outputs
+    fn probe_returned(&mut self, Returned { number, in_time }: Returned) -> Vec<Output> {
+        match self.phase {
+            // A broker that comes back has its exchanges before its streams. What is published in
+            // between is confirmed and kept nowhere. So the store is read once a probe was kept.
+            Phase::Probing { probe, resumed } if number >= probe => {
+                self.phase = Phase::Snapshot { resumed };
+                vec![self.start_snapshot()]
+            }
+            Phase::CatchingUp { probe } if in_time && number >= probe => self.go_live(),
+            _ => vec![],
+        }
     }
 
-    /// The stream does not go on where we stopped: only a snapshot can tell what was missed.
+    /// The stream does not go on where it was left: only a snapshot can tell what was missed.
     fn gap(&mut self) -> Vec<Output> {
-        let mut outputs = vec![Output::Disconnect];
-        outputs.extend(self.stop_snapshot());
         self.last = None;
+        let mut outputs = vec![Output::Disconnect];
         outputs.extend(self.lose(Position::Replay, Cause::Gap));
         outputs
     }
 
-    /// All will be delivered, but later than it may be: it counts as lost until a probe is quick again.
-    fn late(&mut self) -> Vec<Output> {
-        let sent = self.send_probe();
-        self.phase = Phase::CatchingUp { probe: self.probes, seen: false, read: true };
-        vec![
-            Output::Say(Say::Lost(Cause::Late)),
-            Output::Say(Say::Init),
-            Output::Say(Say::Replay),
-            sent,
-        ]
+    /// Everything will be delivered, but it may be later than it may be: the set counts as lost until
+    /// a probe is quick.
+    fn doubt(&mut self, cause: Cause) -> Vec<Output> {
+        let sent = self.catch_up();
+        vec![Output::Say(Say::Lost(cause)), Output::Say(Say::Init), Output::Say(Say::Replay), sent]
+    }
+
+    /// What has yet to arrive may have been published while the process stood still.
+    fn paused(&mut self) -> Vec<Output> {
+        match self.phase {
+            Phase::Live => self.doubt(Cause::Paused),
+            // The probe that is under way was sent before.
+            Phase::CatchingUp { .. } => vec![self.catch_up()],
+            _ => vec![],
+        }
     }
 
     fn lost(&mut self) -> Vec<Output> {
-        match self.phase {
-            Phase::Connecting(position) => self.lose(position, Cause::Broker),
-            // A stream that was deleted and made again is shorter, and never delivers what stood at
-            // the old place: whoever insisted on it would wait for ever.
-            Phase::Resuming { .. } => self.lose(Position::Replay, Cause::Broker),
-            Phase::Snapshot => {
-                let mut outputs = self.stop_snapshot();
-                outputs.extend(self.lose(Position::Replay, Cause::Broker));
-                outputs
-            }
+        let last = self.last.filter(|_| self.rules.resumes).map(Position::At);
+        let next = match self.phase {
+            Phase::Connecting(position) => position,
+            // A stream that was deleted and made again is shorter, and may never deliver what stood
+            // at the old place.
+            Phase::Resuming { .. }
+            | Phase::Probing { resumed: false, .. }
+            | Phase::Snapshot { resumed: false } => Position::Replay,
             // The first snapshot is complete, and so is everything up to the last message.
-            Phase::CatchingUp { .. } | Phase::Live => {
-                let mut outputs = self.stop_snapshot();
-                let resumed = self.last.filter(|_| self.rules.resumes).map(Position::At);
-                outputs.extend(self.lose(resumed.unwrap_or(Position::Replay), Cause::Broker));
-                outputs
-            }
-            Phase::Idle | Phase::Pausing(_) | Phase::StoreLost => vec![],
-        }
+            Phase::Probing { .. }
+            | Phase::Snapshot { .. }
+            | Phase::CatchingUp { .. }
+            | Phase::Live => last.unwrap_or(Position::Replay),
+            Phase::Idle | Phase::Pausing(_) | Phase::StoreLost => return vec![],
+        };
+        self.lose(next, Cause::Broker)
     }
 
     fn lose(&mut self, next: Position, cause: Cause) -> Vec<Output> {
         self.phase = Phase::Pausing(next);
-        self.owes_reading = false;
         let spread = next == Position::Replay && self.complete;
-        let pause = if spread { Pause::Spread } else { Pause::Short };
+        let pause = if spread { Pause::Spread } else { Pause::Backoff };
         let mut outputs = vec![Output::Say(Say::Lost(cause)), Output::Pause(pause)];
-        if self.rules.serves_unbound && !self.complete && self.unbound == Unbound::No {
-            self.unbound = Unbound::Reading;
-            outputs.push(self.start_snapshot());
+        if self.serves_unbound() {
+            outputs.push(Output::EnsureSnapshot(self.reading()));
         }
         outputs
     }
 
     fn snapshot_done(&mut self) -> Vec<Output> {
-        self.told = match self.told {
-            Told::Nothing => Told::TokenIds,
-            Told::TokenIds | Told::Everything => Told::Everything,
-        };
-        if self.phase == Phase::Snapshot {
-            let replay = Output::Say(Say::Replay);
-            if self.rules.broker {
-                let sent = self.send_probe();
-                self.phase = Phase::CatchingUp { probe: self.probes, seen: false, read: true };
-                return vec![replay, sent];
+        let mut outputs = match self.phase {
+            Phase::Snapshot { .. } if self.rules.broker => {
+                vec![Output::Say(Say::Replay), self.catch_up()]
             }
-            let mut outputs = vec![replay];
-            outputs.extend(self.go_live());
-            return outputs;
-        }
-        if self.unbound == Unbound::Reading {
-            self.unbound = Unbound::Done;
-            self.complete = true;
-            return vec![Output::Say(Say::Unbound)];
-        }
-        let owed = std::mem::take(&mut self.owes_reading);
-        if !self.is_live() {
-            return self.store_was_read();
-        }
-        // One that was owed is the first.
-        self.owes_second_reading &= owed;
-        self.pause_second_reading()
+            Phase::Snapshot { .. } => {
+                let mut outputs = vec![Output::Say(Say::Replay)];
+                outputs.extend(self.go_live());
+                outputs
+            }
+            Phase::Pausing(_) | Phase::Connecting(_) if self.serves_unbound() => {
+                self.complete = true;
+                vec![Output::Say(Say::Unbound)]
+            }
+            _ => vec![],
+        };
+        let soon = std::mem::take(&mut self.reads_soon);
+        outputs.push(Output::ReadAgain(if soon { Again::Soon } else { Again::Regularly }));
+        outputs
     }
 
     fn snapshot_failed(&mut self) -> Vec<Output> {
-        if self.phase == Phase::Snapshot && !self.rules.broker {
-            return vec![Output::Say(Say::Lost(Cause::Store)), Output::PauseSnapshot];
-        }
-        if self.wants_snapshot() {
-            return vec![Output::PauseSnapshot];
-        }
-        // A store that is away must not hold up a stream that most probably lacks nothing, but it is
-        // read as soon as it is back.
-        self.owes_reading = true;
-        let mut outputs = self.store_was_read();
-        outputs.push(Output::PauseSnapshot);
+        let mut outputs = match self.phase {
+            // A store that is away must not hold up a stream that most probably lacks nothing. It is
+            // read as soon as it is back.
+            Phase::Snapshot { resumed: true } => vec![self.catch_up()],
+            Phase::Snapshot { .. } if !self.rules.broker => {
+                vec![Output::Say(Say::Lost(Cause::Store))]
+            }
+            _ => vec![],
+        };
+        outputs.push(Output::ReadAgain(Again::Retry));
         outputs
     }
 
     fn snapshot_due(&mut self) -> Vec<Output> {
-        if self.phase == Phase::Snapshot && !self.rules.broker {
-            return vec![Output::Say(Say::Init), self.start_snapshot()];
+        let mut outputs = vec![];
+        if !self.rules.broker && matches!(self.phase, Phase::Snapshot { .. }) {
+            outputs.push(Output::Say(Say::Init));
         }
-        if self.wants_snapshot() { vec![self.start_snapshot()] } else { vec![] }
+        outputs.push(self.start_snapshot());
+        outputs
     }
 
     fn store_answered(&mut self) -> Vec<Output> {
@@ -352,69 +296,29 @@ impl Core {
         vec![]
     }
 
-    fn store_was_read(&mut self) -> Vec<Output> {
-        if let Phase::CatchingUp { read, .. } = &mut self.phase {
-            *read = true;
-        }
-        self.live_if_complete()
-    }
-
-    fn live_if_complete(&mut self) -> Vec<Output> {
-        if !matches!(self.phase, Phase::CatchingUp { seen: true, read: true, .. }) {
-            return vec![];
-        }
-        // It may have begun before the broker came back.
-        let mut outputs = self.stop_unbound();
-        outputs.extend(self.go_live());
-        outputs
-    }
-
     fn go_live(&mut self) -> Vec<Output> {
         self.phase = Phase::Live;
         self.complete = true;
-        let mut outputs = vec![Output::Say(Say::InitDone)];
-        if !self.owes_reading {
-            outputs.extend(self.pause_second_reading());
-        }
-        outputs
+        vec![Output::Say(Say::InitDone)]
     }
 
-    fn pause_second_reading(&self) -> Vec<Output> {
-        if self.owes_another_reading() { vec![Output::PauseSecondReading] } else { vec![] }
-    }
-
-    fn owes_another_reading(&self) -> bool {
-        self.owes_second_reading || self.told == Told::TokenIds
+    /// Whether a complete snapshot alone makes a set that serves, and none has yet.
+    const fn serves_unbound(&self) -> bool {
+        self.rules.serves_unbound && !self.complete
     }
 
     const fn start_snapshot(&self) -> Output {
-        Output::StartSnapshot(match self.told {
-            Told::Nothing => Reading::TokenIds,
-            Told::TokenIds | Told::Everything => Reading::Terms,
-        })
+        Output::StartSnapshot(self.reading())
     }
 
-    /// Stops reading the snapshot that the connection needs, if it is being read.
-    fn stop_snapshot(&self) -> Vec<Output> {
-        match self.phase {
-            Phase::Snapshot | Phase::CatchingUp { read: false, .. } => vec![Output::StopSnapshot],
-            _ if self.owes_reading => vec![Output::StopSnapshot],
-            Phase::Live if self.owes_another_reading() => vec![Output::StopSnapshot],
-            _ => vec![],
-        }
+    /// To deny revoked tokens it takes their ids only, and reading those takes half the time.
+    const fn reading(&self) -> Reading {
+        if self.complete { Reading::MissingExpiries } else { Reading::TokenIds }
     }
 
-    fn stop_unbound(&mut self) -> Vec<Output> {
-        match std::mem::replace(&mut self.unbound, Unbound::No) {
-            Unbound::Reading => vec![Output::StopSnapshot],
-            Unbound::No | Unbound::Done => vec![],
-        }
-    }
-
-    const fn send_first_probe(&mut self) -> Output {
-        self.owes_second_reading = self.complete && self.rules.reads_store;
+    const fn catch_up(&mut self) -> Output {
         let sent = self.send_probe();
-        self.first_probe = Some(self.probes);
+        self.phase = Phase::CatchingUp { probe: self.probes };
         sent
     }
 
@@ -423,18 +327,15 @@ impl Core {
         Output::Probe(self.probes)
     }
 
-    fn wants_snapshot(&self) -> bool {
-        self.phase == Phase::Snapshot
-            || self.unbound == Unbound::Reading
-            || self.owes_reading
-            || (self.is_live() && self.owes_another_reading())
-    }
-
     const fn is_bound(&self) -> bool {
         self.rules.broker
             && matches!(
                 self.phase,
-                Phase::Resuming { .. } | Phase::Snapshot | Phase::CatchingUp { .. } | Phase::Live
+                Phase::Resuming { .. }
+                    | Phase::Probing { .. }
+                    | Phase::Snapshot { .. }
+                    | Phase::CatchingUp { .. }
+                    | Phase::Live
             )
     }
 }

@@ -1,9 +1,10 @@
-//! Owns telling apart what arrives from the broker: events, probes, and everything else.
+//! Messages of the broker: events, probes, and everything else.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::{Value, json};
 
+use super::removals::{Removal, Target};
 use crate::{
     blacklist::{Event, ParseEventError, event},
     telemetry::Received,
@@ -12,9 +13,11 @@ use crate::{
 /// What a message turned out to be.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
-    /// Something happens to the blacklist. Who published it may want to know when it has.
-    Event(Event, Option<String>),
-    /// Somebody looks whether messages arrive; if it is us, the number of the probe.
+    /// Something is revoked. Its publisher may wait for a receipt.
+    Revocation(Event, Option<String>),
+    /// Something is no longer revoked, if the store agrees.
+    Removal(Removal),
+    /// A probe of a replica; if it is ours, its number.
     Probe(Option<u64>),
     /// Nothing that we know.
     Malformed(ParseEventError),
@@ -34,10 +37,16 @@ impl Parsed {
             let ours = text("from") == Some(replica);
             return Self::Probe(fields.get("n").and_then(Value::as_u64).filter(|_| ours));
         }
-        match Event::from_fields(&fields) {
-            Ok(event) => Self::Event(event, text("receipt").map(str::to_owned)),
-            Err(error) => Self::Malformed(error),
-        }
+        let receipt = text("receipt").map(str::to_owned);
+        let target = match Event::from_fields(&fields) {
+            Ok(Event::Remove { token_id }) => {
+                Target::Token(token_id, text("jti").unwrap_or_default().to_owned())
+            }
+            Ok(Event::Lift { cutoff }) => Target::Cutoff(cutoff),
+            Ok(event) => return Self::Revocation(event, receipt),
+            Err(error) => return Self::Malformed(error),
+        };
+        Self::Removal(Removal::new(target, receipt))
     }
 }
 
@@ -80,12 +89,12 @@ mod tests {
 
     #[test]
     fn an_event_may_carry_a_receipt_and_is_the_same_event_without() {
-        assert_eq!(read(&json!({"jti": "j"})), Parsed::Event(add(), None));
+        assert_eq!(read(&json!({"jti": "j"})), Parsed::Revocation(add(), None));
         let receipt = Some("r".to_owned());
-        assert_eq!(read(&json!({"jti": "j", "receipt": "r"})), Parsed::Event(add(), receipt));
+        assert_eq!(read(&json!({"jti": "j", "receipt": "r"})), Parsed::Revocation(add(), receipt));
         for unusable in [json!(1), json!(null), json!(["r"]), json!({})] {
             let message = json!({"jti": "j", "receipt": unusable});
-            assert_eq!(read(&message), Parsed::Event(add(), None));
+            assert_eq!(read(&message), Parsed::Revocation(add(), None));
         }
     }
 
@@ -128,7 +137,7 @@ mod tests {
         ) {
             let known = ["type", "jti", "exp", "expiry", "expire_at", "expires_at", "receipt"];
             prop_assume!(!known.contains(&key.as_str()));
-            prop_assert_eq!(read(&json!({"jti": "j", key: value})), Parsed::Event(add(), None));
+            prop_assert_eq!(read(&json!({"jti": "j", key: value})), Parsed::Revocation(add(), None));
         }
     }
 }

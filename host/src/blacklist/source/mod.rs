@@ -1,5 +1,5 @@
-//! Owns the source that has a broker and a store: it keeps the feed complete and current, whichever
-//! of the two is away.
+//! The source that has a broker and a store: it keeps the feed complete and current, whichever of the
+//! two is away.
 //!
 //! What to do is decided in `core`, which does nothing itself; what is done is done in `driver`.
 //! Nothing here waits for a request, and no request waits for anything here.
@@ -9,6 +9,7 @@ mod driver;
 mod message;
 mod notes;
 mod pulse;
+mod removals;
 mod rules;
 mod steps;
 mod tasks;
@@ -17,13 +18,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+pub(super) use self::removals::{Removal, Target};
 use self::{core::Core, driver::Driver, pulse::Pulse, rules::Rules};
 use super::{
     config::Config,
     feed::FeedEvent,
+    lookup::SharedParked,
     rabbitmq::{Broker, BrokerError},
     redis::Redis,
     refresh::Resyncs,
+    store::Blacklist,
 };
 use crate::{drain::Drain, telemetry::FeedMetrics};
 
@@ -34,6 +38,10 @@ pub(super) struct Source {
     rules: Rules,
     broker: Option<Broker>,
     probes: Probes,
+    /// How far clocks may differ.
+    skew: Duration,
+    /// How often the store is read again.
+    resnapshot_interval: Duration,
     ends: Ends,
     /// What we are called at the broker and in our probes.
     replica: String,
@@ -51,8 +59,12 @@ struct Probes {
 pub(super) struct Ends {
     /// The store.
     pub(super) redis: Redis,
+    /// How far the outbox has been read.
+    pub(super) parked: SharedParked,
     /// The feed.
     pub(super) feed: mpsc::Sender<FeedEvent>,
+    /// The set that the feed writes.
+    pub(super) blacklist: Blacklist,
     /// Who wants the store read again.
     pub(super) resyncs: Resyncs,
     /// Where the receipts of events go that have taken effect, if anybody wants them.
@@ -73,7 +85,17 @@ impl Source {
             timeout: broker.probe_timeout.get(),
         });
         let broker = broker.map(|broker| Broker::new(broker, &replica)).transpose()?;
-        Ok(Self { core: Core::new(rules), rules, broker, probes, ends, replica })
+        let resnapshot_interval = config.resnapshot_interval();
+        Ok(Self {
+            core: Core::new(rules),
+            rules,
+            broker,
+            probes,
+            skew: config.skew.get(),
+            resnapshot_interval,
+            ends,
+            replica,
+        })
     }
 
     /// As of a connection that begins now.

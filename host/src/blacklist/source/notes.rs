@@ -44,6 +44,15 @@ impl Notes {
         tracing::info!(resumed, "connected to the broker");
     }
 
+    /// The broker has an alarm, or no longer has.
+    pub(super) fn alarm(blocked: bool) {
+        if blocked {
+            tracing::warn!("the broker has an alarm (memory or disk), and takes no messages");
+        } else {
+            tracing::info!("the broker's alarm is over");
+        }
+    }
+
     /// The stream does not go on where it should.
     pub(super) fn gap(expected: Option<u64>, found: Option<u64>) {
         tracing::warn!(

@@ -70,6 +70,19 @@ impl Pulse {
         self.unanswered = None;
     }
 
+    /// The broker answers, although it takes no probe.
+    pub(super) const fn alive(&mut self, now: Instant) {
+        self.seen = now;
+    }
+
+    /// No probe can come back now: those under way prove nothing, and none is missed.
+    pub(super) fn pause(&mut self, now: Instant) {
+        self.under_way.clear();
+        self.has_traffic = false;
+        self.sent = Some(now);
+        self.unanswered = None;
+    }
+
     /// When something last arrived.
     pub(super) const fn last_seen(&self) -> Instant {
         self.seen

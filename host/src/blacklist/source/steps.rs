@@ -42,6 +42,8 @@ pub(super) enum Input {
     ProbeDue,
     /// What arrives was published too long ago.
     Late,
+    /// The process stood still, so that what arrives may have been published long ago.
+    Paused,
     /// There is no connection, or none that can be relied upon.
     Lost,
     /// It is time to connect again.
@@ -67,15 +69,12 @@ pub(super) enum Output {
     Disconnect,
     /// Wait before connecting again.
     Pause(Pause),
-    /// Read the snapshot from the beginning.
+    /// Read the store from the beginning, whatever is being read.
     StartSnapshot(Reading),
-    /// Stop reading it.
-    StopSnapshot,
-    /// Wait before reading it again.
-    PauseSnapshot,
-    /// Wait longer: the first reading may have been too early for something, and what it left out on
-    /// purpose is in no hurry.
-    PauseSecondReading,
+    /// Read the store, unless that is under way or due.
+    EnsureSnapshot(Reading),
+    /// Read the store again later.
+    ReadAgain(Again),
     /// Send a probe with this number.
     Probe(u64),
     /// Tell the feed.
@@ -85,10 +84,21 @@ pub(super) enum Output {
 /// How long to wait before connecting again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Pause {
-    /// Briefly, longer with each failure.
-    Short,
+    /// Longer with each failure in a row.
+    Backoff,
     /// At random, because all replicas will read the whole store at once otherwise.
     Spread,
+}
+
+/// How long to wait before reading the store again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Again {
+    /// As long as after a failure.
+    Retry,
+    /// Some seconds: the last reading may have been too early for something.
+    Soon,
+    /// As long as is configured.
+    Regularly,
 }
 
 /// What the feed is told.
@@ -110,6 +120,8 @@ pub(super) enum Cause {
     Broker,
     /// What the broker delivers arrives too late.
     Late,
+    /// The process stood still.
+    Paused,
     /// The stream no longer holds what was to be read next.
     Gap,
     /// There is only the store, and it does not answer.

@@ -1,4 +1,4 @@
-//! Owns what is under way beside the reading of messages: connecting, reading the store, asking it.
+//! Tasks beside the reading of messages: connecting, reading the store, asking it.
 //!
 //! These are no tasks of their own: they make progress while the driver waits, and end when they
 //! are dropped.
@@ -8,11 +8,14 @@ use std::{future::pending, time::Duration};
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::{mpsc, oneshot};
 
+use super::removals::Removal;
 use crate::blacklist::{
     feed::FeedEvent,
+    lookup::SharedParked,
     rabbitmq::{Broker, BrokerError, From, Session},
-    redis::{Parked, Reading, Redis, StoreError},
+    redis::{Reading, Redis, StoreError},
     refresh::Resync,
+    store::Blacklist,
 };
 
 /// How long the store may take to tell what is parked, or that it is there.
@@ -26,8 +29,11 @@ pub(super) struct Doing<T>(Option<BoxFuture<'static, T>>);
 pub(super) struct Tasks {
     pub(super) connecting: Doing<Result<Session, BrokerError>>,
     pub(super) snapshot: Doing<Result<u64, StoreError>>,
-    pub(super) poll: Doing<(Parked, Result<(), StoreError>)>,
+    pub(super) poll: Doing<Result<(), StoreError>>,
     pub(super) reread: Doing<Result<(), StoreError>>,
+    pub(super) removals: Doing<(Vec<Removal>, Result<Vec<bool>, StoreError>)>,
+    pub(super) liveness: Doing<Result<(), BrokerError>>,
+    pub(super) declaring: Doing<Result<(), BrokerError>>,
 }
 
 /// What was under way and is done.
@@ -38,8 +44,11 @@ pub(super) struct Tasks {
 pub(super) enum Done {
     Connecting(Result<Session, BrokerError>),
     Snapshot(Result<u64, StoreError>),
-    Poll(Parked, Result<(), StoreError>),
+    Poll(Result<(), StoreError>),
     Reread,
+    Removals(Vec<Removal>, Result<Vec<bool>, StoreError>),
+    Liveness(Result<(), BrokerError>),
+    Declaring(Result<(), BrokerError>),
 }
 
 // === impl Doing ===
@@ -80,8 +89,11 @@ impl Tasks {
         tokio::select! {
             connected = self.connecting.done() => Done::Connecting(connected),
             read = self.snapshot.done() => Done::Snapshot(read),
-            (parked, read) = self.poll.done() => Done::Poll(parked, read),
+            read = self.poll.done() => Done::Poll(read),
             _ = self.reread.done() => Done::Reread,
+            (asked, gone) = self.removals.done() => Done::Removals(asked, gone),
+            answered = self.liveness.done() => Done::Liveness(answered),
+            declared = self.declaring.done() => Done::Declaring(declared),
         }
     }
 }
@@ -99,30 +111,55 @@ pub(super) fn connect(
 pub(super) async fn read_store(
     redis: Redis,
     feed: mpsc::Sender<FeedEvent>,
-    reading: Option<Reading>,
+    reading: Option<(Reading, Blacklist)>,
 ) -> Result<u64, StoreError> {
     match reading {
-        Some(reading) => redis.snapshot(reading, &feed).await,
+        Some((reading, known)) => redis.snapshot(reading, &known, &feed).await,
         None => redis.ping(STORE_LIMIT).await.map(|()| 0),
     }
 }
 
-/// Reads what publishers have parked since the last time.
-pub(super) async fn poll(redis: Redis, mut parked: Parked) -> (Parked, Result<(), StoreError>) {
+/// Puts on the set what is new in the outbox.
+pub(super) async fn poll(
+    redis: Redis,
+    parked: SharedParked,
+    feed: mpsc::Sender<FeedEvent>,
+) -> Result<(), StoreError> {
+    let mut parked = parked.lock().await;
     let read = redis.parked(&mut parked, STORE_LIMIT).await;
-    (parked, read)
+    let found = parked.take();
+    if !found.is_empty() {
+        feed.send(FeedEvent::InitApply(found)).await.map_err(|_| StoreError::Closed)?;
+        // The next reader finds nothing new, and relies on the set.
+        settle(&feed).await?;
+    }
+    read
 }
 
-/// Reads the store again because somebody asked for it, and says so when all of it is in force.
+/// Asks the store which of the revocations are gone that removals are about.
+pub(super) async fn ask_about(
+    redis: Redis,
+    removals: Vec<Removal>,
+) -> (Vec<Removal>, Result<Vec<bool>, StoreError>) {
+    let gone = redis.are_gone(&removals, STORE_LIMIT).await;
+    (removals, gone)
+}
+
+/// Reads the store again because a request asked for it, and says so when all of it is in force.
 pub(super) async fn reread(
     reading: impl Future<Output = Result<u64, StoreError>>,
     feed: mpsc::Sender<FeedEvent>,
     resync: Resync,
 ) -> Result<(), StoreError> {
     reading.await?;
-    let (settled, in_force) = oneshot::channel();
-    feed.send(FeedEvent::Settle(settled)).await.map_err(|_| StoreError::Closed)?;
-    in_force.await.map_err(|_| StoreError::Closed)?;
+    settle(&feed).await?;
     resync.done();
     Ok(())
+}
+
+/// Resolves when everything that was sent to the feed before has taken effect.
+async fn settle(feed: &mpsc::Sender<FeedEvent>) -> Result<(), StoreError> {
+    let (settled, in_force) = oneshot::channel();
+    feed.send(FeedEvent::Settle(settled)).await.map_err(|_| StoreError::Closed)?;
+    in_force.await.map_err(|_| StoreError::Closed)
 }

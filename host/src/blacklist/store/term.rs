@@ -3,14 +3,17 @@
 use super::Presented;
 use crate::timestamp::Timestamp;
 
-/// How long a token is revoked.
+/// How long a token is revoked, in eight bytes: a million of them is a common size of the set.
+///
+/// Milliseconds since the epoch, shifted by the two flags below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Term {
-    /// As far as has been said.
-    until: Timestamp,
-    /// Whether the store has yet to say, which may know it to be longer. So long, it is for ever.
-    held: bool,
-}
+pub(super) struct Term(i64);
+
+/// The store has yet to say for how long.
+const LACKS_EXPIRY: i64 = 1;
+/// An event has said something meanwhile, which the store must not shorten.
+const TOLD: i64 = 2;
+const FLAGS: u32 = 2;
 
 /// How far a cut-off reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,29 +25,44 @@ pub(super) struct Reach {
 // === impl Term ===
 
 impl Term {
-    /// Nobody has said anything.
-    const UNSAID: Self = Self::new(Timestamp::from_millis(i64::MIN));
-
-    pub(super) const fn new(until: Timestamp) -> Self {
-        Self { until, held: false }
+    pub(super) fn new(until: Timestamp) -> Self {
+        let (low, high) = (i64::MIN >> FLAGS, i64::MAX >> FLAGS);
+        Self(until.as_millis().clamp(low, high) << FLAGS)
     }
 
-    /// As it is when the store has named the token.
-    pub(super) fn hold(known: Option<Self>) -> Self {
-        Self { held: true, ..known.unwrap_or(Self::UNSAID) }
+    /// Of a token that the store names, until the store says for how long.
+    pub(super) fn held(until: Timestamp) -> Self {
+        Self(Self::new(until).0 | LACKS_EXPIRY)
     }
 
-    /// As it is when `until` is said besides, by the store or by somebody else.
-    pub(super) fn extend(self, until: Timestamp, by_store: bool) -> Self {
-        Self { until: self.until.max(until), held: self.held && !by_store }
+    /// With what an event says besides.
+    pub(super) fn extend(self, until: Timestamp) -> Self {
+        if self.lacks_expiry() {
+            return Self(self.later(until).0 | LACKS_EXPIRY | TOLD);
+        }
+        self.later(until)
+    }
+
+    /// With what the store says.
+    pub(super) fn settle(self, until: Timestamp) -> Self {
+        if self.lacks_expiry() && self.0 & TOLD == 0 { Self::new(until) } else { self.later(until) }
+    }
+
+    pub(super) const fn lacks_expiry(self) -> bool {
+        self.0 & LACKS_EXPIRY != 0
     }
 
     pub(super) const fn end(self) -> Timestamp {
-        if self.held { Timestamp::MAX } else { self.until }
+        let millis = self.0 >> FLAGS;
+        if millis == i64::MAX >> FLAGS { Timestamp::MAX } else { Timestamp::from_millis(millis) }
     }
 
     pub(super) fn lasts(self, now: Timestamp) -> bool {
         lasts(self.end(), now)
+    }
+
+    fn later(self, until: Timestamp) -> Self {
+        Self::new(self.end().max(until))
     }
 }
 

@@ -79,23 +79,92 @@ fn a_later_event_extends_and_never_shortens() {
 #[test]
 fn what_is_held_lasts_until_the_store_says_how_long_and_no_event_ends_it_before() {
     let (mut writer, blacklist) = pair(MARGIN);
+    let longest = at(500);
     writer.apply(add("known", Some(100)));
-    writer.hold(id("known"));
-    writer.hold(id("new"));
-    assert_eq!(writer.apply(add("new", Some(300))), Applied::Unchanged);
-    for jti in ["known", "new"] {
-        assert_eq!(blacklist.until(&id(jti)), Some(Timestamp::MAX));
+    for jti in ["known", "new", "told"] {
+        writer.hold(id(jti), longest);
     }
-    assert_eq!(writer.sweep(at(1_000)), 0);
-    writer.settle(add("known", Some(200)));
-    assert_eq!(blacklist.until(&id("known")), Some(at(210)));
+    assert_eq!(blacklist.until(&id("known")), Some(at(110)), "its expiry is known");
+    assert!(!blacklist.lacks_expiry(&id("known"), at(0)));
+    assert!(blacklist.lacks_expiry(&id("known"), at(110)), "it may be longer than was said");
+    assert_eq!(blacklist.until(&id("new")), Some(longest), "nothing is held for ever");
+    assert!(
+        blacklist.lacks_expiry(&id("new"), at(0)) && blacklist.lacks_expiry(&id("none"), at(0))
+    );
+    assert_eq!(writer.apply(add("told", Some(300))), Applied::Unchanged);
+    assert!(blacklist.lacks_expiry(&id("told"), at(0)), "the store may know it to be longer");
     writer.settle(add("new", Some(200)));
-    assert_eq!(blacklist.until(&id("new")), Some(at(310)), "whatever is later");
+    assert_eq!(blacklist.until(&id("new")), Some(at(210)));
+    writer.settle(add("told", Some(200)));
+    assert_eq!(blacklist.until(&id("told")), Some(longest), "the event is not forgotten");
     writer.settle(add("new", None));
-    assert_eq!(writer.sweep(at(1_000)), 1);
+    assert_eq!(writer.sweep(at(1_000)), 2);
     assert_eq!(blacklist.until(&id("new")), Some(Timestamp::MAX));
-    writer.hold(id("removed"));
+    writer.hold(id("removed"), longest);
     assert_eq!(writer.apply(Event::Remove { token_id: id("removed") }), Applied::Removed);
+}
+
+#[test]
+fn what_is_extended_while_it_is_swept_stays() {
+    let (mut writer, blacklist) = pair(MARGIN);
+    for jti in ["a", "b", "c"] {
+        writer.apply(add(jti, Some(100)));
+    }
+    let session = Cutoff::session(None, "session").unwrap();
+    writer.apply(cut_off(session, 1, Some(100)));
+    let mut expired = blacklist.expired(at(200));
+    writer.apply(add("b", Some(300)));
+    let mut removed = 0;
+    while !expired.is_empty() {
+        removed += writer.remove_expired(&mut expired, 1, at(200));
+    }
+    assert_eq!((removed, blacklist.len(), blacklist.cutoffs()), (3, 1, 0));
+    assert!(has(&blacklist, "b", 200));
+    assert!(!blacklist.is_blacklisted(&alice(Some(0)), at(0)), "no cut-off is left");
+}
+
+#[test]
+fn a_set_is_believed_until_its_lease_lapses() {
+    let token = alice(None);
+    let second = Duration::from_secs(1);
+    let ask = |or_deny| Found::Unknown { or_deny };
+    for (lapsed, expired, expected) in [
+        (Reliance::AskOrServe, Reliance::AskOrDeny, [ask(false), ask(true)]),
+        (Reliance::Final, Reliance::None, [Found::Clear, Found::Unreliable]),
+        (Reliance::None, Reliance::None, [Found::Unreliable, Found::Unreliable]),
+    ] {
+        let terms = LeaseTerms { lapsed, expired, max_staleness: second * 60 };
+        let (mut writer, blacklist) = leased_pair(MARGIN, terms);
+        assert_eq!(blacklist.find(&token, at(0)), Found::Unreliable);
+        writer.set_reliance(Reliance::Final);
+        let now = BootInstant::now();
+        writer.renew(now.plus(second * 60));
+        assert_eq!(blacklist.find(&token, at(0)), Found::Clear);
+        writer.renew(now);
+        assert_eq!(blacklist.find(&token, at(0)), expected[0]);
+        writer.renew(BootInstant::START);
+        let long_ago = now.as_millis() > 60_000;
+        assert_eq!(blacklist.find(&token, at(0)), expected[usize::from(long_ago)]);
+        // A lease makes no set better than it is.
+        writer.renew(now.plus(second * 60));
+        writer.set_reliance(Reliance::AskOrDeny);
+        assert_eq!(blacklist.find(&token, at(0)), ask(true));
+    }
+}
+
+#[test]
+fn what_is_revoked_is_denied_without_a_lease_too() {
+    let terms = LeaseTerms {
+        lapsed: Reliance::AskOrServe,
+        expired: Reliance::AskOrDeny,
+        max_staleness: Duration::ZERO,
+    };
+    let (mut writer, blacklist) = leased_pair(MARGIN, terms);
+    writer.apply(add("j", None));
+    writer.set_reliance(Reliance::Final);
+    let id = id("j");
+    let token = Presented { token_id: Some(&id), ..Presented::default() };
+    assert_eq!(blacklist.find(&token, at(0)), Found::Revoked);
 }
 
 #[test]
@@ -267,16 +336,20 @@ struct Expected {
     cutoffs: Model<u8, (i64, Option<i64>)>,
 }
 
-/// Everything that was said of a token, and whether the store has yet to say something.
-#[derive(Default)]
+/// Until when a token is revoked, and what is known of that.
+#[derive(Clone, Copy)]
 struct Said {
-    until: Vec<Option<i64>>,
-    held: bool,
+    until: Option<i64>,
+    lacks_expiry: bool,
+    told: bool,
 }
 
+/// Until when what is held lasts.
+const LONGEST: i64 = 100;
+
 impl Said {
-    fn live(&self, now: i64) -> bool {
-        self.held || self.until.iter().any(|until| live(*until, now))
+    const fn new(until: Option<i64>) -> Self {
+        Self { until, lacks_expiry: false, told: false }
     }
 }
 
@@ -293,15 +366,21 @@ impl Expected {
         let until = |expiry: Option<i64>| expiry.map(|expiry| expiry + 10);
         match *step {
             Step::Add(name, expiry) => {
-                self.tokens.entry(name).or_default().until.push(until(expiry));
+                let said = self.tokens.entry(name).or_insert(Said::new(until(expiry)));
+                said.until = later(said.until, until(expiry));
+                said.told = true;
             }
             Step::Hold(name) => {
-                self.tokens.entry(name).or_default().held = true;
+                let held = Said { lacks_expiry: true, ..Said::new(Some(LONGEST)) };
+                self.tokens.entry(name).or_insert(held);
             }
             Step::Settle(name, expiry) => {
-                let said = self.tokens.entry(name).or_default();
-                said.until.push(until(expiry));
-                said.held = false;
+                let said = self.tokens.entry(name).or_insert(Said::new(until(expiry)));
+                if said.lacks_expiry && !said.told {
+                    said.until = until(expiry);
+                }
+                said.until = later(said.until, until(expiry));
+                (said.lacks_expiry, said.told) = (false, false);
             }
             Step::Remove(name) => drop(self.tokens.remove(&name)),
             Step::CutOff(name, before, expiry) => {
@@ -310,7 +389,7 @@ impl Expected {
             }
             Step::Lift(name) => drop(self.cutoffs.remove(&name)),
             Step::Sweep(now) => {
-                self.tokens.retain(|_, said| said.live(now));
+                self.tokens.retain(|_, said| live(said.until, now));
                 self.cutoffs.retain(|_, (_, until)| live(*until, now));
             }
         }
@@ -333,7 +412,7 @@ proptest! {
             expected.apply(step);
             match *step {
                 Step::Add(name, expiry) => drop(writer.apply(add(&name.to_string(), expiry))),
-                Step::Hold(name) => writer.hold(id(&name.to_string())),
+                Step::Hold(name) => writer.hold(id(&name.to_string()), at(LONGEST)),
                 Step::Settle(name, expiry) => writer.settle(add(&name.to_string(), expiry)),
                 Step::Remove(name) => {
                     writer.apply(Event::Remove { token_id: id(&name.to_string()) });
@@ -348,7 +427,7 @@ proptest! {
         prop_assert_eq!(blacklist.len(), expected.tokens.len());
         prop_assert_eq!(blacklist.cutoffs(), expected.cutoffs.len());
         for name in 0..4_u8 {
-            let listed = expected.tokens.get(&name).is_some_and(|said| said.live(now));
+            let listed = expected.tokens.get(&name).is_some_and(|said| live(said.until, now));
             prop_assert_eq!(has(&blacklist, &name.to_string(), now), listed, "token {}", name);
             for issued_at in [None, Some(0), Some(50), Some(99)] {
                 let covered = expected.cutoffs.get(&name).is_some_and(|(before, until)| {

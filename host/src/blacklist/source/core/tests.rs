@@ -1,9 +1,10 @@
-//! What the source does when, one sentence for each rule.
+//! What the state machine does when, one sentence for each rule.
 
 use super::*;
 
 const STREAM: Rules =
     Rules { broker: true, resumes: true, serves_unbound: true, reads_store: true, holes: 0 };
+const STORE_ALONE: Rules = Rules { broker: false, resumes: false, ..STREAM };
 
 fn mark(offset: u64) -> Mark {
     Mark { offset, digest: offset * 7 }
@@ -21,19 +22,16 @@ fn late_probe(offset: u64, number: u64) -> Input {
     Input::Delivered { mark: Some(mark(offset)), probe: Some(Returned { number, in_time: false }) }
 }
 
-/// What is done when a connection is there that must be followed by a snapshot.
-fn begin(first_probe: u64, snapshot: Output) -> [Output; 3] {
-    [Output::Probe(first_probe), Output::Say(Say::Init), snapshot]
-}
-
 /// What is read before the set is complete for the first time, and later.
 const FIRST_SNAPSHOT: Output = Output::StartSnapshot(Reading::TokenIds);
-const SNAPSHOT: Output = Output::StartSnapshot(Reading::Terms);
+const SNAPSHOT: Output = Output::StartSnapshot(Reading::MissingExpiries);
 
-/// What is done when it is live, and the store is to be read a second time.
-const LIVE: [Output; 2] = [Output::Say(Say::InitDone), Output::PauseSecondReading];
+const LIVE: [Output; 1] = [Output::Say(Say::InitDone)];
+const SOON: Output = Output::ReadAgain(Again::Soon);
+const REGULARLY: Output = Output::ReadAgain(Again::Regularly);
+const RETRY: Output = Output::ReadAgain(Again::Retry);
 
-/// A source that has gone through all of this.
+/// A state machine that has gone through all of this.
 fn after(rules: Rules, inputs: &[Input]) -> Core {
     let mut core = Core::new(rules);
     for input in inputs {
@@ -48,7 +46,7 @@ fn live(rules: Rules) -> Core {
     let mut core = after(rules, &inputs);
     core.on(own_probe(10, 2));
     core.on(Input::SnapshotDue);
-    assert_eq!(core.on(Input::SnapshotDone), []);
+    assert_eq!(core.on(Input::SnapshotDone), [REGULARLY]);
     assert!(core.is_live());
     core
 }
@@ -62,6 +60,16 @@ fn reconnecting() -> Core {
     core
 }
 
+/// The same, once the stream goes on where it was left and a probe has come back.
+fn resumed() -> Core {
+    let mut core = reconnecting();
+    assert_eq!(core.on(Input::Bound), [Output::Probe(3)]);
+    let goes_on = [Output::Say(Say::Init), Output::Say(Say::Replay)];
+    assert_eq!(core.on(delivered(10)), goes_on);
+    assert_eq!(core.on(own_probe(11, 3)), [SNAPSHOT]);
+    core
+}
+
 fn said(outputs: &[Output]) -> Vec<Say> {
     let said = |output: &Output| match output {
         Output::Say(say) => Some(*say),
@@ -72,84 +80,53 @@ fn said(outputs: &[Output]) -> Vec<Say> {
 
 #[test]
 fn what_arrives_late_is_not_current_until_a_probe_is_quick_again() {
-    let mut core = live(STREAM);
-    let outputs = core.on(Input::Late);
-    assert_eq!(said(&outputs), [Say::Lost(Cause::Late), Say::Init, Say::Replay]);
-    assert_eq!(outputs.last(), Some(&Output::Probe(3)));
-    assert!(core.awaits_probe() && !core.is_live());
-    assert_eq!(core.on(Input::Late), [], "that is known");
-    assert_eq!(core.on(delivered(11)), []);
-    assert_eq!(core.on(own_probe(12, 2)), [], "one that was sent before");
-    assert_eq!(core.on(late_probe(13, 3)), [], "one that took too long");
-    assert_eq!(core.on(own_probe(14, 4)), [Output::Say(Say::InitDone)]);
-    assert!(core.is_live());
+    for (input, cause) in [(Input::Late, Cause::Late), (Input::Paused, Cause::Paused)] {
+        let mut core = live(STREAM);
+        let outputs = core.on(input);
+        assert_eq!(said(&outputs), [Say::Lost(cause), Say::Init, Say::Replay]);
+        assert_eq!(outputs.last(), Some(&Output::Probe(3)));
+        assert!(core.awaits_probe() && !core.is_live());
+        let again = core.on(input);
+        let expected: &[Output] = if input == Input::Late { &[] } else { &[Output::Probe(4)] };
+        assert_eq!(again, expected, "what was under way when it stood still proves nothing");
+        let number = if input == Input::Late { 3 } else { 4 };
+        assert_eq!(core.on(delivered(11)), []);
+        assert_eq!(core.on(own_probe(12, 2)), [], "one that was sent before");
+        assert_eq!(core.on(late_probe(13, number)), [], "one that took too long");
+        assert_eq!(core.on(own_probe(14, number + 1)), LIVE);
+        assert!(core.is_live());
+    }
 }
 
 #[test]
-fn the_queue_is_bound_before_the_snapshot_is_read() {
+fn the_store_is_read_once_a_probe_has_shown_that_the_queue_gets_what_is_published() {
     let mut core = Core::new(STREAM);
     assert_eq!(core.on(Input::Start), [Output::Connect(Position::Replay)]);
-    assert_eq!(core.on(Input::Bound), begin(1, FIRST_SNAPSHOT));
+    assert_eq!(core.on(Input::Bound), [Output::Probe(1), Output::Say(Say::Init)]);
+    assert!(core.awaits_probe());
+    assert_eq!(core.on(delivered(0)), []);
+    assert_eq!(core.on(Input::ProbeDue), [Output::Probe(2)], "the first one may be lost");
+    assert_eq!(core.on(late_probe(1, 2)), [FIRST_SNAPSHOT]);
+    assert!(!core.awaits_probe());
 }
 
 #[test]
 fn the_set_is_complete_when_a_probe_sent_after_the_snapshot_comes_back() {
-    let mut core = after(STREAM, &[Input::Start, Input::Bound]);
-    assert_eq!(core.on(late_probe(5, 1)), [], "one that was sent before the snapshot was complete");
-    assert_eq!(core.on(Input::SnapshotDone), [Output::Say(Say::Replay), Output::Probe(2)]);
+    let mut core = after(STREAM, &[Input::Start, Input::Bound, own_probe(5, 1)]);
+    assert_eq!(core.on(Input::SnapshotDone), [Output::Say(Say::Replay), Output::Probe(2), SOON]);
     assert_eq!(core.on(delivered(6)), []);
     assert_eq!(core.on(own_probe(7, 1)), []);
     assert!(core.awaits_probe() && !core.is_live());
-    assert_eq!(core.on(own_probe(8, 2)), LIVE);
+    assert_eq!(core.on(Input::ProbeDue), [Output::Probe(3)]);
+    assert_eq!(core.on(own_probe(8, 3)), LIVE);
     assert!(core.is_live());
 }
 
 #[test]
-fn a_probe_that_got_lost_is_made_good_by_the_next() {
-    let inputs = [Input::Start, Input::Bound, own_probe(0, 1), Input::SnapshotDone];
-    let mut core = after(STREAM, &inputs);
-    assert_eq!(core.on(Input::ProbeDue), [Output::Probe(3)]);
-    assert_eq!(core.on(own_probe(1, 3)), LIVE);
-}
-
-#[test]
-fn a_snapshot_that_was_begun_while_nothing_reached_the_queue_is_begun_anew() {
-    let again = |snapshot| [Output::Say(Say::Init), snapshot];
-    let stopped = |snapshot| [&[Output::StopSnapshot], &again(snapshot)[..]].concat();
-    let mut core = after(STREAM, &[Input::Start, Input::Bound]);
-    assert!(core.awaits_probe());
-    assert_eq!(core.on(Input::ProbeDue), [Output::Probe(2)]);
-    assert_eq!(core.on(delivered(0)), []);
-    assert_eq!(core.on(own_probe(1, 2)), stopped(FIRST_SNAPSHOT), "the first one is lost");
-    assert!(!core.awaits_probe());
-    assert_eq!(core.on(own_probe(2, 3)), [], "once");
-    core.on(Input::SnapshotDone);
-    assert_eq!(core.on(own_probe(3, 4)), LIVE);
-
-    let mut core = after(STREAM, &[Input::Start, Input::Bound, Input::SnapshotDone]);
-    assert_eq!(core.on(own_probe(1, 2)), again(SNAPSHOT), "it had been read already");
-
-    let mut core = reconnecting();
-    core.on(Input::Bound);
-    core.on(delivered(10));
-    core.on(Input::ProbeDue);
-    assert_eq!(core.on(own_probe(11, 4)), stopped(SNAPSHOT));
-
-    let mut core = reconnecting();
-    core.on(Input::Bound);
-    core.on(delivered(10));
-    core.on(Input::SnapshotFailed);
-    core.on(Input::ProbeDue);
-    assert_eq!(core.on(own_probe(11, 4)), stopped(SNAPSHOT), "it may be under way again");
-    assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
-    assert!(!core.is_live(), "something may be missing");
-}
-
-#[test]
 fn a_snapshot_that_fails_is_read_again_and_nothing_is_complete_before() {
-    let mut core = after(STREAM, &[Input::Start, Input::Bound]);
+    let mut core = after(STREAM, &[Input::Start, Input::Bound, own_probe(0, 1)]);
     for _ in 0..3 {
-        assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
+        assert_eq!(core.on(Input::SnapshotFailed), [RETRY]);
         assert_eq!(core.on(Input::SnapshotDue), [FIRST_SNAPSHOT]);
         assert_eq!(core.on(own_probe(1, 1)), []);
     }
@@ -158,118 +135,59 @@ fn a_snapshot_that_fails_is_read_again_and_nothing_is_complete_before() {
 }
 
 #[test]
+fn the_store_is_read_again_soon_after_a_connection_is_made_and_regularly_later() {
+    let mut core = resumed();
+    let outputs = core.on(Input::SnapshotDone);
+    assert_eq!(outputs.last(), Some(&SOON));
+    core.on(own_probe(12, 4));
+    for _ in 0..3 {
+        assert_eq!(core.on(Input::SnapshotDue), [SNAPSHOT]);
+        assert_eq!(core.on(Input::SnapshotFailed), [RETRY], "for ever");
+        assert_eq!(core.on(Input::SnapshotDue), [SNAPSHOT]);
+        assert_eq!(core.on(Input::SnapshotDone), [REGULARLY]);
+        assert!(core.is_live(), "whatever becomes of it");
+    }
+}
+
+#[test]
 fn a_lost_stream_is_read_on_from_the_last_message_and_the_store_is_read_as_well() {
     let mut core = live(STREAM);
     core.on(delivered(11));
     let lost = core.on(Input::Lost);
-    assert_eq!(lost, [Output::Say(Say::Lost(Cause::Broker)), Output::Pause(Pause::Short)]);
+    assert_eq!(lost, [Output::Say(Say::Lost(Cause::Broker)), Output::Pause(Pause::Backoff)]);
     assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::At(mark(11)))]);
     assert_eq!(core.on(Input::Bound), [Output::Probe(3)]);
     assert!(core.has_seen(Some(mark(11))) && !core.has_seen(Some(mark(12))));
-    let resumed = [Output::Say(Say::Init), Output::Say(Say::Replay), SNAPSHOT];
-    assert_eq!(core.on(delivered(11)), resumed);
+    assert_eq!(core.on(delivered(11)), [Output::Say(Say::Init), Output::Say(Say::Replay)]);
     assert_eq!(core.on(delivered(12)), []);
-    assert_eq!(core.on(own_probe(13, 3)), []);
+    assert_eq!(core.on(own_probe(13, 3)), [SNAPSHOT]);
+    assert!(core.is_resuming());
     assert_eq!(core.on(Input::StoreAnswered), [Output::Say(Say::Fresh)]);
-    assert_eq!(
-        core.on(Input::SnapshotDone),
-        LIVE,
-        "what was confirmed and kept nowhere has been applied"
-    );
+    assert_eq!(core.on(Input::SnapshotDone), [Output::Say(Say::Replay), Output::Probe(4), SOON]);
+    assert_eq!(core.on(own_probe(14, 4)), LIVE);
 }
 
 #[test]
-fn a_stream_that_is_lost_while_the_store_is_read_stops_the_reading_and_is_read_on() {
-    let mut core = reconnecting();
-    core.on(Input::Bound);
-    core.on(delivered(10));
-    assert_eq!(core.on(Input::Lost).first(), Some(&Output::StopSnapshot));
-    assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::At(mark(10)))]);
+fn a_resumed_stream_that_is_lost_is_read_on_from_the_last_message() {
+    for core in [reconnecting(), resumed()] {
+        let mut core = core;
+        let expected = if core.is_resuming() { 11 } else { 10 };
+        core.on(Input::Lost);
+        assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::At(mark(expected)))]);
+    }
 }
 
 #[test]
 fn a_store_that_does_not_answer_holds_up_no_resumed_stream() {
-    let mut core = reconnecting();
-    core.on(Input::Bound);
-    core.on(delivered(10));
-    assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
-    assert_eq!(core.on(own_probe(11, 3)), [Output::Say(Say::InitDone)]);
-    // It is read all the same, once it is back.
-    for _ in 0..2 {
-        assert_eq!(core.on(Input::SnapshotDue), [SNAPSHOT]);
-        assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
-    }
-    core.on(Input::SnapshotDue);
-    assert_eq!(core.on(Input::SnapshotDone), [Output::PauseSecondReading]);
-    core.on(Input::SnapshotDue);
-    assert_eq!(core.on(Input::SnapshotDone), []);
-    assert_eq!(core.on(Input::SnapshotDue), [], "once");
-    assert!(core.is_live());
+    let mut core = resumed();
+    assert_eq!(core.on(Input::SnapshotFailed), [Output::Probe(4), RETRY]);
+    assert_eq!(core.on(own_probe(12, 4)), LIVE);
+    assert_eq!(core.on(Input::SnapshotDue), [SNAPSHOT]);
+    assert_eq!(core.on(Input::SnapshotDone), [SOON]);
 }
 
 #[test]
-fn how_long_tokens_are_revoked_is_asked_once_the_set_is_live() {
-    let mut core = after(STREAM, &[Input::Start, Input::Bound, own_probe(9, 1)]);
-    core.on(Input::SnapshotDone);
-    assert_eq!(core.on(own_probe(10, 2)), LIVE);
-    assert_eq!(core.on(Input::Lost).first(), Some(&Output::StopSnapshot));
-    core.on(Input::ConnectDue);
-    core.on(Input::Bound);
-    let resumed = core.on(delivered(10));
-    assert_eq!(resumed.last(), Some(&SNAPSHOT), "the next connection asks at once");
-
-    let rules = Rules { broker: false, resumes: false, ..STREAM };
-    let mut core = after(rules, &[Input::Start]);
-    let live = [&[Output::Say(Say::Replay)], &LIVE[..]].concat();
-    assert_eq!(core.on(Input::SnapshotDone), live);
-    core.on(Input::StoreSilent);
-    assert_eq!(core.on(Input::SnapshotDue), [], "it would not answer");
-    assert_eq!(core.on(Input::StoreAnswered), [&[Output::Say(Say::Init)], &LIVE[..]].concat());
-    assert_eq!(core.on(Input::SnapshotDue), [SNAPSHOT]);
-    assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
-    assert_eq!(core.on(Input::SnapshotDue), [SNAPSHOT]);
-    assert_eq!(core.on(Input::SnapshotDone), []);
-    assert_eq!(core.on(Input::SnapshotDue), [], "once");
-}
-
-#[test]
-fn after_an_interruption_the_store_is_read_once_more_by_a_set_that_is_live() {
-    let live_again = || {
-        let mut core = reconnecting();
-        core.on(Input::Bound);
-        core.on(delivered(10));
-        core.on(Input::SnapshotDone);
-        assert_eq!(core.on(own_probe(11, 3)), LIVE);
-        core
-    };
-    let mut core = live_again();
-    assert_eq!(core.on(Input::SnapshotDue), [SNAPSHOT]);
-    assert_eq!(core.on(Input::SnapshotDone), []);
-    assert_eq!(core.on(Input::SnapshotDue), [], "once");
-    assert!(core.is_live());
-
-    let mut core = live_again();
-    assert_eq!(core.on(Input::Lost).first(), Some(&Output::StopSnapshot));
-    assert_eq!(core.on(Input::SnapshotDue), [], "the next connection has its own");
-
-    let mut core = live_again();
-    core.on(Input::SnapshotDue);
-    assert_eq!(core.on(Input::SnapshotFailed), [Output::PauseSnapshot]);
-    assert_eq!(core.on(Input::SnapshotDue), [SNAPSHOT]);
-    assert!(core.is_live());
-
-    let keeps_nothing = Rules { reads_store: false, ..STREAM };
-    let mut core = live(keeps_nothing);
-    core.on(Input::Lost);
-    core.on(Input::ConnectDue);
-    core.on(Input::Bound);
-    core.on(delivered(10));
-    core.on(Input::SnapshotDone);
-    assert_eq!(core.on(own_probe(11, 3)), [Output::Say(Say::InitDone)]);
-}
-
-#[test]
-fn a_stream_that_does_not_go_on_where_we_stopped_needs_a_snapshot() {
+fn a_stream_that_does_not_go_on_where_it_was_left_needs_a_snapshot() {
     let recreated = Mark { offset: 10, digest: 0 };
     let others = [
         delivered(11),
@@ -286,9 +204,9 @@ fn a_stream_that_does_not_go_on_where_we_stopped_needs_a_snapshot() {
             [Output::Disconnect, Output::Say(Say::Lost(Cause::Gap)), Output::Pause(Pause::Spread)];
         assert_eq!(outputs, expected, "{first:?}");
         assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::Replay)]);
-        assert_eq!(core.on(Input::Bound), begin(4, SNAPSHOT));
+        assert_eq!(core.on(Input::Bound), [Output::Probe(4), Output::Say(Say::Init)]);
         assert_eq!(core.on(own_probe(0, 3)), [], "one that was sent before");
-        assert_eq!(core.on(own_probe(1, 4)), []);
+        assert_eq!(core.on(own_probe(1, 4)), [SNAPSHOT]);
         core.on(Input::SnapshotDone);
         assert_eq!(core.on(own_probe(2, 5)), LIVE);
     }
@@ -302,17 +220,19 @@ fn a_hole_in_the_stream_is_a_loss() {
     let outputs = core.on(delivered(13));
     assert_eq!(outputs.first(), Some(&Output::Disconnect));
     assert_eq!(said(&outputs), [Say::Lost(Cause::Gap)]);
-    let mut core = after(STREAM, &[Input::Start, Input::Bound, delivered(3)]);
-    let outputs = core.on(delivered(5));
-    assert!(outputs.contains(&Output::StopSnapshot), "{outputs:?}");
+    let mut core = live(Rules { holes: 8, ..STREAM });
+    assert_eq!(core.on(delivered(19)), [], "as the broker leaves between its segments");
+    assert_eq!(said(&core.on(delivered(29))), [Say::Lost(Cause::Gap)]);
 }
 
 #[test]
 fn a_loss_before_the_snapshot_was_complete_begins_from_the_beginning() {
-    let mut core = after(STREAM, &[Input::Start, Input::Bound, delivered(3)]);
-    let outputs = core.on(Input::Lost);
-    assert_eq!(outputs.first(), Some(&Output::StopSnapshot));
-    assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::Replay)]);
+    for inputs in [vec![delivered(3)], vec![delivered(3), own_probe(4, 1)]] {
+        let begun = [&[Input::Start, Input::Bound], &inputs[..]].concat();
+        let mut core = after(STREAM, &begun);
+        core.on(Input::Lost);
+        assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::Replay)]);
+    }
 }
 
 #[test]
@@ -334,45 +254,39 @@ fn a_queue_of_our_own_forgets_and_needs_a_snapshot_after_each_loss() {
     let inputs = [Input::Start, Input::Bound, nowhere(1), Input::SnapshotDone];
     let mut core = after(rules, &inputs);
     assert_eq!(core.on(nowhere(2)), LIVE);
-    core.on(Input::SnapshotDue);
-    core.on(Input::SnapshotDone);
     let lost = core.on(Input::Lost);
     let spread = [Output::Say(Say::Lost(Cause::Broker)), Output::Pause(Pause::Spread)];
     assert_eq!(lost, spread, "not all replicas at once");
     assert_eq!(core.on(Input::ConnectDue), [Output::Connect(Position::Replay)]);
-    assert_eq!(core.on(Input::Bound), begin(3, SNAPSHOT));
+    core.on(Input::Bound);
+    assert_eq!(core.on(nowhere(3)), [SNAPSHOT]);
 }
 
 #[test]
 fn without_the_broker_a_complete_set_serves_if_misses_are_looked_up() {
+    let ensured = Output::EnsureSnapshot(Reading::TokenIds);
     let mut core = after(STREAM, &[Input::Start]);
     let lost = core.on(Input::Lost);
-    assert_eq!(lost.last(), Some(&FIRST_SNAPSHOT));
+    assert_eq!(lost.last(), Some(&ensured));
     assert_eq!(core.on(Input::StoreAnswered), [], "nothing is complete yet");
-    assert!(!core.on(Input::Lost).contains(&FIRST_SNAPSHOT), "one is under way");
-    assert_eq!(core.on(Input::SnapshotDone), [Output::Say(Say::Unbound)]);
+    assert_eq!(core.on(Input::SnapshotDone), [Output::Say(Say::Unbound), SOON]);
     assert_eq!(core.on(Input::StoreAnswered), [Output::Say(Say::Fresh)]);
     assert_eq!(core.on(Input::StoreSilent), []);
     core.on(Input::ConnectDue);
+    core.on(Input::Bound);
     assert_eq!(
-        core.on(Input::Bound),
-        begin(1, SNAPSHOT),
+        core.on(own_probe(0, 1)),
+        [SNAPSHOT],
         "what was published between that snapshot and this is in neither"
     );
-}
-
-#[test]
-fn a_snapshot_that_was_begun_without_the_broker_is_begun_anew_with_it() {
-    let mut core = after(STREAM, &[Input::Start, Input::Lost, Input::ConnectDue]);
-    let bound = [&[Output::StopSnapshot], &begin(1, FIRST_SNAPSHOT)[..]].concat();
-    assert_eq!(core.on(Input::Bound), bound);
 }
 
 #[test]
 fn without_the_broker_nothing_serves_if_misses_are_not_looked_up() {
     let rules = Rules { serves_unbound: false, ..STREAM };
     let mut core = after(rules, &[Input::Start]);
-    assert!(!core.on(Input::Lost).contains(&FIRST_SNAPSHOT));
+    let lost = core.on(Input::Lost);
+    assert_eq!(lost, [Output::Say(Say::Lost(Cause::Broker)), Output::Pause(Pause::Backoff)]);
     assert_eq!(core.on(Input::StoreAnswered), []);
     let mut core = live(rules);
     core.on(Input::Lost);
@@ -394,14 +308,10 @@ fn while_stale_every_answer_of_the_store_keeps_the_set_fresh() {
 
 #[test]
 fn with_the_store_alone_its_answers_decide() {
-    let rules = Rules { broker: false, resumes: false, ..STREAM };
-    let mut core = Core::new(rules);
+    let mut core = Core::new(STORE_ALONE);
     let begin = [Output::Say(Say::Init), FIRST_SNAPSHOT];
     assert_eq!(core.on(Input::Start), begin);
-    assert_eq!(
-        core.on(Input::SnapshotFailed),
-        [Output::Say(Say::Lost(Cause::Store)), Output::PauseSnapshot]
-    );
+    assert_eq!(core.on(Input::SnapshotFailed), [Output::Say(Say::Lost(Cause::Store)), RETRY]);
     assert_eq!(core.on(Input::StoreAnswered), []);
     assert_eq!(core.on(Input::SnapshotDue), begin);
     assert_eq!(said(&core.on(Input::SnapshotDone)), [Say::Replay, Say::InitDone]);
@@ -409,6 +319,7 @@ fn with_the_store_alone_its_answers_decide() {
     assert_eq!(core.on(Input::StoreSilent), []);
     assert_eq!(said(&core.on(Input::StoreAnswered)), [Say::Init, Say::InitDone]);
     assert!(core.is_live());
+    assert_eq!(core.on(Input::SnapshotDue), [SNAPSHOT]);
 }
 
 #[test]
@@ -416,7 +327,15 @@ fn what_belongs_to_a_connection_that_is_gone_changes_nothing() {
     let mut core = live(STREAM);
     core.on(Input::Lost);
     let before = core.clone();
-    for late in [Input::Bound, delivered(11), own_probe(11, 9), Input::ProbeDue, Input::Lost] {
+    for late in [
+        Input::Bound,
+        delivered(11),
+        own_probe(11, 9),
+        Input::ProbeDue,
+        Input::Lost,
+        Input::Late,
+        Input::Paused,
+    ] {
         assert_eq!(core.on(late), [], "{late:?}");
     }
     assert_eq!(core, before);

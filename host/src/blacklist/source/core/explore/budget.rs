@@ -14,6 +14,12 @@ pub(super) struct Budget {
     pub(super) late: u8,
     /// As a broker does that comes back: it delivers from a stream that nothing reaches yet.
     pub(super) detour: u8,
+    /// Taken back, made again, and taken back by a message that was sent before.
+    pub(super) change: u8,
+    /// The process stands still.
+    pub(super) pause: u8,
+    /// A publisher waits until its revocations are in force.
+    pub(super) wait: u8,
 }
 
 impl Budget {
@@ -27,8 +33,11 @@ impl Budget {
         quiet: 0,
         late: 0,
         detour: 0,
+        change: 0,
+        pause: 0,
+        wait: 0,
     };
 
     pub(super) const USUAL: Self =
-        Self { publish: 2, forget: 1, lose: 1, delete: 1, trim: 1, fail: 1, ..Self::NOTHING };
+        Self { publish: 2, lose: 1, delete: 1, trim: 1, ..Self::NOTHING };
 }

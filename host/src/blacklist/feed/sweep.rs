@@ -1,0 +1,102 @@
+//! Sweep: expired entries are looked for on a thread of their own, and removed a few at a time, so
+//! that neither events nor requests wait for it.
+
+use std::{future::pending, time::Duration};
+
+use tokio::{
+    task::JoinHandle,
+    time::{Interval, MissedTickBehavior, interval_at},
+};
+
+use crate::{
+    blacklist::store::{Blacklist, Expired, Writer},
+    boot_clock::BootInstant,
+    timestamp::Timestamp,
+};
+
+/// Looks for expired entries at an interval.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    blacklist: Blacklist,
+    due: Interval,
+    looking: Option<JoinHandle<Expired>>,
+    found: Expired,
+    clock: Clock,
+}
+
+/// The wall clock beside the boot clock. One that was set is not believed until it has stayed as it
+/// is for an interval: what is swept by a wrong clock is lost.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    /// How far the wall clock was ahead of the boot clock, in milliseconds.
+    offset: i64,
+}
+
+/// A clock that moves by more than this between two sweeps was set.
+const TOLERANCE_MS: u64 = 2_000;
+
+// === impl Sweep ===
+
+impl Sweep {
+    pub(super) fn new(blacklist: Blacklist, interval: Duration) -> Self {
+        // An interval must not be zero; the configuration refuses that already.
+        let interval = interval.max(Duration::from_millis(1));
+        let mut due = interval_at(tokio::time::Instant::now() + interval, interval);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let clock = Clock { offset: Clock::offset() };
+        Self { blacklist, due, looking: None, found: Expired::default(), clock }
+    }
+
+    /// Resolves when there is something to remove. Loses nothing if it is dropped before.
+    pub(super) async fn next(&mut self) {
+        while self.found.is_empty() {
+            tokio::select! {
+                found = look(&mut self.looking) => {
+                    self.looking = None;
+                    self.found = found;
+                }
+                _ = self.due.tick() => {
+                    if self.looking.is_none() && self.clock.is_steady() {
+                        let (blacklist, now) = (self.blacklist.clone(), Timestamp::now());
+                        let looking = tokio::task::spawn_blocking(move || blacklist.expired(now));
+                        self.looking = Some(looking);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Removes at most `count` entries of what was found.
+    pub(super) fn remove_some(&mut self, writer: &mut Writer, count: usize) {
+        if self.found.is_empty() {
+            return;
+        }
+        let removed = writer.remove_expired(&mut self.found, count, Timestamp::now());
+        if removed > 0 {
+            tracing::debug!(removed, entries = writer.len(), "blacklist entries expired");
+        }
+    }
+}
+
+async fn look(looking: &mut Option<JoinHandle<Expired>>) -> Expired {
+    match looking {
+        // One that failed found nothing; the next sweep looks again.
+        Some(looking) => looking.await.unwrap_or_default(),
+        None => pending().await,
+    }
+}
+
+// === impl Clock ===
+
+impl Clock {
+    fn offset() -> i64 {
+        let boot = i64::try_from(BootInstant::now().as_millis()).unwrap_or(i64::MAX);
+        Timestamp::now().as_millis().saturating_sub(boot)
+    }
+
+    /// Whether the wall clock has not been set since this was last asked.
+    fn is_steady(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.offset, Self::offset());
+        before.abs_diff(self.offset) <= TOLERANCE_MS
+    }
+}

@@ -1,0 +1,90 @@
+//! Removals: an event that takes a revocation back removes it only where Redis has no key for it.
+
+use portcullis_integration_tests::{
+    eventually,
+    portcullis::Replicas,
+    publisher::{Event, Publisher},
+    token::Claims,
+};
+use serde_json::json;
+
+use super::{
+    check, config,
+    relay_process::{Relay, Services, revoke},
+};
+
+fn event(claims: &Claims) -> Event {
+    Event::add_for_an_hour(claims.jti())
+}
+
+#[tokio::test]
+async fn an_old_removal_does_not_undo_a_newer_revocation() {
+    let services = Services::start().await;
+    let config = config("authoritative", json!({"url": services.redis.url()}))
+        .with("blacklist.rabbitmq.url", services.rabbitmq.url());
+    let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client()).patient();
+    let replicas = Replicas::start(2, &config).await;
+    let [again, gone] = std::array::from_fn(|_| Claims::default());
+    let all = async |claims: &Claims, status| {
+        for replica in replicas.iter() {
+            let what = format!("the token is answered with {status}");
+            eventually::holds(&what, async || check(replica, claims).await == status).await;
+        }
+    };
+    for claims in [&again, &gone] {
+        publisher.revoke(&event(claims)).await;
+        all(claims, 403).await;
+    }
+    // There is no relay, so both removals wait in the outbox.
+    for claims in [&again, &gone] {
+        let output = revoke(&config, &["--jti", claims.jti(), "--remove"]).await;
+        assert!(output.status.success(), "{output:?}");
+    }
+    publisher.revoke(&event(&again)).await;
+    let _relay = Relay::start(&config).await;
+    // The removal of the one has passed when that of the other has.
+    all(&gone, 200).await;
+    for replica in replicas.iter() {
+        assert_eq!(check(replica, &again).await, 403);
+    }
+    // Nor does a publisher that repeats itself.
+    publisher.publish(&Event::remove(again.jti())).await;
+    publisher.revoke(&event(&gone)).await;
+    all(&gone, 403).await;
+    publisher.publish(&Event::remove(gone.jti())).await;
+    let other = Claims::default();
+    publisher.publish(&event(&other)).await;
+    publisher.publish(&Event::remove(other.jti())).await;
+    all(&other, 200).await;
+    for replica in replicas.iter() {
+        for claims in [&again, &gone] {
+            assert_eq!(check(replica, claims).await, 403);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reading_of_the_store_does_not_bring_back_what_was_taken_back() {
+    let services = Services::start().await;
+    let config = config("authoritative", json!({"url": services.redis.url()}))
+        .with("blacklist.rabbitmq.url", services.rabbitmq.url())
+        .with("blacklist.redis.resnapshot_interval", "200ms");
+    let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client()).patient();
+    let claims = Claims::default();
+    publisher.store(&[event(&claims)]).await;
+    let replicas = Replicas::start(1, &config).await;
+    let replica = replicas.get(0);
+    assert_eq!(check(replica, &claims).await, 403);
+    // The event first, the key later, as some publishers have it.
+    publisher.publish(&Event::remove(claims.jti())).await;
+    let _: u64 = services.redis.client().command(&["DEL", &event(&claims).key()]).await;
+    eventually::holds("the token passes", async || check(replica, &claims).await == 200).await;
+    let readings = async || -> usize {
+        let stats = services.redis.client().calls().await;
+        usize::try_from(stats.get("scan").copied().unwrap_or_default()).unwrap_or_default()
+    };
+    let before = readings().await;
+    eventually::holds("the store is read twice more", async || readings().await >= before + 2)
+        .await;
+    assert_eq!(check(replica, &claims).await, 200);
+}

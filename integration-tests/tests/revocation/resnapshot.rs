@@ -1,0 +1,115 @@
+//! Resnapshot: what a live replica has missed is found when Redis is read again.
+
+use portcullis_integration_tests::{
+    eventually,
+    portcullis::{Config, Portcullis},
+    publisher::{EXCHANGE, Event, Publisher},
+    token::Claims,
+};
+use serde_json::json;
+
+use super::{check, config, metric, relay_process::Services};
+
+const STREAM: &str = "portcullis.blacklist";
+
+async fn reaches(portcullis: &Portcullis, state: &str) {
+    eventually::holds(&format!("the feed is {state}"), || async {
+        portcullis.admin().revocations().await["state"] == state
+    })
+    .await;
+}
+
+fn publisher(services: &Services) -> Publisher {
+    Publisher::new(&services.rabbitmq.url(), services.redis.client()).patient()
+}
+
+fn replica_config(services: &Services, interval: &str) -> Config {
+    config("authoritative", json!({"url": services.redis.url()}))
+        .with("blacklist.rabbitmq.url", services.rabbitmq.url())
+        .with("blacklist.redis.resnapshot_interval", interval)
+}
+
+#[tokio::test]
+async fn what_a_lost_binding_hides_is_found_and_the_binding_is_made_again() {
+    let services = Services::start().await;
+    let replica = Portcullis::start(&replica_config(&services, "2s")).await;
+    reaches(&replica, "live").await;
+    let publisher = publisher(&services);
+    services.rabbitmq.unbind(STREAM, EXCHANGE).await;
+    let missed = Claims::default();
+    publisher.revoke(&Event::add_for_an_hour(missed.jti())).await;
+    eventually::holds("the token is denied", async || check(&replica, &missed).await == 403).await;
+    // What is only in the stream is delivered, once it is bound again.
+    let streamed = Claims::default();
+    let event = Event::add_for_an_hour(streamed.jti());
+    eventually::holds("the stream is bound again", async || {
+        publisher.publish(&event).await;
+        check(&replica, &streamed).await == 403
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_expiry_in_the_past_is_made_good_by_the_key() {
+    let services = Services::start().await;
+    let replica = Portcullis::start(&replica_config(&services, "1s")).await;
+    reaches(&replica, "live").await;
+    let publisher = publisher(&services);
+    let claims = Claims::default();
+    // As a publisher does whose clock or time zone is wrong.
+    let event = json!({"type": "add", "jti": claims.jti(), "expires_at": "2020-01-01T00:00:00Z"});
+    publisher.publish_raw(event.to_string().as_bytes()).await;
+    publisher.store(&[Event::add_for_an_hour(claims.jti())]).await;
+    eventually::holds("the token is denied", async || check(&replica, &claims).await == 403).await;
+}
+
+#[tokio::test]
+async fn an_alarm_of_the_broker_costs_neither_the_feed_nor_the_store_anything() {
+    let services = Services::start().await;
+    let publisher = publisher(&services);
+    let events: Vec<_> = (0..2_000).map(|n| Event::add_for_an_hour(&n.to_string())).collect();
+    publisher.store(&events).await;
+    let replica = Portcullis::start(&replica_config(&services, "1h")).await;
+    reaches(&replica, "live").await;
+    eventually::holds("expiries are known", async || {
+        services.redis.client().calls().await.get("pttl").is_some_and(|calls| *calls >= 2_000)
+    })
+    .await;
+    services.rabbitmq.raise_alarm().await;
+    eventually::holds("the broker blocks the replica", async || {
+        replica.log().contains("the broker has an alarm")
+    })
+    .await;
+    services.redis.client().forget_calls().await;
+    let reconnects: u64 = metric(&replica, "ext_authz_mq_reconnects_total").await;
+    let begin = std::time::Instant::now();
+    while begin.elapsed() < std::time::Duration::from_secs(5) {
+        assert_eq!(replica.admin().revocations().await["state"], "live");
+        assert_eq!(check(&replica, &Claims::default()).await, 200);
+    }
+    assert_eq!(metric::<u64>(&replica, "ext_authz_mq_reconnects_total").await, reconnects);
+    let calls = services.redis.client().calls().await;
+    assert_eq!((calls.get("scan"), calls.get("pttl"), calls.get("exists")), (None, None, None));
+    services.rabbitmq.clear_alarm().await;
+    let after = Claims::default();
+    publisher.publish(&Event::add_for_an_hour(after.jti())).await;
+    eventually::holds("the token is denied", async || check(&replica, &after).await == 403).await;
+    reaches(&replica, "live").await;
+}
+
+#[tokio::test]
+async fn a_replica_that_may_not_publish_says_so_and_is_not_live() {
+    let services = Services::start().await;
+    services.rabbitmq.forget_rights().await;
+    let replica = Portcullis::start(&replica_config(&services, "1h")).await;
+    reaches(&replica, "live").await;
+    // The default exchange is where probes go.
+    services.rabbitmq.restrict_writing("^portcullis").await;
+    eventually::holds("the log names the refusal", async || {
+        replica.log().contains("ACCESS_REFUSED")
+    })
+    .await;
+    assert!(replica.is_ready().await, "Redis is asked");
+    services.rabbitmq.restrict_writing(".*").await;
+    reaches(&replica, "live").await;
+}
