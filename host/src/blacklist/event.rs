@@ -7,7 +7,8 @@
 use serde_json::{Map, Value};
 
 use super::{
-    cutoff::{BlankCutoffError, Cutoff},
+    cutoff::{BlankCutoffError, Cutoff, CutoffKind},
+    extent::{Exception, Extent},
     store::Presented,
     wire_time::{self, NotATime, YEAR_10000},
 };
@@ -38,6 +39,8 @@ pub enum Event {
         cutoff: Cutoff,
         /// Tokens issued at this time or earlier are revoked.
         issued_before: Timestamp,
+        /// But for a session of which fewer are, if the cut-off is one of a subject.
+        except: Option<Exception>,
         /// When the last of these tokens expires by itself; never, if nobody says.
         expires_at: Option<Timestamp>,
     },
@@ -75,6 +78,14 @@ pub enum ParseEventError {
     /// A cut-off at no time.
     #[error("`issued_before` is missing; a cut-off needs to know which tokens are old")]
     NoIssuedBefore,
+    /// A cut-off that excepts no session.
+    #[error(
+        "`except_sid` is blank or not a string; give the session that goes on, or leave it out"
+    )]
+    NoExceptedSession,
+    /// A cut-off of a session or an issuer that excepts a session.
+    #[error("`except_sid` goes with `sub` only; leave it out, or cut off the subject")]
+    ExceptionWithoutSubject,
     /// A cut-off in the far future would lock its subject out for ever.
     #[error("`issued_before` is after the year 9999; write seconds, not milliseconds")]
     IssuedBeforeTooLate,
@@ -101,11 +112,12 @@ impl Event {
                 Ok(Self::Add { token_id: token_id(fields)?, expires_at: expires_at(fields)? })
             }
             Some(Some("remove")) => Ok(Self::Remove { token_id: token_id(fields)? }),
-            Some(Some("cutoff")) => Ok(Self::CutOff {
-                cutoff: cutoff(fields)?,
-                issued_before: issued_before(fields)?,
-                expires_at: expires_at(fields)?,
-            }),
+            Some(Some("cutoff")) => {
+                let cutoff = cutoff(fields)?;
+                let extent = Extent::new(issued_before(fields)?, exception(fields, cutoff)?);
+                let (issued_before, except) = (extent.issued_before(), extent.except());
+                Ok(Self::CutOff { cutoff, issued_before, except, expires_at: expires_at(fields)? })
+            }
             Some(Some("lift")) => Ok(Self::Lift { cutoff: cutoff(fields)? }),
             Some(_) => Err(ParseEventError::UnknownType),
         }
@@ -122,8 +134,9 @@ impl Event {
     pub fn covers(&self, token: &Presented<'_>) -> bool {
         match self {
             Self::Add { token_id, .. } => token.token_id == Some(token_id),
-            Self::CutOff { cutoff, issued_before, .. } => {
-                token.is_as_old_as(*issued_before) && token.cutoffs().any(|other| other == *cutoff)
+            Self::CutOff { cutoff, issued_before, except, .. } => {
+                Extent::new(*issued_before, *except).covers(token)
+                    && token.cutoffs().any(|other| other == *cutoff)
             }
             Self::Remove { .. } | Self::Lift { .. } => false,
         }
@@ -179,6 +192,25 @@ fn issued_before(fields: &Map<String, Value>) -> Result<Timestamp, ParseEventErr
         return Err(ParseEventError::IssuedBeforeTooLate);
     }
     Ok(time)
+}
+
+/// The session that a cut-off spares.
+fn exception(
+    fields: &Map<String, Value>,
+    cutoff: Cutoff,
+) -> Result<Option<Exception>, ParseEventError> {
+    let session_id = match fields.get("except_sid") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(value) => value.as_str().ok_or(ParseEventError::NoExceptedSession)?,
+    };
+    if !matches!(cutoff.kind(), CutoffKind::Subject | CutoffKind::SubjectOfIssuer) {
+        return Err(ParseEventError::ExceptionWithoutSubject);
+    }
+    let name = "except_issued_before";
+    let issued_before = fields.get(name).map_or(Ok(None), wire_time::parse);
+    let issued_before = issued_before.map_err(|NotATime| ParseEventError::NotATime(name))?;
+    let except = Exception::new(session_id, issued_before);
+    except.map(Some).map_err(|BlankCutoffError| ParseEventError::NoExceptedSession)
 }
 
 fn cutoff(fields: &Map<String, Value>) -> Result<Cutoff, ParseEventError> {

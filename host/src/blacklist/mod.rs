@@ -9,6 +9,7 @@ mod build;
 mod config;
 mod cutoff;
 mod event;
+mod extent;
 mod feed;
 mod in_process;
 mod key;
@@ -38,6 +39,7 @@ pub use self::{
     },
     cutoff::{BlankCutoffError, Cutoff, CutoffKind},
     event::{Event, ParseEventError},
+    extent::Exception,
     feed::{Feed, FeedEvent},
     in_process::{Closed, InProcess},
     lookup::{Answers, AskError, Lookups, build as build_lookups},

@@ -111,11 +111,11 @@ fn a_cut_off_goes_by_subject_session_or_issuer() {
         sent["type"] = json!("cutoff");
         sent["issued_before"] = json!("1970-01-01T00:00:10Z");
         let issued_before = Timestamp::from_secs(10);
-        let event = Event::CutOff { cutoff, issued_before, expires_at: None };
+        let event = Event::CutOff { cutoff, issued_before, except: None, expires_at: None };
         assert_eq!(parse(&sent), Ok(event), "{sent}");
         sent["exp"] = json!(20);
         let expires_at = Some(Timestamp::from_secs(20));
-        let event = Event::CutOff { cutoff, issued_before, expires_at };
+        let event = Event::CutOff { cutoff, issued_before, except: None, expires_at };
         assert_eq!(parse(&sent), Ok(event), "{sent}");
     }
 }
@@ -137,6 +137,42 @@ fn a_cut_off_that_could_cut_too_much_is_an_error() {
     for (mut sent, expected) in cases {
         sent["type"] = json!("cutoff");
         assert_eq!(parse(&sent), Err(expected), "{sent}");
+    }
+}
+
+#[test]
+fn a_cut_off_of_a_subject_may_except_a_session() {
+    use ParseEventError as E;
+    let except = |sent: Value| match parse(&sent) {
+        Ok(Event::CutOff { except, .. }) => Ok(except),
+        Ok(event) => panic!("{event:?}"),
+        Err(error) => Err(error),
+    };
+    let with = |more: Value| {
+        let mut sent = json!({"type": "cutoff", "sub": "u", "issued_before": 10});
+        sent.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        sent
+    };
+    let session = |secs: Option<i64>| Ok(Exception::new("s", secs.map(Timestamp::from_secs)).ok());
+    assert_eq!(except(with(json!({"except_sid": "s"}))), session(None));
+    assert_eq!(except(with(json!({"except_sid": "s", "iss": "i"}))), session(None));
+    assert_eq!(except(with(json!({"except_sid": null}))), Ok(None));
+    let bound = |time: Value| with(json!({"except_sid": "s", "except_issued_before": time}));
+    assert_eq!(except(bound(json!(9))), session(Some(9)));
+    assert_eq!(except(bound(json!(null))), session(None));
+    assert_eq!(except(bound(json!(10))), Ok(None), "it spares nothing");
+
+    assert_eq!(except(bound(json!("now"))), Err(E::NotATime("except_issued_before")));
+    for unusable in [json!(""), json!(" "), json!(5), json!(["s"])] {
+        let sent = with(json!({"except_sid": unusable}));
+        assert_eq!(except(sent), Err(E::NoExceptedSession));
+    }
+    for target in [json!({"sid": "s"}), json!({"iss": "i"})] {
+        let mut sent = target;
+        sent["type"] = json!("cutoff");
+        sent["issued_before"] = json!(10);
+        sent["except_sid"] = json!("other");
+        assert_eq!(parse(&sent), Err(E::ExceptionWithoutSubject));
     }
 }
 
