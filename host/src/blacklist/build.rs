@@ -136,8 +136,9 @@ pub fn build(
             with_postgres(parts(feed), config, postgres, around)
         }
         (None, Some(redis)) => {
+            let margin = margin(config, leeway);
             let around = Surroundings { feed: sender, readiness, metrics };
-            with_store(parts(feed), config, redis, around)
+            with_store(parts(feed), config, redis, margin, around)
         }
         (None, None) => Ok(parts(feed.keep_open(sender))),
     }
@@ -186,6 +187,7 @@ fn with_store(
     parts: Parts,
     config: &Config,
     redis: &RedisConfig,
+    margin: Duration,
     around: Surroundings<'_>,
 ) -> Result<Parts, BuildError> {
     let Surroundings { feed, readiness, metrics } = around;
@@ -196,8 +198,14 @@ fn with_store(
     let name = nonce::random_name()?;
     let (receipts, applied) = mpsc::channel(WAITING_RECEIPTS);
     let replica = Replica::new(name.clone(), redis, applied, readiness)?;
-    let ends =
-        Ends { redis: store, feed, resyncs, receipts: Some(receipts), metrics: metrics.feed() };
+    let ends = Ends {
+        redis: store,
+        feed,
+        resyncs,
+        receipts: Some(receipts),
+        metrics: metrics.feed(),
+        margin,
+    };
     let source = Source::new(config, ends, name.clone())?;
     let sources = Sources {
         store: Some(source),

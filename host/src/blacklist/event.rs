@@ -166,6 +166,13 @@ pub(super) fn fields(message: &[u8]) -> Result<Map<String, Value>, ParseEventErr
     })
 }
 
+/// Whether an addition says when its token expires, by something that stands for "not set", such as
+/// zero. Null does not count: it says so.
+pub(super) fn has_unset_expiry(fields: &Map<String, Value>) -> bool {
+    let is_said = |name: &&str| fields.get(*name).is_some_and(|value| !value.is_null());
+    EXPIRES_AT.iter().any(is_said) && expires_at(fields) == Ok(None)
+}
+
 fn token_id(fields: &Map<String, Value>) -> Result<TokenId, ParseEventError> {
     let id = fields.get("jti").and_then(Value::as_str).ok_or(ParseEventError::NoTokenId)?;
     TokenId::new(id).map_err(|_| ParseEventError::NoTokenId)
@@ -175,7 +182,7 @@ fn expires_at(fields: &Map<String, Value>) -> Result<Option<Timestamp>, ParseEve
     for name in EXPIRES_AT {
         let Some(value) = fields.get(name) else { continue };
         if let Some(time) =
-            wire_time::parse(value).map_err(|NotATime| ParseEventError::NotATime(name))?
+            wire_time::parse_expiry(value).map_err(|NotATime| ParseEventError::NotATime(name))?
         {
             return Ok(Some(time));
         }

@@ -239,13 +239,14 @@ impl Revocation {
         Ok(self)
     }
 
-    /// Says when the last token that it covers expires by itself.
+    /// Says when the last token that it covers expires by itself: never, if the time lies before
+    /// tokens were revoked, as zero does.
     #[must_use]
     pub fn expires_at(mut self, time: Option<Timestamp>) -> Self {
         if let Order::Revoke { expires_at, .. } = &mut self.order {
             // What cannot be written as a time is further away than any token lives.
-            *expires_at =
-                time.map(|time| time.max(EPOCH)).filter(|time| wire_time::write(*time).is_some());
+            *expires_at = time
+                .filter(|time| wire_time::is_expiry(*time) && wire_time::write(*time).is_some());
         }
         self
     }

@@ -33,8 +33,9 @@ fn the_expiry_has_many_names_and_may_be_missing() {
         (json!({"jti": "j", "expiry": at}), Some(1_999_999_999)),
         (json!({"jti": "j", "expire_at": at}), Some(1_999_999_999)),
         (json!({"jti": "j", "exp": 1_999_999_999}), Some(1_999_999_999)),
-        (json!({"jti": "j", "exp": 1, "expires_at": at}), Some(1_999_999_999)),
-        (json!({"jti": "j", "exp": 1, "expires_at": null}), Some(1)),
+        (json!({"jti": "j", "exp": 1_700_000_000, "expires_at": at}), Some(1_999_999_999)),
+        (json!({"jti": "j", "exp": 1_700_000_000, "expires_at": null}), Some(1_700_000_000)),
+        (json!({"jti": "j", "exp": 1_700_000_000, "expires_at": 0}), Some(1_700_000_000)),
         // Expired already: stored, counts for nothing, swept.
         (
             json!({"type": "add", "jti": "j", "expires_at": "2020-01-01T00:00:00Z"}),
@@ -47,6 +48,32 @@ fn the_expiry_has_many_names_and_may_be_missing() {
     for (sent, expected) in cases {
         assert_eq!(parse(&sent), Ok(add(expected)), "{sent}");
     }
+}
+
+#[test]
+fn an_expiry_that_stands_for_none_is_none_and_is_noticed() {
+    let unset = |sent: &Value| has_unset_expiry(&fields(sent.to_string().as_bytes()).unwrap());
+    for sent in [
+        json!({"jti": "j", "exp": 0}),
+        json!({"jti": "j", "exp": -1}),
+        json!({"jti": "j", "expires_at": "1970-01-01T00:00:00Z"}),
+        json!({"jti": "j", "expiry": "0001-01-01T00:00:00Z"}),
+        json!({"jti": "j", "exp": 0, "expires_at": null}),
+    ] {
+        assert_eq!(parse(&sent), Ok(add(None)), "{sent}");
+        assert!(unset(&sent), "{sent}");
+    }
+    for sent in [
+        json!({"jti": "j"}),
+        json!({"jti": "j", "expires_at": null}),
+        json!({"jti": "j", "exp": 1_700_000_000}),
+        json!({"jti": "j", "exp": 1_700_000_000, "expires_at": 0}),
+        json!({"jti": "j", "exp": "soon"}),
+    ] {
+        assert!(!unset(&sent), "{sent}");
+    }
+    let sent = json!({"type": "cutoff", "sub": "u", "issued_before": 10, "exp": 0});
+    assert!(matches!(parse(&sent), Ok(Event::CutOff { expires_at: None, .. })));
 }
 
 #[test]
@@ -113,8 +140,8 @@ fn a_cut_off_goes_by_subject_session_or_issuer() {
         let issued_before = Timestamp::from_secs(10);
         let event = Event::CutOff { cutoff, issued_before, except: None, expires_at: None };
         assert_eq!(parse(&sent), Ok(event), "{sent}");
-        sent["exp"] = json!(20);
-        let expires_at = Some(Timestamp::from_secs(20));
+        sent["exp"] = json!(1_999_999_999);
+        let expires_at = Some(Timestamp::from_secs(1_999_999_999));
         let event = Event::CutOff { cutoff, issued_before, except: None, expires_at };
         assert_eq!(parse(&sent), Ok(event), "{sent}");
     }
@@ -207,7 +234,7 @@ proptest! {
     #[test]
     fn whoever_writes_the_expiry_however_the_token_is_the_same(
         jti in "\\PC*[a-z]",
-        millis in 0..253_402_000_000_000_i64,
+        millis in 946_684_800_000..253_402_000_000_000_i64,
     ) {
         let time = jiff::Timestamp::from_millisecond(millis).unwrap();
         let sent = json!({"type": "add", "jti": jti, "expires_at": time.to_string()});

@@ -182,7 +182,7 @@ mod tests {
         let json = r#"{"type":"cutoff","sub":"alice","issued_before":10"#;
         let mut answers = [5_000, 5_000, -1, 5_000, 5_000].map(Value::Int).to_vec();
         answers.push(Value::Array(vec![
-            text(&format!("{json},\"exp\":20}}")),
+            text(&format!("{json},\"exp\":1999999999}}")),
             text(&format!("{json}}}")),
             text(&format!("{json}}}")),
             Value::Nil,
@@ -193,7 +193,7 @@ mod tests {
             let expires_at = expires_at.map(Timestamp::from_secs);
             Some(Event::CutOff { cutoff, issued_before, except: None, expires_at })
         };
-        let expected = [event(Some(20)), event(Some(1_005)), event(None), None, None];
+        let expected = [event(Some(1_999_999_999)), event(Some(1_005)), event(None), None, None];
         assert_eq!(events(&keys(), &wanted, answers, NOW).unwrap(), expected);
     }
 

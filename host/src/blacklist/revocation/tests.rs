@@ -85,13 +85,17 @@ fn a_cut_off_and_a_receipt_are_written() {
 
 #[test]
 fn a_revocation_lives_as_long_as_a_token_can_be_accepted() {
-    let now = Timestamp::from_secs(1000);
+    const SECS: i64 = 2_000_000_000;
+    let now = Timestamp::from_secs(SECS);
     let cases = [
-        (1000, Lifetime::For(MARGIN)),
-        (1060, Lifetime::For(MARGIN + Duration::from_mins(1))),
-        (990, Lifetime::For(Duration::from_secs(1))),
-        (989, Lifetime::Over),
-        (0, Lifetime::Over),
+        (SECS, Lifetime::For(MARGIN)),
+        (SECS + 60, Lifetime::For(MARGIN + Duration::from_mins(1))),
+        (SECS - 10, Lifetime::For(Duration::from_secs(1))),
+        (SECS - 11, Lifetime::Over),
+        (946_684_800, Lifetime::Over),
+        (946_684_799, Lifetime::Permanent),
+        (0, Lifetime::Permanent),
+        (-1, Lifetime::Permanent),
         (i64::MAX, Lifetime::Permanent),
     ];
     for (expires_at, lifetime) in cases {

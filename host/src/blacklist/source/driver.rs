@@ -232,6 +232,7 @@ impl Driver {
             Parsed::Event(..) if self.skips_replay() => {}
             Parsed::Event(event, receipt) => {
                 self.pulse.has_traffic();
+                self.source.count_expiry(&event, &message.body);
                 self.apply(event, receipt).await?;
             }
             Parsed::Probe(number) => {
