@@ -166,6 +166,20 @@ pub(super) fn fields(message: &[u8]) -> Result<Map<String, Value>, ParseEventErr
     })
 }
 
+/// The same fields, where a cut-off that says no `issued_before` says `default`. Only for requests,
+/// which are made now: a stored message that is read later would mean another time.
+pub(super) fn with_issued_before(
+    mut fields: Map<String, Value>,
+    default: Timestamp,
+) -> Map<String, Value> {
+    let says_it = fields.get("issued_before").is_some_and(|value| !value.is_null());
+    let is_cutoff = fields.get("type").and_then(Value::as_str) == Some("cutoff");
+    if is_cutoff && !says_it {
+        fields.insert("issued_before".to_owned(), wire_time::write(default).into());
+    }
+    fields
+}
+
 /// Whether an addition says when its token expires, by something that stands for "not set", such as
 /// zero. Null does not count: it says so.
 pub(super) fn has_unset_expiry(fields: &Map<String, Value>) -> bool {

@@ -50,8 +50,8 @@ pub use self::{
     relay::{Relay, RelayBuildError},
     replica::Replica,
     revocation::{BlankTargetError, Lifetime, Revocation, Target},
-    revoker::{Receipt, RevokeError, Revoked, Revoker},
+    revoker::{Receipt, RevokeError, RevokeOptions, Revoked, Revoker},
     status::{FeedStatus, Status},
     store::{Applied, Blacklist, Found, Presented, Reliance, Writer, pair},
-    wire_time::{ParseTimeError, parse_time},
+    wire_time::{ParseTimeError, parse_time, write as write_time},
 };

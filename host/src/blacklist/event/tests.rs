@@ -204,6 +204,34 @@ fn a_cut_off_of_a_subject_may_except_a_session() {
 }
 
 #[test]
+fn only_a_cut_off_that_says_no_time_gets_one() {
+    let default = Timestamp::from_millis(1_999_999_999_069);
+    let completed = |sent: &Value| {
+        let fields = fields(sent.to_string().as_bytes()).unwrap();
+        Event::from_fields(&with_issued_before(fields, default))
+    };
+    for sent in [
+        json!({"type": "cutoff", "sub": "u"}),
+        json!({"type": "cutoff", "sub": "u", "issued_before": null}),
+    ] {
+        let event = completed(&sent);
+        assert!(
+            matches!(event, Ok(Event::CutOff { issued_before, .. }) if issued_before == default),
+            "{event:?}"
+        );
+        assert_eq!(parse(&sent), Err(ParseEventError::NoIssuedBefore), "from a broker");
+    }
+    for sent in [
+        json!({"type": "cutoff", "sub": "u", "issued_before": 10}),
+        json!({"type": "cutoff", "sub": "u", "issued_before": "now"}),
+        json!({"type": "lift", "sub": "u"}),
+        json!({"jti": "j"}),
+    ] {
+        assert_eq!(completed(&sent), parse(&sent), "{sent}");
+    }
+}
+
+#[test]
 fn neither_events_nor_errors_show_what_was_sent() {
     let event = parse(&json!({"jti": "hush"})).unwrap();
     assert!(!format!("{event:?}").contains("hush"));
