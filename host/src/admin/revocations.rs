@@ -1,6 +1,6 @@
 //! Owns `/v1/revocations`: adding, removing and looking up entries of the blacklist.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::Parts;
 use crate::{
-    blacklist::{Revocation, RevokeError, Revoked, Target},
+    blacklist::{self, Revocation, RevokeError, RevokeOptions, Revoked, Target},
     duration::HumanDuration,
     timestamp::Timestamp,
     token_id::TokenId,
@@ -28,9 +28,12 @@ const NDJSON: &str = "application/x-ndjson";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Waiting {
+struct Asked {
     /// How long to wait for all ready replicas.
     wait: Option<HumanDuration>,
+    /// Whether a cut-off may cover logins of the future.
+    #[serde(default)]
+    future: bool,
 }
 
 pub(super) fn router() -> Router<Arc<Parts>> {
@@ -40,9 +43,9 @@ pub(super) fn router() -> Router<Arc<Parts>> {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
 }
 
-impl Waiting {
-    fn wait(&self) -> Option<Duration> {
-        self.wait.map(HumanDuration::get)
+impl From<Asked> for RevokeOptions {
+    fn from(Asked { wait, future }: Asked) -> Self {
+        Self { wait: wait.map(HumanDuration::get), future }
     }
 }
 
@@ -68,7 +71,7 @@ async fn summary(State(parts): State<Arc<Parts>>) -> Response {
 /// known to it; with `?wait=5s` when all ready replicas have applied it.
 async fn add(
     State(parts): State<Arc<Parts>>,
-    Query(query): Query<Waiting>,
+    Query(asked): Query<Asked>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -80,7 +83,7 @@ async fn add(
     } else {
         vec![(1, &body)]
     };
-    match parts.revocations.revoke_events(&events, query.wait()).await {
+    match parts.revocations.revoke_events(&events, asked.into()).await {
         Ok(revoked) => revoked_answer(StatusCode::CREATED, revoked),
         Err(error) => refusal(&error),
     }
@@ -100,10 +103,10 @@ async fn show(State(parts): State<Arc<Parts>>, Path(jti): Path<String>) -> Respo
 async fn remove(
     State(parts): State<Arc<Parts>>,
     Path(jti): Path<String>,
-    Query(query): Query<Waiting>,
+    Query(asked): Query<Asked>,
 ) -> Response {
     let Ok(target) = Target::token(&jti) else { return empty_id() };
-    match parts.revocations.revoke(&Revocation::withdraw(target), query.wait()).await {
+    match parts.revocations.revoke(&Revocation::withdraw(target), asked.into()).await {
         Ok(Revoked { receipt: None, .. }) => StatusCode::NO_CONTENT.into_response(),
         Ok(revoked) => revoked_answer(StatusCode::OK, revoked),
         Err(error) => refusal(&error),
@@ -115,6 +118,9 @@ fn revoked_answer(success: StatusCode, revoked: Revoked) -> Response {
     let mut answer = json!({ "applied": revoked.applied });
     if revoked.over > 0 {
         answer["expired"] = revoked.over.into();
+    }
+    if let Some(time) = revoked.logins_from.and_then(blacklist::write_time) {
+        answer["logins_from"] = time.into();
     }
     let Some(receipt) = revoked.receipt else { return (success, Json(answer)).into_response() };
     answer["replicas"] = receipt.replicas.into();
@@ -130,7 +136,7 @@ fn revoked_answer(success: StatusCode, revoked: Revoked) -> Response {
 
 fn refusal(error: &RevokeError) -> Response {
     let code = match error {
-        RevokeError::Parse { .. } => StatusCode::BAD_REQUEST,
+        RevokeError::Parse { .. } | RevokeError::Future { .. } => StatusCode::BAD_REQUEST,
         RevokeError::Table(_) => StatusCode::CONFLICT,
         RevokeError::Unconfirmed(_) => StatusCode::GATEWAY_TIMEOUT,
         RevokeError::Closed(_) | RevokeError::Write { .. } | RevokeError::NoChance(_) => {

@@ -136,8 +136,9 @@ pub fn build(
             with_postgres(parts(feed), config, postgres, around)
         }
         (None, Some(redis)) => {
+            let margin = margin(config, leeway);
             let around = Surroundings { feed: sender, readiness, metrics };
-            with_store(parts(feed), config, redis, around)
+            with_store(parts(feed), config, redis, margin, around)
         }
         (None, None) => Ok(parts(feed.keep_open(sender))),
     }
@@ -191,6 +192,7 @@ fn with_store(
     parts: Parts,
     config: &Config,
     redis: &RedisConfig,
+    margin: Duration,
     around: Surroundings<'_>,
 ) -> Result<Parts, BuildError> {
     let Surroundings { feed, readiness, metrics } = around;
@@ -211,6 +213,7 @@ fn with_store(
         resyncs,
         receipts: Some(receipts),
         metrics: metrics.feed(),
+        margin,
     };
     let source = Source::new(config, ends, name.clone())?;
     let sources = Sources {

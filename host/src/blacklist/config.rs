@@ -27,8 +27,9 @@ pub struct Config {
     /// What happens to a token that is not on the local set while the broker, or the table, is out of
     /// reach. Only with `mode: authoritative`.
     pub while_stale: WhileStale,
-    /// How far the clocks of this machine and of those who revoke tokens may differ. An entry
-    /// outlives its token by this and the largest leeway of any issuer.
+    /// How far the clocks of this machine, of those who revoke tokens and of issuers may differ. An
+    /// entry outlives its token by this and the largest leeway of any issuer. A cut-off of all tokens
+    /// that were issued until now covers those that an issuer dates ahead by this.
     pub skew: HumanDuration,
     /// How often expired entries are removed. They count for nothing before that, but take memory.
     #[serde(deserialize_with = "longer_than_zero")]

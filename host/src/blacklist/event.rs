@@ -7,7 +7,8 @@
 use serde_json::{Map, Value};
 
 use super::{
-    cutoff::{BlankCutoffError, Cutoff},
+    cutoff::{BlankCutoffError, Cutoff, CutoffKind},
+    extent::{Exception, Extent},
     store::Presented,
     wire_time::{self, NotATime, YEAR_10000},
 };
@@ -38,6 +39,8 @@ pub enum Event {
         cutoff: Cutoff,
         /// Tokens issued at this time or earlier are revoked.
         issued_before: Timestamp,
+        /// But for a session of which fewer are, if the cut-off is one of a subject.
+        except: Option<Exception>,
         /// When the last of these tokens expires by itself; never, if nobody says.
         expires_at: Option<Timestamp>,
     },
@@ -75,6 +78,14 @@ pub enum ParseEventError {
     /// A cut-off at no time.
     #[error("`issued_before` is missing; a cut-off needs to know which tokens are old")]
     NoIssuedBefore,
+    /// A cut-off that excepts no session.
+    #[error(
+        "`except_sid` is blank or not a string; give the session that goes on, or leave it out"
+    )]
+    NoExceptedSession,
+    /// A cut-off of a session or an issuer that excepts a session.
+    #[error("`except_sid` goes with `sub` only; leave it out, or cut off the subject")]
+    ExceptionWithoutSubject,
     /// A cut-off in the far future would lock its subject out for ever.
     #[error("`issued_before` is after the year 9999; write seconds, not milliseconds")]
     IssuedBeforeTooLate,
@@ -101,11 +112,12 @@ impl Event {
                 Ok(Self::Add { token_id: token_id(fields)?, expires_at: expires_at(fields)? })
             }
             Some(Some("remove")) => Ok(Self::Remove { token_id: token_id(fields)? }),
-            Some(Some("cutoff")) => Ok(Self::CutOff {
-                cutoff: cutoff(fields)?,
-                issued_before: issued_before(fields)?,
-                expires_at: expires_at(fields)?,
-            }),
+            Some(Some("cutoff")) => {
+                let cutoff = cutoff(fields)?;
+                let extent = Extent::new(issued_before(fields)?, exception(fields, cutoff)?);
+                let (issued_before, except) = (extent.issued_before(), extent.except());
+                Ok(Self::CutOff { cutoff, issued_before, except, expires_at: expires_at(fields)? })
+            }
             Some(Some("lift")) => Ok(Self::Lift { cutoff: cutoff(fields)? }),
             Some(_) => Err(ParseEventError::UnknownType),
         }
@@ -122,8 +134,9 @@ impl Event {
     pub fn covers(&self, token: &Presented<'_>) -> bool {
         match self {
             Self::Add { token_id, .. } => token.token_id == Some(token_id),
-            Self::CutOff { cutoff, issued_before, .. } => {
-                token.is_as_old_as(*issued_before) && token.cutoffs().any(|other| other == *cutoff)
+            Self::CutOff { cutoff, issued_before, except, .. } => {
+                Extent::new(*issued_before, *except).covers(token)
+                    && token.cutoffs().any(|other| other == *cutoff)
             }
             Self::Remove { .. } | Self::Lift { .. } => false,
         }
@@ -153,6 +166,27 @@ pub(super) fn fields(message: &[u8]) -> Result<Map<String, Value>, ParseEventErr
     })
 }
 
+/// The same fields, where a cut-off that says no `issued_before` says `default`. Only for requests,
+/// which are made now: a stored message that is read later would mean another time.
+pub(super) fn with_issued_before(
+    mut fields: Map<String, Value>,
+    default: Timestamp,
+) -> Map<String, Value> {
+    let says_it = fields.get("issued_before").is_some_and(|value| !value.is_null());
+    let is_cutoff = fields.get("type").and_then(Value::as_str) == Some("cutoff");
+    if is_cutoff && !says_it {
+        fields.insert("issued_before".to_owned(), wire_time::write(default).into());
+    }
+    fields
+}
+
+/// Whether an addition says when its token expires, by something that stands for "not set", such as
+/// zero. Null does not count: it says so.
+pub(super) fn has_unset_expiry(fields: &Map<String, Value>) -> bool {
+    let is_said = |name: &&str| fields.get(*name).is_some_and(|value| !value.is_null());
+    EXPIRES_AT.iter().any(is_said) && expires_at(fields) == Ok(None)
+}
+
 fn token_id(fields: &Map<String, Value>) -> Result<TokenId, ParseEventError> {
     let id = fields.get("jti").and_then(Value::as_str).ok_or(ParseEventError::NoTokenId)?;
     TokenId::new(id).map_err(|_| ParseEventError::NoTokenId)
@@ -162,7 +196,7 @@ fn expires_at(fields: &Map<String, Value>) -> Result<Option<Timestamp>, ParseEve
     for name in EXPIRES_AT {
         let Some(value) = fields.get(name) else { continue };
         if let Some(time) =
-            wire_time::parse(value).map_err(|NotATime| ParseEventError::NotATime(name))?
+            wire_time::parse_expiry(value).map_err(|NotATime| ParseEventError::NotATime(name))?
         {
             return Ok(Some(time));
         }
@@ -179,6 +213,25 @@ fn issued_before(fields: &Map<String, Value>) -> Result<Timestamp, ParseEventErr
         return Err(ParseEventError::IssuedBeforeTooLate);
     }
     Ok(time)
+}
+
+/// The session that a cut-off spares.
+fn exception(
+    fields: &Map<String, Value>,
+    cutoff: Cutoff,
+) -> Result<Option<Exception>, ParseEventError> {
+    let session_id = match fields.get("except_sid") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(value) => value.as_str().ok_or(ParseEventError::NoExceptedSession)?,
+    };
+    if !matches!(cutoff.kind(), CutoffKind::Subject | CutoffKind::SubjectOfIssuer) {
+        return Err(ParseEventError::ExceptionWithoutSubject);
+    }
+    let name = "except_issued_before";
+    let issued_before = fields.get(name).map_or(Ok(None), wire_time::parse);
+    let issued_before = issued_before.map_err(|NotATime| ParseEventError::NotATime(name))?;
+    let except = Exception::new(session_id, issued_before);
+    except.map(Some).map_err(|BlankCutoffError| ParseEventError::NoExceptedSession)
 }
 
 fn cutoff(fields: &Map<String, Value>) -> Result<Cutoff, ParseEventError> {
@@ -199,184 +252,4 @@ fn cutoff(fields: &Map<String, Value>) -> Result<Cutoff, ParseEventError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-
-    fn id(jti: &str) -> TokenId {
-        TokenId::new(jti).unwrap()
-    }
-
-    fn parse(json: &Value) -> Result<Event, ParseEventError> {
-        Event::parse(json.to_string().as_bytes())
-    }
-
-    fn add(secs: Option<i64>) -> Event {
-        Event::Add { token_id: id("j"), expires_at: secs.map(Timestamp::from_secs) }
-    }
-
-    #[test]
-    fn events_as_the_relay_sends_them_are_understood() {
-        let sent = br#"{"type": "add", "jti": "j", "expires_at": "2033-05-18T03:33:19+00:00", "timestamp": "2026-11-22T03:32:40.069443", "user_id": "u", "reason": "logout"}"#;
-        assert_eq!(Event::parse(sent), Ok(add(Some(1_999_999_999))));
-        let sent = br#"{"type": "remove", "jti": "j", "timestamp": "2026-11-22T03:32:40.069443"}"#;
-        assert_eq!(Event::parse(sent), Ok(Event::Remove { token_id: id("j") }));
-    }
-
-    #[test]
-    fn the_expiry_has_many_names_and_may_be_missing() {
-        let at = "2033-05-18T03:33:19Z";
-        let cases = [
-            (json!({"jti": "j", "expires_at": at}), Some(1_999_999_999)),
-            (json!({"jti": "j", "expiry": at}), Some(1_999_999_999)),
-            (json!({"jti": "j", "expire_at": at}), Some(1_999_999_999)),
-            (json!({"jti": "j", "exp": 1_999_999_999}), Some(1_999_999_999)),
-            (json!({"jti": "j", "exp": 1, "expires_at": at}), Some(1_999_999_999)),
-            (json!({"jti": "j", "exp": 1, "expires_at": null}), Some(1)),
-            // Expired already: stored, counts for nothing, swept.
-            (
-                json!({"type": "add", "jti": "j", "expires_at": "2020-01-01T00:00:00Z"}),
-                Some(1_577_836_800),
-            ),
-            (json!({"jti": "j"}), None),
-            (json!({"type": "add", "jti": "j", "expires_at": null}), None),
-            (json!({"type": "add", "jti": "j", "expires_at": "0001-01-01T00:00:00Z"}), None),
-        ];
-        for (sent, expected) in cases {
-            assert_eq!(parse(&sent), Ok(add(expected)), "{sent}");
-        }
-    }
-
-    #[test]
-    fn any_text_that_is_not_blank_is_a_token_id() {
-        let long = "a".repeat(10_000);
-        for jti in [long.as_str(), "\u{c720}\u{b2c8}\u{cf54}\u{b4dc}", "a b", "\"", "\u{0}"] {
-            let event = Event::Add { token_id: id(jti), expires_at: None };
-            assert_eq!(parse(&json!({"type": "add", "jti": jti, "extra": [{}]})), Ok(event));
-        }
-    }
-
-    #[test]
-    fn what_is_not_an_event_is_an_error() {
-        use ParseEventError as E;
-        let cases: &[(&str, E)] = &[
-            ("", E::NotAnObject),
-            ("{invalid", E::NotAnObject),
-            (r#"{"type":"add","jti":"cut"#, E::NotAnObject),
-            (r#"{"jti":"j"} trailing"#, E::NotAnObject),
-            ("[]", E::NotAnObject),
-            ("null", E::NotAnObject),
-            (r#""add""#, E::NotAnObject),
-            (r#"{"jti":"j","jti":"k"}"#, E::DuplicateName),
-            (r#"{"jti":"j","j\u0074i":"j"}"#, E::DuplicateName),
-            (r#"{"type":"add","jti":"j","type":"remove"}"#, E::DuplicateName),
-            (r#"{"jti":"j","meta":[{"a":{"b":1,"b":1}}]}"#, E::DuplicateName),
-            (r#"{"type":"delete","jti":"j"}"#, E::UnknownType),
-            (r#"{"type":"ADD","jti":"j"}"#, E::UnknownType),
-            (r#"{"type":"","jti":"j"}"#, E::UnknownType),
-            (r#"{"type":null,"jti":"j"}"#, E::UnknownType),
-            (r#"{"type":null,"jti":null}"#, E::UnknownType),
-            (r#"{"type":["add"],"jti":"j"}"#, E::UnknownType),
-            ("{}", E::NoTokenId),
-            (r#"{"type":"add","jti":"","expires_at":"2099-12-30T12:00:00Z"}"#, E::NoTokenId),
-            (r#"{"type":"add","jti":" "}"#, E::NoTokenId),
-            (r#"{"type":"add","jti":null}"#, E::NoTokenId),
-            (r#"{"type":"add","jti":7}"#, E::NoTokenId),
-            (r#"{"type":"remove","jti":""}"#, E::NoTokenId),
-            (r#"{"type":"remove","sub":"u"}"#, E::NoTokenId),
-            (r#"{"jti":"j","expires_at":"soon"}"#, E::NotATime("expires_at")),
-            (r#"{"jti":"j","exp":true}"#, E::NotATime("exp")),
-        ];
-        for (sent, expected) in cases {
-            assert_eq!(Event::parse(sent.as_bytes()), Err(*expected), "{sent}");
-        }
-        assert_eq!(Event::parse(b"{\"jti\":\"\xff\"}"), Err(E::NotAnObject));
-    }
-
-    #[test]
-    fn a_cut_off_goes_by_subject_session_or_issuer() {
-        let cases = [
-            (json!({"sub": "u"}), Cutoff::subject(None, "u")),
-            (json!({"sub": "u", "iss": "i"}), Cutoff::subject(Some("i"), "u")),
-            (json!({"sid": "s", "sub": null}), Cutoff::session(None, "s")),
-            (json!({"sid": "s", "iss": "i"}), Cutoff::session(Some("i"), "s")),
-            (json!({"iss": "i", "jti": "ignored"}), Cutoff::issuer("i")),
-        ];
-        for (mut sent, cutoff) in cases {
-            let cutoff = cutoff.unwrap();
-            sent["type"] = json!("lift");
-            assert_eq!(parse(&sent), Ok(Event::Lift { cutoff }), "{sent}");
-            sent["type"] = json!("cutoff");
-            sent["issued_before"] = json!("1970-01-01T00:00:10Z");
-            let issued_before = Timestamp::from_secs(10);
-            let event = Event::CutOff { cutoff, issued_before, expires_at: None };
-            assert_eq!(parse(&sent), Ok(event), "{sent}");
-            sent["exp"] = json!(20);
-            let expires_at = Some(Timestamp::from_secs(20));
-            let event = Event::CutOff { cutoff, issued_before, expires_at };
-            assert_eq!(parse(&sent), Ok(event), "{sent}");
-        }
-    }
-
-    #[test]
-    fn a_cut_off_that_could_cut_too_much_is_an_error() {
-        use ParseEventError as E;
-        let cases = [
-            (json!({"issued_before": 1}), E::NoCutoffTarget),
-            (json!({"sub": "", "issued_before": 1}), E::NoCutoffTarget),
-            (json!({"sub": 5, "iss": "i", "issued_before": 1}), E::NoCutoffTarget),
-            (json!({"sub": "u", "iss": "", "issued_before": 1}), E::NoCutoffTarget),
-            (json!({"sub": "u", "sid": "s", "issued_before": 1}), E::TwoCutoffTargets),
-            (json!({"sub": "u"}), E::NoIssuedBefore),
-            (json!({"sub": "u", "issued_before": null}), E::NoIssuedBefore),
-            (json!({"sub": "u", "issued_before": "now"}), E::NotATime("issued_before")),
-            (json!({"sub": "u", "issued_before": 1_999_999_999_000_i64}), E::IssuedBeforeTooLate),
-        ];
-        for (mut sent, expected) in cases {
-            sent["type"] = json!("cutoff");
-            assert_eq!(parse(&sent), Err(expected), "{sent}");
-        }
-    }
-
-    #[test]
-    fn neither_events_nor_errors_show_what_was_sent() {
-        let event = parse(&json!({"jti": "hush"})).unwrap();
-        assert!(!format!("{event:?}").contains("hush"));
-        for sent in [json!({"type": "hush", "jti": "hush"}), json!({"jti": "j", "exp": "hush"})] {
-            let error = parse(&sent).unwrap_err();
-            assert!(!format!("{error} {error:?}").contains("hush"), "{error}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_message_panics(message in prop::collection::vec(any::<u8>(), 0..64)) {
-            let _ = Event::parse(&message);
-        }
-
-        #[test]
-        fn no_object_panics(
-            kind in prop::sample::select(vec!["add", "remove", "cutoff", "lift", "x"]),
-            name in prop::sample::select(vec!["jti", "sub", "sid", "iss", "exp", "issued_before"]),
-            text in ".*",
-            number in any::<f64>(),
-        ) {
-            for value in [json!(text), json!(number)] {
-                let _ = parse(&json!({"type": kind, name: value}));
-            }
-        }
-
-        #[test]
-        fn whoever_writes_the_expiry_however_the_token_is_the_same(
-            jti in "\\PC*[a-z]",
-            millis in 0..253_402_000_000_000_i64,
-        ) {
-            let time = jiff::Timestamp::from_millisecond(millis).unwrap();
-            let sent = json!({"type": "add", "jti": jti, "expires_at": time.to_string()});
-            let expires_at = Some(Timestamp::from_millis(millis));
-            prop_assert_eq!(parse(&sent), Ok(Event::Add { token_id: id(&jti), expires_at }));
-        }
-    }
-}
+mod tests;

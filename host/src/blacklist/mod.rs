@@ -9,6 +9,7 @@ mod build;
 mod config;
 mod cutoff;
 mod event;
+mod extent;
 mod feed;
 mod in_process;
 mod key;
@@ -38,6 +39,7 @@ pub use self::{
     },
     cutoff::{BlankCutoffError, Cutoff, CutoffKind},
     event::{Event, ParseEventError},
+    extent::Exception,
     feed::{Feed, FeedEvent},
     in_process::{Closed, InProcess},
     lookup::{Answers, AskError, Lookups},
@@ -48,10 +50,10 @@ pub use self::{
     relay::{Relay, RelayBuildError},
     replica::Replica,
     revocation::{BlankTargetError, Lifetime, Revocation, Target},
-    revoker::{Receipt, RevokeError, Revoked, Revoker},
+    revoker::{Receipt, RevokeError, RevokeOptions, Revoked, Revoker},
     status::{FeedStatus, Status},
     store::{
         Applied, Blacklist, Found, LeaseTerms, Presented, Reliance, Writer, leased_pair, pair,
     },
-    wire_time::{ParseTimeError, parse_time},
+    wire_time::{ParseTimeError, parse_time, write as write_time},
 };

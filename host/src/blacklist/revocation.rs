@@ -5,13 +5,17 @@
 //! names, and the store's keys and the events of other systems need them. They are never shown by
 //! `Debug`.
 
+mod excepted;
+
 use std::{fmt, time::Duration};
 
 use serde_json::{Map, Value};
 
+use self::excepted::ExceptedSession;
 use super::{
     cutoff::Cutoff,
     event::{self, Event, ParseEventError},
+    extent::Extent,
     wire_time,
 };
 use crate::{timestamp::Timestamp, token_id::TokenId};
@@ -21,6 +25,8 @@ use crate::{timestamp::Timestamp, token_id::TokenId};
 pub struct Revocation {
     target: Target,
     order: Order,
+    /// Counts for cut-offs of a subject only.
+    excepted: Option<ExceptedSession>,
     user_id: Option<String>,
     reason: Option<String>,
 }
@@ -182,13 +188,14 @@ impl Revocation {
             _ => writable(issued_before.max(EPOCH)),
         };
         let order = Order::Revoke { issued_before, expires_at: None };
-        Self { target, order, user_id: None, reason: None }
+        Self { target, order, excepted: None, user_id: None, reason: None }
     }
 
     /// Ends the revocation of `target`.
     #[must_use]
     pub const fn withdraw(target: Target) -> Self {
-        Self { target, order: Order::Withdraw, user_id: None, reason: None }
+        let order = Order::Withdraw;
+        Self { target, order, excepted: None, user_id: None, reason: None }
     }
 
     /// Reads it from an event.
@@ -196,30 +203,50 @@ impl Revocation {
     /// # Errors
     /// As [`Event::parse`].
     pub fn parse(message: &[u8]) -> Result<Self, ParseEventError> {
-        let fields = event::fields(message)?;
-        let event = Event::from_fields(&fields)?;
-        let target = Target::read(&event, &fields).map_err(|BlankTargetError| {
+        Self::from_fields(&event::fields(message)?)
+    }
+
+    /// Reads it from the fields of an event.
+    pub(super) fn from_fields(fields: &Map<String, Value>) -> Result<Self, ParseEventError> {
+        let event = Event::from_fields(fields)?;
+        let target = Target::read(&event, fields).map_err(|BlankTargetError| {
             // The event was found good, so this is not reached; an error is the safe answer.
             ParseEventError::NoTokenId
         })?;
         let text = |name| fields.get(name).and_then(Value::as_str).map(str::to_owned);
         let revocation = match event {
             Event::Add { expires_at, .. } => Self::revoke(target, EPOCH).expires_at(expires_at),
-            Event::CutOff { issued_before, expires_at, .. } => {
-                Self::revoke(target, issued_before).expires_at(expires_at)
+            Event::CutOff { issued_before, except, expires_at, .. } => {
+                let cutoff = Self::revoke(target, issued_before).expires_at(expires_at);
+                let session = text("except_sid").zip(except);
+                let excepted = session.map(|(id, except)| ExceptedSession::named(id, except));
+                Self { excepted, ..cutoff }
             }
             Event::Remove { .. } | Event::Lift { .. } => Self::withdraw(target),
         };
         Ok(revocation.user_id(text("user_id")).reason(text("reason")))
     }
 
-    /// Says when the last token that it covers expires by itself.
+    /// Excepts the session with this id. Counts for cut-offs of a subject only.
+    ///
+    /// # Errors
+    /// When the id is blank.
+    pub fn except_session(mut self, session_id: Option<&str>) -> Result<Self, BlankTargetError> {
+        let Some(session_id) = session_id else { return Ok(self) };
+        let excepted = ExceptedSession::new(session_id).ok_or(BlankTargetError)?;
+        let can_spare = self.revokes() && self.target.kind == TargetKind::Subject;
+        self.excepted = can_spare.then_some(excepted);
+        Ok(self)
+    }
+
+    /// Says when the last token that it covers expires by itself: never, if the time lies before
+    /// tokens were revoked, as zero does.
     #[must_use]
     pub fn expires_at(mut self, time: Option<Timestamp>) -> Self {
         if let Order::Revoke { expires_at, .. } = &mut self.order {
             // What cannot be written as a time is further away than any token lives.
-            *expires_at =
-                time.map(|time| time.max(EPOCH)).filter(|time| wire_time::write(*time).is_some());
+            *expires_at = time
+                .filter(|time| wire_time::is_expiry(*time) && wire_time::write(*time).is_some());
         }
         self
     }
@@ -259,8 +286,13 @@ impl Revocation {
                 Some(Event::Add { token_id, expires_at })
             }
             (Some(token_id), _, Order::Withdraw) => Some(Event::Remove { token_id }),
-            (None, Some(cutoff), Order::Revoke { issued_before, expires_at }) => {
-                Some(Event::CutOff { cutoff, issued_before, expires_at })
+            (None, Some(cutoff), Order::Revoke { expires_at, .. }) => {
+                self.extent().map(|extent| Event::CutOff {
+                    cutoff,
+                    issued_before: extent.issued_before(),
+                    except: extent.except(),
+                    expires_at,
+                })
             }
             (None, Some(cutoff), Order::Withdraw) => Some(Event::Lift { cutoff }),
             (None, None, _) => None,
@@ -286,10 +318,14 @@ impl Revocation {
     pub fn to_event_json(&self, now: Timestamp, receipt: Option<&str>) -> String {
         let text = |text: &Option<String>| text.as_deref().map(Value::from);
         let (issued_before, expires_at) = self.times();
+        let excepted = self.excepted.as_ref();
+        let except_before = excepted.and_then(ExceptedSession::issued_before);
         let mut fields = vec![("type", Some(Value::from(self.kind())))];
         fields.extend(self.target.fields());
         fields.extend([
             ("issued_before", issued_before),
+            ("except_sid", excepted.map(|session| Value::from(session.id()))),
+            ("except_issued_before", except_before.map(written)),
             ("expires_at", expires_at),
             ("timestamp", wire_time::write_naive(now).map(Value::from)),
             ("user_id", text(&self.user_id)),
@@ -319,14 +355,26 @@ impl Revocation {
     #[must_use]
     pub fn join(mut self, stored: &[u8]) -> Self {
         let Ok(stored) = Self::parse(stored) else { return self };
-        if let Order::Revoke { issued_before, expires_at } = &mut self.order
-            && let Order::Revoke { issued_before: earlier, expires_at: until } = stored.order
+        if let Some(joined) = self.extent().zip(stored.extent()).map(|(one, other)| one.join(other))
+            && let Order::Revoke { issued_before, expires_at } = &mut self.order
+            && let Order::Revoke { expires_at: until, .. } = stored.order
             && self.target == stored.target
         {
-            *issued_before = earlier.max(*issued_before);
+            *issued_before = joined.issued_before();
             *expires_at = expires_at.zip(until).map(|(one, other)| one.max(other));
+            let mut known = [self.excepted.take(), stored.excepted].into_iter().flatten();
+            self.excepted = joined
+                .except()
+                .and_then(|except| known.find_map(|session| session.limited_as(except)));
         }
         self
+    }
+
+    /// Which tokens of its target it covers, if it revokes.
+    fn extent(&self) -> Option<Extent> {
+        let Order::Revoke { issued_before, .. } = self.order else { return None };
+        let except = self.excepted.as_ref().map(ExceptedSession::exception);
+        Some(Extent::new(issued_before, except))
     }
 
     /// Its `type` on the wire.
@@ -343,10 +391,7 @@ impl Revocation {
     /// `issued_before` and `expires_at` as they are written, if they are.
     fn times(&self) -> (Option<Value>, Option<Value>) {
         let Order::Revoke { issued_before, expires_at } = self.order else { return (None, None) };
-        let issued_before = (self.target.kind != TargetKind::Token).then(|| {
-            let secs = || Value::from(issued_before.as_secs());
-            wire_time::write(issued_before).map_or_else(secs, Value::from)
-        });
+        let issued_before = (self.target.kind != TargetKind::Token).then(|| written(issued_before));
         (issued_before, expires_at.and_then(wire_time::write).map(Value::from))
     }
 }
@@ -358,6 +403,11 @@ impl fmt::Debug for Revocation {
             .field("order", &self.order)
             .finish_non_exhaustive()
     }
+}
+
+/// As it is written where it limits what a cut-off covers.
+fn written(time: Timestamp) -> Value {
+    wire_time::write(time).map_or_else(|| Value::from(time.as_secs()), Value::from)
 }
 
 /// Where dates do not reach, seconds are written instead. The next one is the safe side of a moment.

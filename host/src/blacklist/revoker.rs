@@ -8,9 +8,11 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::{Map, Value};
+
 use super::{
     Config,
-    event::{Event, ParseEventError},
+    event::{self, Event, ParseEventError},
     in_process::{Closed, InProcess},
     nonce::{self, NoChance},
     redis::{BuildError as RedisBuildError, Producer, Reach, Roll, StoreError, WriteError},
@@ -24,6 +26,17 @@ pub struct Revoker {
     /// Who applies events in this process, if it has a blacklist.
     local: Option<InProcess>,
     way: Way,
+    skew: Duration,
+}
+
+/// How to revoke.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RevokeOptions {
+    /// Wait for so long until all ready replicas have applied the last revocation.
+    pub wait: Option<Duration>,
+    /// Whether a cut-off may cover tokens that are yet to be issued, so that logins are refused until
+    /// then.
+    pub future: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -48,6 +61,8 @@ struct Line<'a> {
     number: usize,
     text: &'a [u8],
     event: Event,
+    /// What a cut-off means that does not say `issued_before`.
+    issued_before: Timestamp,
 }
 
 /// What came of it.
@@ -57,6 +72,9 @@ pub struct Revoked {
     pub applied: usize,
     /// How many were left out, because every token that they cover is refused already.
     pub over: usize,
+    /// From when on tokens are issued that no cut-off among them covers, by the clock of the issuer, if
+    /// there is a cut-off. What was cut off before may cover more.
+    pub logins_from: Option<Timestamp>,
     /// Who has confirmed, if that was asked for.
     pub receipt: Option<Receipt>,
 }
@@ -84,6 +102,15 @@ pub enum RevokeError {
         line: usize,
         /// Why.
         source: ParseEventError,
+    },
+    /// A cut-off would cover logins of the future.
+    #[error(
+        "line {line}: `issued_before` is later than now and `blacklist.skew`, so that logins would be \
+         refused until then; leave it out to mean now, or insist: `--future`, over HTTP `?future=true`"
+    )]
+    Future {
+        /// Which.
+        line: usize,
     },
     /// The process is stopping.
     #[error(transparent)]
@@ -115,6 +142,9 @@ pub enum RevokeError {
     NoChance(#[from] NoChance),
 }
 
+/// Times are written in whole seconds, rounded up by some.
+const CLOCK_GRAIN: Duration = Duration::from_secs(1);
+
 /// How many revocations are written at once.
 const BATCH: usize = 512;
 
@@ -145,38 +175,42 @@ impl Revoker {
             }
             _ => Way::InProcess,
         };
-        Ok(Self { local, way })
+        Ok(Self { local, way, skew: config.skew.get() })
+    }
+
+    /// The time up to which tokens may have been issued by `now`, by the clock of their issuer: what a
+    /// cut-off means that says none.
+    #[must_use]
+    pub fn issued_until(&self, now: Timestamp) -> Timestamp {
+        now.plus(self.skew)
     }
 
     /// Revokes, or ends revocations, as events say, in their order. None is heeded unless all are
-    /// events. `lines` are their places, for messages. Waits until all ready replicas have
-    /// applied the last one, if `wait` says for how long.
+    /// events. The numbers are their lines, for messages. A cut-off that does not say `issued_before`
+    /// means [`Revoker::issued_until`] now.
     ///
     /// # Errors
     /// When not all are in force here, and known to all replicas sooner or later.
     pub async fn revoke_events(
         &self,
         events: &[(usize, &[u8])],
-        wait: Option<Duration>,
+        options: RevokeOptions,
     ) -> Result<Revoked, RevokeError> {
-        let mut parsed = Vec::with_capacity(events.len());
-        for &(number, text) in events {
-            let event =
-                Event::parse(text).map_err(|source| RevokeError::Parse { line: number, source })?;
-            parsed.push(Line { number, text, event });
-        }
-        match &self.way {
-            Way::Table(table) => Err(RevokeError::Table(table.clone())),
-            Way::InProcess => self.apply_here(&parsed, wait).await,
+        let now = Timestamp::now();
+        let mut lines = self.read(events, now, options)?;
+        let revoked = match &self.way {
+            Way::Table(table) => return Err(RevokeError::Table(table.clone())),
+            Way::InProcess => self.apply_here(&lines, options.wait).await?,
             Way::Store(store) => {
-                let now = Timestamp::now();
-                let total = parsed.len();
-                parsed.retain(|line| !is_over(&line.event, now, store.margin));
-                let over = total - parsed.len();
-                let revoked = self.store(store, &parsed, wait).await?;
-                Ok(Revoked { over, ..revoked })
+                let total = lines.len();
+                lines.retain(|line| !is_over(&line.event, now, store.margin));
+                let over = total - lines.len();
+                let revoked = self.store(store, &lines, options.wait).await?;
+                Revoked { over, ..revoked }
             }
-        }
+        };
+        let logins_from = lines.iter().filter_map(|line| logins_from(&line.event)).max();
+        Ok(Revoked { logins_from, ..revoked })
     }
 
     /// Revokes one thing; see [`Revoker::revoke_events`].
@@ -186,10 +220,32 @@ impl Revoker {
     pub async fn revoke(
         &self,
         revocation: &Revocation,
-        wait: Option<Duration>,
+        options: RevokeOptions,
     ) -> Result<Revoked, RevokeError> {
         let message = revocation.to_event_json(Timestamp::now(), None);
-        self.revoke_events(&[(1, message.as_bytes())], wait).await
+        self.revoke_events(&[(1, message.as_bytes())], options).await
+    }
+
+    fn read<'a>(
+        &self,
+        events: &[(usize, &'a [u8])],
+        now: Timestamp,
+        options: RevokeOptions,
+    ) -> Result<Vec<Line<'a>>, RevokeError> {
+        let default = self.issued_until(now);
+        let latest = default.plus(CLOCK_GRAIN);
+        let mut lines = Vec::with_capacity(events.len());
+        for &(number, text) in events {
+            let line = Line::read(number, text, default)?;
+            if let Event::CutOff { issued_before, .. } = line.event
+                && issued_before > latest
+                && !options.future
+            {
+                return Err(RevokeError::Future { line: number });
+            }
+            lines.push(line);
+        }
+        Ok(lines)
     }
 
     async fn apply_here(
@@ -208,7 +264,7 @@ impl Revoker {
             may_lack_some: false,
             took: begin.elapsed(),
         });
-        Ok(Revoked { applied: events.len(), over: 0, receipt })
+        Ok(Revoked { applied: events.len(), over: 0, logins_from: None, receipt })
     }
 
     async fn store(
@@ -242,7 +298,7 @@ impl Revoker {
             }
             _ => None,
         };
-        Ok(Revoked { applied: total, over: 0, receipt })
+        Ok(Revoked { applied: total, over: 0, logins_from: None, receipt })
     }
 
     async fn apply(&self, event: Event) -> Result<(), Closed> {
@@ -255,10 +311,17 @@ impl Revoker {
 
 // === impl Line ===
 
-impl Line<'_> {
+impl<'a> Line<'a> {
+    fn read(number: usize, text: &'a [u8], issued_before: Timestamp) -> Result<Self, RevokeError> {
+        let event = fields(text, issued_before).and_then(|fields| Event::from_fields(&fields));
+        let event = event.map_err(|source| RevokeError::Parse { line: number, source })?;
+        Ok(Self { number, text, event, issued_before })
+    }
+
     fn revocation(&self) -> Result<Revocation, RevokeError> {
-        let line = self.number;
-        Revocation::parse(self.text).map_err(|source| RevokeError::Parse { line, source })
+        let fields = fields(self.text, self.issued_before);
+        let revocation = fields.and_then(|fields| Revocation::from_fields(&fields));
+        revocation.map_err(|source| RevokeError::Parse { line: self.number, source })
     }
 }
 
@@ -298,6 +361,20 @@ impl Receipt {
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         self.replicas > 0 && self.missing == 0 && !self.may_lack_some
+    }
+}
+
+fn fields(text: &[u8], issued_before: Timestamp) -> Result<Map<String, Value>, ParseEventError> {
+    Ok(event::with_issued_before(event::fields(text)?, issued_before))
+}
+
+/// The first whole second, as issuers write it, that a cut-off does not cover.
+fn logins_from(event: &Event) -> Option<Timestamp> {
+    match event {
+        Event::CutOff { issued_before, .. } => {
+            Some(Timestamp::from_secs(issued_before.as_secs().saturating_add(1)))
+        }
+        Event::Add { .. } | Event::Remove { .. } | Event::Lift { .. } => None,
     }
 }
 

@@ -30,6 +30,7 @@ use self::term::{Reach, Term};
 use super::{
     cutoff::{Cutoff, CutoffKind},
     event::Event,
+    extent::Extent,
     key::{BuildKeyHasher, Key},
 };
 use crate::{boot_clock::BootInstant, timestamp::Timestamp, token_id::TokenId};
@@ -330,8 +331,9 @@ impl Writer {
                     None => Applied::Absent,
                 }
             }
-            Event::CutOff { cutoff, issued_before, expires_at } => {
-                self.cut_off(cutoff, Reach { issued_before, until: self.until(expires_at) })
+            Event::CutOff { cutoff, issued_before, except, expires_at } => {
+                let extent = Extent::new(issued_before, except);
+                self.cut_off(cutoff, Reach { extent, until: self.until(expires_at) })
             }
             Event::Lift { cutoff } => {
                 let lifted = self.store.cutoffs.pin().remove(&cutoff).is_some();

@@ -15,6 +15,10 @@ use crate::timestamp::Timestamp;
 /// What Go's `time.Time` writes for "not set".
 const GO_ZERO_TIME: Timestamp = Timestamp::from_secs(-62_135_596_800);
 
+/// The first moment of the year 2000. No token that is still revoked has expired before, and all that
+/// publishers write for "not set" lies before: zero, -1, the zero times of languages and databases.
+const YEAR_2000: Timestamp = Timestamp::from_secs(946_684_800);
+
 /// A text is not a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -57,9 +61,20 @@ pub(super) fn parse(value: &Value) -> Result<Option<Timestamp>, NotATime> {
     }
 }
 
+/// Reads the time at which a token expires, as [`parse`] does. `None` is one that was not set.
+pub(super) fn parse_expiry(value: &Value) -> Result<Option<Timestamp>, NotATime> {
+    Ok(parse(value)?.filter(|time| is_expiry(*time)))
+}
+
+/// Whether a token may expire at this time, rather than that it stands for "not set".
+pub(super) fn is_expiry(time: Timestamp) -> bool {
+    time >= YEAR_2000
+}
+
 /// Writes a time in UTC, with an offset, as today's publishers do. `None` if it is further away than
 /// dates reach.
-pub(super) fn write(time: Timestamp) -> Option<String> {
+#[must_use]
+pub fn write(time: Timestamp) -> Option<String> {
     write_naive(time).map(|naive| format!("{naive}+00:00"))
 }
 
@@ -146,6 +161,28 @@ mod tests {
     fn unset_times_are_unset() {
         assert_eq!(parse(&Value::Null), Ok(None));
         assert_eq!(parse(&json!("0001-01-01T00:00:00Z")), Ok(None));
+    }
+
+    #[test]
+    fn an_expiry_before_the_year_2000_is_not_set() {
+        for unset in [
+            json!(null),
+            json!(0),
+            json!(-1),
+            json!(-0.5),
+            json!(946_684_799),
+            json!("1970-01-01T00:00:00Z"),
+            json!("1969-12-31T23:59:59.999"),
+            json!("0001-01-01T00:00:00Z"),
+            json!("0001-01-01T00:00:00+01:00"),
+            json!("1753-01-01T00:00:00"),
+            json!("1899-12-30T00:00:00Z"),
+        ] {
+            assert_eq!(parse_expiry(&unset), Ok(None), "{unset}");
+        }
+        let first = Ok(Some(Timestamp::from_secs(946_684_800)));
+        assert_eq!(parse_expiry(&json!("2000-01-01T00:00:00Z")), first);
+        assert_eq!(parse_expiry(&json!("soon")), Err(NotATime));
     }
 
     #[test]

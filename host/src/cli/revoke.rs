@@ -14,7 +14,8 @@ use clap::{ArgGroup, Args};
 use super::{CliError, ConfigFile, print, runtime};
 use crate::{
     blacklist::{
-        self, BlankTargetError, RedisBuildError, Revocation, RevokeError, Revoked, Revoker, Target,
+        self, BlankTargetError, RedisBuildError, Revocation, RevokeError, RevokeOptions, Revoked,
+        Revoker, Target,
     },
     config::Config,
     duration::HumanDuration,
@@ -51,11 +52,21 @@ pub(super) struct Revoke {
     /// All tokens of this issuer (`iss`).
     #[arg(long, value_name = "ISSUER", group = "target")]
     iss: Option<String>,
-    /// Of many tokens, those that were issued at this time or earlier; now without it. RFC 3339 or
-    /// Unix seconds.
+    /// With --sub: but for tokens whose `sid` is this, so that one session goes on.
+    #[arg(long, value_name = "SESSION", requires = "sub",
+          conflicts_with_all = ["jti", "token_file", "sid", "remove"])]
+    except_sid: Option<String>,
+    /// Of many tokens, those that were issued at this time or earlier. Without it now, and
+    /// `blacklist.skew` for the clock of the issuer, so that a login has to be repeated if it is made
+    /// within that time. RFC 3339 or Unix seconds.
     #[arg(long, value_name = "TIME", value_parser = blacklist::parse_time)]
     issued_before: Option<Timestamp>,
-    /// When the last of these tokens expires by itself; never without it. RFC 3339 or Unix seconds.
+    /// Take a time that lies further ahead than `blacklist.skew`, although logins are refused until
+    /// then.
+    #[arg(long, requires = "issued_before", conflicts_with_all = ["jti", "token_file", "remove"])]
+    future: bool,
+    /// When the last of these tokens expires by itself; never without it, or before the year 2000.
+    /// RFC 3339 or Unix seconds.
     #[arg(long, value_name = "TIME", value_parser = blacklist::parse_time)]
     expires_at: Option<Timestamp>,
     /// Why, for people who read the store.
@@ -157,15 +168,18 @@ impl Revoke {
         }
         let margin = blacklist::margin(&config.blacklist, config.longest_leeway());
         let revoker = Revoker::build(&config.blacklist, margin, None)?;
-        let revocation = self.revocation(Timestamp::now(), config.tokens.max_bytes)?;
+        let issued_before =
+            self.issued_before.unwrap_or_else(|| revoker.issued_until(Timestamp::now()));
+        let revocation = self.revocation(issued_before, config.tokens.max_bytes)?;
         let wait = self.wait.then(|| self.timeout.get());
-        let outcome = revoker.revoke(&revocation, wait).await?;
+        let options = RevokeOptions { wait, future: self.future };
+        let outcome = revoker.revoke(&revocation, options).await?;
         self.say(outcome)
     }
 
     fn revocation(
         &self,
-        now: Timestamp,
+        issued_before: Timestamp,
         max_token_bytes: usize,
     ) -> Result<Revocation, RevokeCommandError> {
         let issuer = self.iss.as_deref();
@@ -188,7 +202,8 @@ impl Revoke {
         let revocation = if self.remove {
             Revocation::withdraw(target)
         } else {
-            Revocation::revoke(target, self.issued_before.unwrap_or(now)).expires_at(expires_at)
+            let revocation = Revocation::revoke(target, issued_before).expires_at(expires_at);
+            revocation.except_session(self.except_sid.as_deref())?
         };
         Ok(revocation.user_id(user_id).reason(self.reason.clone()))
     }
@@ -204,8 +219,13 @@ impl Revoke {
             ));
         }
         let done = if self.remove { "no longer revoked" } else { "revoked" };
+        let logins = revoked
+            .logins_from
+            .and_then(blacklist::write_time)
+            .map(|time| format!("; new logins pass from {time} on"))
+            .unwrap_or_default();
         let Some(receipt) = revoked.receipt else {
-            return Ok(format!("{done}: stored{unverified}\n"));
+            return Ok(format!("{done}: stored{unverified}{logins}\n"));
         };
         let took = receipt.took;
         if receipt.replicas == 0 {
@@ -221,7 +241,7 @@ impl Revoke {
         let (replicas, millis) = (receipt.replicas, took.as_millis());
         let replicas =
             if replicas == 1 { "1 replica".into() } else { format!("{replicas} replicas") };
-        Ok(format!("{done}: in force on {replicas} after {millis} ms{unverified}\n"))
+        Ok(format!("{done}: in force on {replicas} after {millis} ms{unverified}{logins}\n"))
     }
 }
 
@@ -241,7 +261,7 @@ impl RevokeCommandError {
             | Self::NoReplica(_)
             | Self::MayLackSome { .. }
             | Self::NotConfirmed { .. } => 3,
-            Self::Revoke(_) => 1,
+            Self::Revoke(error) if !matches!(error, RevokeError::Future { .. }) => 1,
             _ => 2,
         }
     }

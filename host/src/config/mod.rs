@@ -121,6 +121,7 @@ impl Config {
             cache_capacity: self.tokens.cache_capacity,
             max_bytes: self.tokens.max_bytes,
             reload_interval: self.tokens.key_reload_interval,
+            skew: self.blacklist.skew,
         }
     }
 

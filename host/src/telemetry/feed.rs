@@ -57,6 +57,8 @@ struct Counters {
     has_broker: AtomicBool,
     received: [AtomicU64; RECEIVED.len()],
     processed: [AtomicU64; RECEIVED.len()],
+    unset_expiry: AtomicU64,
+    over: AtomicU64,
     connected: AtomicBool,
     reconnects: AtomicU64,
     has_offset: AtomicBool,
@@ -92,6 +94,16 @@ impl FeedMetrics {
     /// What came was given to the blacklist.
     pub fn processed(&self, received: Received) {
         self.0.processed[received as usize].fetch_add(1, Relaxed);
+    }
+
+    /// A token was revoked for ever because its expiry stands for "not set".
+    pub fn unset_expiry(&self) {
+        self.0.unset_expiry.fetch_add(1, Relaxed);
+    }
+
+    /// The revocation of a token arrived when the token was refused already, as expired.
+    pub fn over(&self) {
+        self.0.over.fetch_add(1, Relaxed);
     }
 
     /// Whether events are delivered.
@@ -170,6 +182,18 @@ impl FeedMetrics {
                 vec![counter(&[], failed)],
             ),
             family(
+                "portcullis_blacklist_unset_expiry_total",
+                "Messages from the broker that revoke a token for ever: its expiry stands for none.",
+                count,
+                vec![counter(&[], self.0.unset_expiry.load(Relaxed))],
+            ),
+            family(
+                "portcullis_blacklist_over_total",
+                "Messages from the broker that revoke a token which has expired when they arrive.",
+                count,
+                vec![counter(&[], self.0.over.load(Relaxed))],
+            ),
+            family(
                 "ext_authz_mq_reconnects_total",
                 "Connections to the broker, the first one aside.",
                 count,
@@ -244,6 +268,22 @@ mod tests {
         assert!(!names(&metrics).contains(&offset));
         metrics.set_offset(0);
         assert!(names(&metrics).contains(&offset));
+    }
+
+    #[test]
+    fn odd_expiries_are_counted_apart() {
+        let metrics = FeedMetrics::default();
+        metrics.expect_broker();
+        metrics.over();
+        metrics.over();
+        metrics.unset_expiry();
+        let value = |name: &str| {
+            let families = metrics.families();
+            let family = families.iter().find(|family| family.name() == name).unwrap();
+            family.get_metric()[0].get_counter().get_value().to_string()
+        };
+        assert_eq!(value("portcullis_blacklist_over_total"), "2");
+        assert_eq!(value("portcullis_blacklist_unset_expiry_total"), "1");
     }
 
     #[test]

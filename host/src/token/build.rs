@@ -65,7 +65,13 @@ pub fn build(config: &Config) -> Result<(Verifier, KeyReloader), BuildError> {
         key_sets.push(Arc::clone(keys.key_set()));
         sources.push(keys);
     }
-    let verifier = Verifier::new(issuers, key_sets, config.cache_capacity, config.max_bytes);
+    let verifier = Verifier::new(
+        issuers,
+        key_sets,
+        config.cache_capacity,
+        config.max_bytes,
+        config.skew.get(),
+    );
     let reloader = KeyReloader::new(verifier.clone(), sources, interval);
     Ok((verifier, reloader))
 }

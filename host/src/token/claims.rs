@@ -74,13 +74,19 @@ impl VerifiedToken {
         })
     }
 
-    /// Whether the token is good at `now`, with the issuer's leeway at both ends.
-    pub(super) fn check_times(&self, now: Timestamp) -> Result<(), VerifyError> {
+    /// Whether the token is good at `now`, with the issuer's leeway at both ends. Its `iat` may be as
+    /// far ahead as the leeway, or as `skew` if that is more: a cut-off, which goes by `iat`, is made
+    /// for clocks that are no more ahead.
+    pub(super) fn check_times(&self, now: Timestamp, skew: Duration) -> Result<(), VerifyError> {
         if self.has_expired(now) {
             return Err(VerifyError::Expired);
         }
         if self.not_before.is_some_and(|nbf| now.plus(self.leeway) < nbf) {
             return Err(VerifyError::NotYetValid);
+        }
+        let latest = now.plus(self.leeway.max(skew));
+        if self.issued_at.is_some_and(|issued_at| latest < issued_at) {
+            return Err(VerifyError::IssuedInFuture);
         }
         Ok(())
     }
@@ -318,7 +324,23 @@ mod tests {
             (204_999, Ok(())),
             (205_000, Err(VerifyError::Expired)),
         ] {
-            assert_eq!(token.check_times(Timestamp::from_millis(millis)), expected, "{millis}");
+            let checked = token.check_times(Timestamp::from_millis(millis), Duration::ZERO);
+            assert_eq!(checked, expected, "{millis}");
+        }
+    }
+
+    #[test]
+    fn a_token_may_be_issued_as_far_ahead_as_clocks_may_differ() {
+        let token = read(json!({"iat": 100})).unwrap();
+        for (skew, millis, expected) in [
+            (0, 94_999, Err(VerifyError::IssuedInFuture)),
+            (0, 95_000, Ok(())),
+            (7, 92_999, Err(VerifyError::IssuedInFuture)),
+            (7, 93_000, Ok(())),
+        ] {
+            let now = Timestamp::from_millis(millis);
+            let checked = token.check_times(now, Duration::from_secs(skew));
+            assert_eq!(checked, expected, "{skew} {millis}");
         }
     }
 

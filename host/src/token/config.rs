@@ -30,6 +30,9 @@ pub struct Config {
     /// How often the key files are looked at for changes.
     #[serde(default = "default_reload_interval")]
     pub reload_interval: HumanDuration,
+    /// How far `iat` may be ahead, if that is more than the issuer's leeway.
+    #[serde(default = "default_skew")]
+    pub skew: HumanDuration,
 }
 
 /// One issuer: its keys, and what its tokens must look like.
@@ -48,7 +51,8 @@ pub struct IssuerConfig {
     /// Where the keys come from. Only these keys can verify this issuer's tokens.
     pub keys: Vec<KeyConfig>,
     /// How far the issuer's clock may be off: a token is still good this long after `exp`, and
-    /// already good this long before `nbf`.
+    /// already good this long before `nbf`. Its `iat` may be as far ahead, or by `blacklist.skew` if
+    /// that is more.
     #[serde(default = "default_leeway")]
     pub leeway: HumanDuration,
     /// The claims that a token must have. A token without `jti` cannot be revoked one by one, and
@@ -205,6 +209,10 @@ fn default_required_claims() -> Vec<String> {
     ["exp", "sub", "jti"].map(str::to_owned).into()
 }
 
+fn default_skew() -> HumanDuration {
+    HumanDuration::from_millis(5_000)
+}
+
 fn default_header_types() -> Vec<String> {
     ["at+jwt", "JWT", "absent"].map(str::to_owned).into()
 }
@@ -220,6 +228,7 @@ impl Default for Config {
             cache_capacity: default_cache_capacity(),
             max_bytes: default_max_bytes(),
             reload_interval: default_reload_interval(),
+            skew: default_skew(),
         }
     }
 }

@@ -82,10 +82,15 @@ impl Issuer {
     }
 
     /// Checks the type and the claims of a token that this issuer has signed.
-    pub(super) fn admit(&self, jws: Jws<'_>, now: Timestamp) -> Result<VerifiedToken, VerifyError> {
+    pub(super) fn admit(
+        &self,
+        jws: Jws<'_>,
+        now: Timestamp,
+        skew: Duration,
+    ) -> Result<VerifiedToken, VerifyError> {
         self.check_use(&jws)?;
         let token = VerifiedToken::read(jws.claims, &self.name, self.leeway)?;
-        token.check_times(now)?;
+        token.check_times(now, skew)?;
         self.check_audience(token.claims())?;
         let is_missing = |name: &&Arc<str>| present(token.claims(), name).is_none();
         if let Some(missing) = self.required_claims.iter().find(is_missing) {

@@ -8,6 +8,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -66,6 +67,8 @@ struct Shared {
     issuers: Vec<Issuer>,
     keys: ArcSwap<Keys>,
     max_bytes: usize,
+    /// How far clocks may differ.
+    skew: Duration,
     /// `None` if nothing is to be remembered.
     memory: Option<Memory>,
     /// The member lists that were handed out; the position is the set's id.
@@ -89,11 +92,12 @@ impl Verifier {
         key_sets: Vec<Arc<KeySet>>,
         cache_capacity: usize,
         max_bytes: usize,
+        skew: Duration,
     ) -> Self {
         let memory = (cache_capacity > 0).then(|| Memory::new(cache_capacity));
         let keys = ArcSwap::from_pointee(Keys { generation: 0, sets: key_sets });
         let sets = Mutex::default();
-        Self { shared: Arc::new(Shared { issuers, keys, max_bytes, memory, sets }) }
+        Self { shared: Arc::new(Shared { issuers, keys, max_bytes, skew, memory, sets }) }
     }
 
     /// Resolves names of issuers. With no name, no token is accepted.
@@ -144,7 +148,7 @@ impl Verifier {
         };
         let key = TokenKey::new(token, issuers.id, keys.generation);
         if let Some(verified) = memory.get(&key) {
-            verified.check_times(now)?;
+            verified.check_times(now, shared.skew)?;
             return Ok(verified);
         }
         let verified = Arc::new(shared.verify(token, issuers, &keys, now)?);
@@ -225,7 +229,7 @@ impl Shared {
         keys.sets
             .get(position)
             .map_or(Err(VerifyError::UnknownKey(Shown::default())), |set| set.verify(&jws))?;
-        issuer.admit(jws, now)
+        issuer.admit(jws, now, self.skew)
     }
 
     /// The issuer that has the token's `iss`, or else the one that does not care.

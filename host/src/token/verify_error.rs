@@ -44,6 +44,9 @@ pub enum VerifyError {
     /// `nbf` is further ahead than the leeway.
     #[error("the token is not valid yet")]
     NotYetValid,
+    /// `iat` is further ahead than the leeway and the skew of clocks.
+    #[error("the token's claim `iat` is further ahead than clocks may differ")]
+    IssuedInFuture,
     /// `aud` names no configured audience.
     #[error("the token is meant for another audience")]
     WrongAudience,
@@ -88,6 +91,7 @@ impl VerifyError {
             Self::BadSignature => "bad_signature",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
+            Self::IssuedInFuture => "issued_in_future",
             Self::WrongAudience => "wrong_audience",
             Self::MissingClaim(_) => "missing_claim",
             Self::MalformedClaim(_) => "malformed_claim",
@@ -114,6 +118,7 @@ impl VerifyError {
             Self::TooLarge(limit) => format!("{code}: more than {limit} bytes"),
             Self::TooManyKeys(limit) => format!("{code}: more than {limit} keys could be meant"),
             Self::SenderConstrained => format!("{code}: cnf"),
+            Self::IssuedInFuture => format!("{code}: iat"),
             Self::UnsupportedAlgorithm
             | Self::WrongAlgorithm
             | Self::BadSignature
@@ -192,6 +197,7 @@ mod tests {
             (VerifyError::UnknownIssuer(Shown::new("https://id")), "unknown_issuer: https://id"),
             (VerifyError::MissingScope("write".into()), "missing_scope: write"),
             (VerifyError::Expired, "expired"),
+            (VerifyError::IssuedInFuture, "issued_in_future: iat"),
         ] {
             assert_eq!(error.detail(), detail);
             assert!(detail.starts_with(error.code()));

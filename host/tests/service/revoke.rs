@@ -40,6 +40,13 @@ fn what_contradicts_itself_is_refused() {
         &["--sub", "u", "--issued-before", "1999999999000"],
         &["--jti", "j", "--expires-at", "2033-05-18"],
         &["--jti", "j", "--wait", "--timeout", "5"],
+        &["--jti", "j", "--except-sid", "s"],
+        &["--iss", "i", "--except-sid", "s"],
+        &["--sid", "s", "--except-sid", "t"],
+        &["--token-file", "-", "--except-sid", "s"],
+        &["--sub", "u", "--remove", "--except-sid", "s"],
+        &["--sub", "u", "--future"],
+        &["--jti", "j", "--future"],
     ] {
         let refused = with_config("revoke", &networked(), options);
         assert_eq!(refused.code, Some(2), "{options:?} {refused:?}");
@@ -49,13 +56,28 @@ fn what_contradicts_itself_is_refused() {
 
 #[test]
 fn blank_names_are_refused() {
-    for options in
-        [["--jti", " "], ["--sub", ""], ["--sid", "\t"], ["--iss", ""], ["--iss=i", "--sub= "]]
-    {
+    for options in [
+        ["--jti", " "],
+        ["--sub", ""],
+        ["--sid", "\t"],
+        ["--iss", ""],
+        ["--iss=i", "--sub= "],
+        ["--sub=u", "--except-sid= "],
+    ] {
         let refused = with_config("revoke", &networked(), &options);
         refused.assert_refused(&["blank"]);
         assert_eq!(refused.code, Some(2), "{options:?}");
     }
+}
+
+#[test]
+fn a_cut_off_of_the_future_has_to_be_meant() {
+    let cut = ["--sub", "u", "--issued-before", "2099-01-01T00:00:00Z"];
+    let refused = with_config("revoke", &networked(), &cut);
+    refused.assert_refused(&["`issued_before` is later than now", "`--future`"]);
+    assert_eq!(refused.code, Some(2));
+    let taken = with_config("revoke", &networked(), &[&cut[..], &["--future"]].concat());
+    assert_eq!(taken.code, Some(1), "only the store is missing: {taken:?}");
 }
 
 #[test]
@@ -114,4 +136,46 @@ fn in_one_process_who_waits_waits_for_that_process() {
     assert_eq!((&body["replicas"], &body["missing"]), (&json!(1), &json!(0)));
     assert_eq!(service.admin("DELETE", "/v1/revocations/j?wait=soon").unwrap().0, 400);
     assert_eq!(service.admin("DELETE", "/v1/revocations/j").unwrap().0, 204);
+}
+
+#[test]
+fn a_cut_off_without_a_time_covers_clocks_that_are_ahead_and_says_from_when_logins_pass() {
+    let folder = Folder::new();
+    let mut config = folder.config();
+    config["blacklist"]["skew"] = json!("7s");
+    let service = Service::start(folder, &config);
+    let now = || jiff::Timestamp::now().as_second();
+    let begin = now();
+    let cutoff = r#"{"type": "cutoff", "sub": "alice", "except_sid": "s"}"#;
+    let (status, body) = service.post("/v1/revocations", cutoff);
+    assert_eq!(status, 201, "{body}");
+    let body: Value = serde_json::from_str(&body).unwrap();
+    let from: jiff::Timestamp = body["logins_from"].as_str().unwrap().parse().unwrap();
+    assert!((begin + 8..=now() + 8).contains(&from.as_second()), "{body}");
+
+    let (status, body) = service.post("/v1/revocations", r#"{"jti": "j"}"#);
+    assert_eq!((status, body.as_str()), (201, r#"{"applied":1}"#), "a token has no logins");
+}
+
+#[test]
+fn the_admin_api_refuses_what_a_cut_off_cannot_mean() {
+    let folder = Folder::new();
+    let config = folder.config();
+    let service = Service::start(folder, &config);
+    let future = json!({"type": "cutoff", "sub": "u", "issued_before": "2099-01-01T00:00:00Z"});
+    let future = future.to_string();
+    let (status, body) = service.post("/v1/revocations", &future);
+    assert_eq!(status, 400, "{body}");
+    assert!(body.contains("?future=true"), "{body}");
+    assert_eq!(service.post("/v1/revocations?future=true", &future).0, 201);
+    for (cutoff, what) in [
+        (r#"{"type": "cutoff", "sid": "s", "except_sid": "t"}"#, "goes with `sub` only"),
+        (r#"{"type": "cutoff", "iss": "i", "except_sid": "t"}"#, "goes with `sub` only"),
+        (r#"{"type": "cutoff", "sub": "u", "except_sid": 5}"#, "`except_sid` is blank"),
+        (r#"{"type": "cutoff", "sub": "u", "sub": "v"}"#, "occurs twice"),
+    ] {
+        let (status, body) = service.post("/v1/revocations", cutoff);
+        assert_eq!(status, 400, "{cutoff}: {body}");
+        assert!(body.contains(what), "{body}");
+    }
 }

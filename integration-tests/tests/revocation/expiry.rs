@@ -13,7 +13,7 @@ use portcullis_integration_tests::{
 };
 use serde_json::json;
 
-use super::{check, config};
+use super::{check, config, metric};
 
 /// How long the tokens live, and for how long they are accepted after that: the leeway of the tests'
 /// issuer.
@@ -93,4 +93,34 @@ async fn a_revoked_token_stays_refused_through_its_expiry_and_its_leeway() {
         eprintln!("{second:>3} s after its expiry: {}", line.join(", "));
     }
     assert!(samples > LIFETIME, "{samples} seconds are too few to tell");
+}
+
+#[tokio::test]
+async fn an_expiry_that_stands_for_none_is_none_and_one_that_is_over_is_counted() {
+    let (rabbitmq, redis) = tokio::join!(RabbitMq::start(), Redis::start());
+    let config = config("authoritative", json!({"url": redis.url()}))
+        .with("blacklist.rabbitmq.url", rabbitmq.url());
+    let replica = Portcullis::start(&config).await;
+    eventually::holds("the feed is live", || async {
+        replica.admin().revocations().await["state"] == "live"
+    })
+    .await;
+    let publisher = Publisher::new(&rabbitmq.url(), redis.client()).patient();
+    let [zero, epoch] = std::array::from_fn(|_| Claims::default());
+    for event in [
+        json!({"jti": zero.jti(), "exp": 0}),
+        json!({"jti": epoch.jti(), "expires_at": "1970-01-01T00:00:00Z"}),
+        json!({"jti": "over", "expires_at": "2020-01-01T00:00:00"}),
+    ] {
+        publisher.publish_raw(event.to_string().as_bytes()).await;
+    }
+    for claims in [&zero, &epoch] {
+        eventually::holds("it is refused", || async { check(&replica, claims).await == 403 }).await;
+    }
+    eventually::holds("all are counted", || async {
+        let unset: u64 = metric(&replica, "portcullis_blacklist_unset_expiry_total").await;
+        let over: u64 = metric(&replica, "portcullis_blacklist_over_total").await;
+        (unset, over) == (2, 1)
+    })
+    .await;
 }

@@ -1,7 +1,8 @@
 //! Owns `portcullis revoke`: what it leaves in the store, for how long, and what it says.
 
 use portcullis_integration_tests::{
-    portcullis::Config,
+    eventually,
+    portcullis::{Config, Portcullis},
     publisher::OUTBOX,
     services::{
         RedisClient, RedisSentinel,
@@ -9,9 +10,12 @@ use portcullis_integration_tests::{
     },
     token,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::relay_process::{Services, revoke};
+use super::{
+    check, config,
+    relay_process::{Relay, Services, revoke},
+};
 
 /// The leeway of the tests' issuer, the skew of the tests' configuration, and the last second.
 const MARGIN_MS: i64 = 5_000 + 7_000 + 1_000;
@@ -100,6 +104,63 @@ async fn cut_offs_join_what_either_covers() {
 
     services.revoked(&["--sub", "u", "--iss", "i", "--remove"]).await;
     assert_eq!(client.get(&keys[0]).await, None);
+}
+
+#[tokio::test]
+async fn the_session_that_a_cut_off_spares_stays_within_what_an_earlier_one_covers() {
+    let services = Services::start().await;
+    let client = services.redis.client();
+    let cut = async |issued_before: &str, more: &[&str]| -> Value {
+        let arguments = ["--sub", "u", "--issued-before", issued_before];
+        services.revoked(&[&arguments[..], more].concat()).await;
+        let keys = client.keys("blacklist.cutoff:*").await;
+        serde_json::from_str(&client.get(&keys[0]).await.unwrap()).unwrap()
+    };
+    cut("1000", &[]).await;
+    let joined = cut("2000", &["--except-sid", "s"]).await;
+    assert_eq!(joined["issued_before"], "1970-01-01T00:33:20+00:00");
+    assert_eq!(joined["except_sid"], "s");
+    assert_eq!(joined["except_issued_before"], "1970-01-01T00:16:40+00:00");
+    let joined = cut("1500", &["--except-sid", "t"]).await;
+    assert_eq!(
+        (&joined["except_sid"], &joined["except_issued_before"]),
+        (&json!("s"), &json!("1970-01-01T00:25:00+00:00"))
+    );
+    let joined = cut("2000", &[]).await;
+    assert_eq!(
+        (&joined["except_sid"], &joined["except_issued_before"]),
+        (&Value::Null, &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn a_cut_off_covers_an_issuer_that_is_ahead_and_may_spare_one_session() {
+    let services = Services::start().await;
+    let _relay = Relay::start(&services.config()).await;
+    let config = config("authoritative", json!({"url": services.redis.url()}))
+        .with("blacklist.rabbitmq.url", services.rabbitmq.url())
+        .with("blacklist.skew", "7s");
+    let replica = Portcullis::start(&config).await;
+    let now = jiff::Timestamp::now().as_second();
+    let session = |sid: &str, issued_at: i64| {
+        token::Claims::default().with("sid", sid).with("iat", issued_at)
+    };
+    let (kept, ahead) = (session("kept", now), session("other", now + 3));
+    for claims in [&kept, &ahead] {
+        assert_eq!(check(&replica, claims).await, 200);
+    }
+    let wait = ["--sub", token::SUBJECT, "--wait", "--timeout", "20s"];
+    let said = services.revoked(&[&wait[..], &["--except-sid", "kept"]].concat()).await;
+    assert_eq!(check(&replica, &ahead).await, 403, "{said}");
+    assert_eq!(check(&replica, &kept).await, 200);
+    let (_, from) = said.trim_end().split_once("; new logins pass from ").unwrap();
+    let from: jiff::Timestamp = from.strip_suffix(" on").unwrap().parse().unwrap();
+    let [late, login] = [1, 0].map(|before| session("new", from.as_second() - before));
+    eventually::holds("a login counts", async || check(&replica, &login).await == 200).await;
+    assert_eq!(check(&replica, &late).await, 403, "the second before is covered");
+
+    services.revoked(&wait).await;
+    assert_eq!(check(&replica, &kept).await, 403);
 }
 
 #[tokio::test]

@@ -26,7 +26,12 @@ fn remove(name: u8) -> Event {
 }
 
 fn cut_off(subject: u8) -> Event {
-    Event::CutOff { cutoff: subject_of(subject), issued_before: Timestamp::MAX, expires_at: None }
+    Event::CutOff {
+        cutoff: subject_of(subject),
+        issued_before: Timestamp::MAX,
+        except: None,
+        expires_at: None,
+    }
 }
 
 fn subject_of(name: u8) -> Cutoff {

@@ -119,10 +119,11 @@ fn cutoff(
     // Gone between the two commands.
     let Value::BulkString(json) = value else { return None };
     match Event::parse(json) {
-        Ok(Event::CutOff { cutoff, issued_before, expires_at })
+        Ok(Event::CutOff { cutoff, issued_before, except, expires_at })
             if keys.cutoff(cutoff) == entry.key =>
         {
-            Some(Event::CutOff { cutoff, issued_before, expires_at: expires_at.or(lifetime) })
+            let expires_at = expires_at.or(lifetime);
+            Some(Event::CutOff { cutoff, issued_before, except, expires_at })
         }
         Ok(_) => {
             tracing::warn!("a cut-off in Redis is not what its key says; it is left out");
@@ -181,7 +182,7 @@ mod tests {
         let json = r#"{"type":"cutoff","sub":"alice","issued_before":10"#;
         let mut answers = [5_000, 5_000, -1, 5_000, 5_000].map(Value::Int).to_vec();
         answers.push(Value::Array(vec![
-            text(&format!("{json},\"exp\":20}}")),
+            text(&format!("{json},\"exp\":1999999999}}")),
             text(&format!("{json}}}")),
             text(&format!("{json}}}")),
             Value::Nil,
@@ -190,9 +191,9 @@ mod tests {
         let event = |expires_at: Option<i64>| {
             let issued_before = Timestamp::from_secs(10);
             let expires_at = expires_at.map(Timestamp::from_secs);
-            Some(Event::CutOff { cutoff, issued_before, expires_at })
+            Some(Event::CutOff { cutoff, issued_before, except: None, expires_at })
         };
-        let expected = [event(Some(20)), event(Some(1_005)), event(None), None, None];
+        let expected = [event(Some(1_999_999_999)), event(Some(1_005)), event(None), None, None];
         assert_eq!(events(&keys(), &wanted, answers, NOW).unwrap(), expected);
     }
 

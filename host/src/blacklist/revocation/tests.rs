@@ -35,15 +35,18 @@ fn times() -> impl Strategy<Value = Timestamp> {
 }
 
 fn revocations() -> impl Strategy<Value = Revocation> {
-    let texts = (prop::option::of("\\PC{0,12}"), prop::option::of("\\PC{0,12}"));
-    (targets(), prop::option::of((times(), prop::option::of(times()))), texts).prop_map(
-        |(target, times, (user_id, reason))| {
+    let text = || prop::option::of("\\PC{0,12}");
+    let session = prop::option::of("[a-z\"\\\\]\\PC{0,8}");
+    let times = prop::option::of((times(), prop::option::of(times())));
+    (targets(), times, session, text(), text()).prop_map(
+        |(target, times, session, user_id, reason)| {
             let revocation = match times {
                 Some((issued_before, expires_at)) => {
                     Revocation::revoke(target, issued_before).expires_at(expires_at)
                 }
                 None => Revocation::withdraw(target),
             };
+            let revocation = revocation.except_session(session.as_deref()).unwrap();
             revocation.user_id(user_id).reason(reason)
         },
     )
@@ -82,13 +85,17 @@ fn a_cut_off_and_a_receipt_are_written() {
 
 #[test]
 fn a_revocation_lives_as_long_as_a_token_can_be_accepted() {
-    let now = Timestamp::from_secs(1000);
+    const SECS: i64 = 2_000_000_000;
+    let now = Timestamp::from_secs(SECS);
     let cases = [
-        (1000, Lifetime::For(MARGIN)),
-        (1060, Lifetime::For(MARGIN + Duration::from_mins(1))),
-        (990, Lifetime::For(Duration::from_secs(1))),
-        (989, Lifetime::Over),
-        (0, Lifetime::Over),
+        (SECS, Lifetime::For(MARGIN)),
+        (SECS + 60, Lifetime::For(MARGIN + Duration::from_mins(1))),
+        (SECS - 10, Lifetime::For(Duration::from_secs(1))),
+        (SECS - 11, Lifetime::Over),
+        (946_684_800, Lifetime::Over),
+        (946_684_799, Lifetime::Permanent),
+        (0, Lifetime::Permanent),
+        (-1, Lifetime::Permanent),
         (i64::MAX, Lifetime::Permanent),
     ];
     for (expires_at, lifetime) in cases {
@@ -114,6 +121,46 @@ fn debug_shows_no_name() {
     let revocation = revoke_until(1).user_id(Some("hush".into())).reason(Some("hush".into()));
     let shown = format!("{revocation:?} {:?}", Target::subject(Some("hush"), "hush"));
     assert!(!shown.contains("hush"), "{shown}");
+}
+
+/// A cut-off of a subject, and the session that it spares.
+fn except(issued_before: i64, session: Option<&str>) -> Revocation {
+    let target = Target::subject(None, "u").unwrap();
+    let cutoff = Revocation::revoke(target, Timestamp::from_secs(issued_before));
+    cutoff.except_session(session).unwrap()
+}
+
+#[test]
+fn an_excepted_session_is_written_and_joined() {
+    let cutoff = except(1_999_999_999, Some("s"));
+    assert_eq!(
+        cutoff.to_event_json(NOW, None),
+        r#"{"type": "cutoff", "sub": "u", "issued_before": "2033-05-18T03:33:19+00:00", "except_sid": "s", "timestamp": "2025-11-25T00:00:00.069000"}"#
+    );
+    let earlier = except(1_999_999_990, None);
+    let both = [
+        cutoff.clone().join(earlier.to_stored_json(NOW).as_bytes()),
+        earlier.join(cutoff.to_stored_json(NOW).as_bytes()),
+    ];
+    for joined in both {
+        let stored = joined.to_stored_json(NOW);
+        let expected = r#""issued_before": "2033-05-18T03:33:19+00:00", "except_sid": "s", "except_issued_before": "2033-05-18T03:33:10+00:00", "#;
+        assert!(stored.contains(expected), "{stored}");
+        assert_eq!(cutoff.clone().join(stored.as_bytes()), joined, "as it is");
+        let later = except(2_000_000_000, None).join(stored.as_bytes());
+        assert_eq!(later, except(2_000_000_000, None));
+    }
+}
+
+#[test]
+fn only_a_cut_off_of_a_subject_spares_a_session() {
+    let others = [token("j"), Target::session(None, "t").unwrap(), Target::issuer("i").unwrap()];
+    for target in others {
+        let cutoff = Revocation::revoke(target, NOW);
+        assert_eq!(cutoff.clone().except_session(Some("s")), Ok(cutoff));
+    }
+    let target = Target::subject(None, "u").unwrap();
+    assert!(Revocation::revoke(target, NOW).except_session(Some(" ")).is_err());
 }
 
 #[test]
@@ -166,6 +213,25 @@ proptest! {
             prop_assert!(issued_before >= least);
             prop_assert!(expires_at.is_none() || until.is_some_and(|until| until <= expires_at.unwrap()));
         }
+    }
+
+    #[test]
+    fn what_is_stored_covers_what_the_blacklist_covers(
+        one in (0..4_i64, prop::option::of("[ab]")),
+        other in (0..4_i64, prop::option::of("[ab]")),
+        third in (0..4_i64, prop::option::of("[ab]")),
+    ) {
+        let all = [one, other, third].map(|(secs, session)| except(secs, session.as_deref()));
+        let [first, rest @ ..] = &all;
+        let mut joined = first.clone();
+        let mut extent = first.extent().unwrap();
+        for next in rest {
+            joined = next.clone().join(joined.to_stored_json(NOW).as_bytes());
+            extent = extent.join(next.extent().unwrap());
+        }
+        prop_assert_eq!(joined.extent(), Some(extent));
+        let stored = joined.to_stored_json(NOW);
+        prop_assert_eq!(Event::parse(stored.as_bytes()).ok(), joined.event());
     }
 
     #[test]

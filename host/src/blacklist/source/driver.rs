@@ -293,6 +293,7 @@ impl Driver {
                 self.pulse.has_traffic();
                 self.source.ends.metrics.received(message::kind(&event));
                 self.removals.revoked(&event);
+                self.source.count_expiry(&event, &message.body);
                 self.apply(event, receipt).await?;
             }
             Parsed::Removal(removal) => {

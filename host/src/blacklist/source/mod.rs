@@ -22,6 +22,7 @@ pub(super) use self::removals::{Removal, Target};
 use self::{core::Core, driver::Driver, pulse::Pulse, rules::Rules};
 use super::{
     config::Config,
+    event::{self, Event},
     feed::FeedEvent,
     lookup::SharedParked,
     rabbitmq::{Broker, BrokerError},
@@ -29,7 +30,7 @@ use super::{
     refresh::Resyncs,
     store::Blacklist,
 };
-use crate::{drain::Drain, telemetry::FeedMetrics};
+use crate::{drain::Drain, telemetry::FeedMetrics, timestamp::Timestamp};
 
 /// Keeps the feed complete and current while [`Source::run`] runs.
 #[derive(Debug)]
@@ -71,6 +72,8 @@ pub(super) struct Ends {
     pub(super) receipts: Option<mpsc::Sender<String>>,
     /// Where it is counted.
     pub(super) metrics: FeedMetrics,
+    /// How long a revocation outlives its token.
+    pub(super) margin: Duration,
 }
 
 // === impl Source ===
@@ -101,6 +104,26 @@ impl Source {
     /// As of a connection that begins now.
     fn pulse(&self) -> Pulse {
         Pulse::new(self.probes.interval, self.probes.timeout, Instant::now())
+    }
+
+    /// Counts additions whose expiry hints at times that are written wrongly, at a wrong clock, or at a
+    /// publisher that lags behind. They are applied as all others.
+    fn count_expiry(&self, event: &Event, message: &[u8]) {
+        let Event::Add { expires_at, .. } = event else { return };
+        let Ends { metrics, margin, .. } = &self.ends;
+        match expires_at {
+            Some(expires_at) => {
+                // What is replayed was in time once.
+                if self.core.is_live() && expires_at.plus(*margin) <= Timestamp::now() {
+                    metrics.over();
+                }
+            }
+            None => {
+                if event::fields(message).is_ok_and(|fields| event::has_unset_expiry(&fields)) {
+                    metrics.unset_expiry();
+                }
+            }
+        }
     }
 
     /// Works until `drain` begins.

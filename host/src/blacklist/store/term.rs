@@ -1,7 +1,7 @@
 //! Owns how long entries last, and how what is said of one twice comes together.
 
 use super::Presented;
-use crate::timestamp::Timestamp;
+use crate::{blacklist::extent::Extent, timestamp::Timestamp};
 
 /// How long a token is revoked, in eight bytes: a million of them is a common size of the set.
 ///
@@ -18,7 +18,7 @@ const FLAGS: u32 = 2;
 /// How far a cut-off reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reach {
-    pub(super) issued_before: Timestamp,
+    pub(super) extent: Extent,
     pub(super) until: Timestamp,
 }
 
@@ -70,7 +70,7 @@ impl Term {
 
 impl Reach {
     pub(super) fn covers(self, token: &Presented<'_>, now: Timestamp) -> bool {
-        token.is_as_old_as(self.issued_before) && self.lasts(now)
+        self.lasts(now) && self.extent.covers(token)
     }
 
     pub(super) fn lasts(self, now: Timestamp) -> bool {
@@ -78,10 +78,7 @@ impl Reach {
     }
 
     pub(super) fn join(self, other: Self) -> Self {
-        Self {
-            issued_before: self.issued_before.max(other.issued_before),
-            until: self.until.max(other.until),
-        }
+        Self { extent: self.extent.join(other.extent), until: self.until.max(other.until) }
     }
 }
 

@@ -5,6 +5,7 @@ use std::{collections::HashMap as Model, sync::atomic::AtomicUsize};
 use proptest::prelude::*;
 
 use super::*;
+use crate::blacklist::Exception;
 
 const MARGIN: Duration = Duration::from_secs(10);
 
@@ -21,7 +22,8 @@ fn add(jti: &str, expires_at: Option<i64>) -> Event {
 }
 
 fn cut_off(cutoff: Cutoff, issued_before: i64, expires_at: Option<i64>) -> Event {
-    Event::CutOff { cutoff, issued_before: at(issued_before), expires_at: expires_at.map(at) }
+    let (issued_before, expires_at) = (at(issued_before), expires_at.map(at));
+    Event::CutOff { cutoff, issued_before, except: None, expires_at }
 }
 
 fn has(blacklist: &Blacklist, jti: &str, now: i64) -> bool {
@@ -231,6 +233,30 @@ fn cut_offs_join_to_the_farther_reach() {
     assert_eq!(writer.apply(cut_off(cutoff, 60, Some(200))), Applied::Extended);
     assert!(blacklist.is_blacklisted(&alice(Some(60)), at(309)));
     assert_eq!(blacklist.cutoffs(), 1);
+}
+
+#[test]
+fn an_excepted_session_is_spared_but_for_what_an_earlier_cut_off_covers() {
+    let (mut writer, blacklist) = pair(MARGIN);
+    let cutoff = Cutoff::subject(None, "alice").unwrap();
+    let except = |issued_before| Event::CutOff {
+        cutoff,
+        issued_before: at(issued_before),
+        except: Exception::new("session", None).ok(),
+        expires_at: None,
+    };
+    let is_cut_off = |issued_at| blacklist.is_blacklisted(&alice(issued_at), at(60));
+    writer.apply(except(50));
+    assert!(!is_cut_off(Some(50)) && !is_cut_off(Some(1)) && !is_cut_off(None));
+    let elsewhere = Presented { session_id: Some("other"), ..alice(Some(50)) };
+    assert!(blacklist.is_blacklisted(&elsewhere, at(60)));
+    assert_eq!(writer.apply(except(50)), Applied::Unchanged);
+    // Late, as from a snapshot: it covers what it always did.
+    assert_eq!(writer.apply(cut_off(cutoff, 40, None)), Applied::Extended);
+    assert!(is_cut_off(Some(40)) && is_cut_off(None));
+    assert!(!is_cut_off(Some(41)));
+    assert_eq!(writer.apply(cut_off(cutoff, 50, None)), Applied::Extended);
+    assert!(is_cut_off(Some(50)));
 }
 
 #[test]

@@ -266,8 +266,13 @@ fn times_are_checked_with_the_issuers_leeway() {
     assert_eq!(at(json!({}), json!({ "nbf": NOW_SECS + 6 })), "not_yet_valid");
     assert_eq!(at(json!({ "leeway": "0s" }), json!({ "exp": NOW_SECS })), "expired");
     assert_eq!(at(json!({ "leeway": "1m" }), json!({ "exp": NOW_SECS - 59 })), "ok");
-    // Issued in the future: clocks differ, and no specification asks for a refusal.
-    assert_eq!(at(json!({}), json!({ "iat": NOW_SECS + 600 })), "ok");
+    // A token from further ahead would be out of reach of a cut-off that is made now.
+    assert_eq!(at(json!({}), json!({ "iat": NOW_SECS + 5 })), "ok");
+    assert_eq!(at(json!({}), json!({ "iat": NOW_SECS + 6 })), "issued_in_future");
+    assert_eq!(at(json!({ "leeway": "0s" }), json!({ "iat": NOW_SECS + 5 })), "ok");
+    assert_eq!(at(json!({ "leeway": "1m" }), json!({ "iat": NOW_SECS + 60 })), "ok");
+    assert_eq!(at(json!({ "leeway": "1m" }), json!({ "iat": NOW_SECS + 61 })), "issued_in_future");
+    assert_eq!(at(json!({}), json!({ "iat": NOW_SECS * 1000 })), "malformed_claim");
 }
 
 #[test]
