@@ -173,8 +173,10 @@ pub struct RedisConfig {
     /// What stands before the token id in the key of a revoked token.
     #[serde(default = "default_key_prefix")]
     pub key_prefix: String,
-    /// The list in which publishers leave events for the relay. Entries that are no events go to
-    /// the list of the same name with `:dlq` at its end.
+    /// The list in which publishers leave events for the relay. Entries that are no events, and
+    /// events that the broker rejects, go to the list of the same name with `:dlq` at its end. Events
+    /// of a type that the relay does not know go to the one with `:unknown`. The newest 10,000 of
+    /// each are kept.
     #[serde(default = "default_outbox")]
     pub outbox: String,
     /// When to stop asking a store that does not answer.

@@ -1,36 +1,43 @@
-//! Owns the relay: what publishers leave in the outbox is published to the broker, in order, and
-//! nothing is lost however and whenever the relay ends.
+//! The relay: what publishers leave in the outbox is published to the broker, and nothing is lost
+//! however and whenever the relay ends.
 //!
-//! An entry leaves the outbox when the broker has confirmed it, not before: what is interrupted in
-//! between is published twice, which changes nothing. That holds for a token's pardon only if
-//! nothing about it follows; so a pardon is published and removed by itself.
+//! An entry leaves the outbox when the broker has confirmed it, not before. What is interrupted in
+//! between is published twice, and perhaps after a later event. That changes nothing: to revoke is
+//! idempotent, and replicas look a removal up in the store.
 //!
-//! Of several relays one is at work, by a lock that expires; see [`Lease`]. Relays of other systems
-//! take no lock; see [`Outbox`].
+//! Of several relays one is the leader, by a lock that expires. That saves work, and nothing else
+//! depends on it: relays that work at the same time publish entries twice, and an entry is removed
+//! only if it is still the oldest one.
 
-mod lease;
+mod backoff;
+mod batch;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use self::lease::Lease;
+use self::{
+    backoff::Backoff,
+    batch::{BATCH, BATCH_BYTES, Batcher},
+};
 use super::{
-    config::{ConfigError, RabbitMqConfig},
-    event::Event,
+    config::{ConfigError, RabbitMqConfig, RedisConfig},
     nonce::{self, NoChance},
-    rabbitmq::{Broker, BrokerError, PublishError, Publisher},
-    redis::{BuildError as RedisBuildError, Entry, Outbox, Removed, StoreError},
+    rabbitmq::{Broker, BrokerError, PublishError, Published, Publisher},
+    redis::{BuildError as RedisBuildError, Entry, Fate, Outbox, Removed, StoreError},
 };
 use crate::{
     drain::Drain,
     failpoint,
     readiness::{BlockReady, Readiness},
-    telemetry::RelayMetrics,
+    telemetry::{RelayCounts, RelayMetrics},
 };
 
 /// Moves events from the outbox to the broker while [`Relay::run`] runs.
 #[derive(Debug)]
 pub struct Relay {
+    /// What this relay is called among others.
+    name: String,
     outbox: Outbox,
+    store: RedisConfig,
     broker: RabbitMqConfig,
     metrics: RelayMetrics,
     readiness: Readiness,
@@ -54,35 +61,38 @@ pub enum RelayBuildError {
     NoChance(#[from] NoChance),
 }
 
-/// Why the relay has to begin anew.
+/// Why a session of the relay ended.
 #[derive(Debug, thiserror::Error)]
 enum Interruption {
+    #[error(transparent)]
+    Setup(#[from] RedisBuildError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error(transparent)]
-    Publish(PublishError),
-    #[error("another relay has taken over, or may have")]
-    LockLost,
+    Publish(#[from] PublishError),
+    #[error("another relay is the leader, or may be")]
+    LeadershipLost,
     #[error("stopping")]
     Stopping,
 }
 
-/// How long a relay that does not say that it is alive keeps others from taking over.
+/// What one session leaves to the next.
+#[derive(Debug, Default)]
+struct State {
+    batcher: Batcher,
+    backoff: Backoff,
+}
+
+/// How long a leader that does not renew its lock keeps others from taking over.
 const LOCK_TIME: Duration = Duration::from_secs(2);
-/// How long something may be on its way to the broker before another relay may be at work.
-const LEEWAY: Duration = Duration::from_secs(1);
-/// How often it says so.
+/// How often the leader renews its lock.
 const RENEWAL: Duration = Duration::from_millis(500);
-/// How often a relay that stands by looks whether it is its turn.
+/// How often a relay that stands by tries to become the leader.
 const STANDBY_PAUSE: Duration = Duration::from_millis(100);
-/// How many entries are published before they are removed.
-const BATCH: usize = 256;
 /// Publishers of other systems give no sign that there is something to do.
 const POLL: Duration = Duration::from_millis(50);
-/// Between two attempts to go on: at least this, and up to twice as much.
-const PAUSE: Duration = Duration::from_millis(250);
 
 // === impl Relay ===
 
@@ -102,11 +112,14 @@ impl Relay {
         };
         let redis = config.redis.as_ref().ok_or_else(|| missing("blacklist.redis"))?;
         let broker = config.rabbitmq.clone().ok_or_else(|| missing("blacklist.rabbitmq"))?;
-        // It is read again whenever the relay connects; here, to say at once what is wrong with it.
+        // Files are read again at each connection; here, to say at once what is wrong with them.
         let usable = Broker::new(&broker, "");
         usable.map_err(|error| RelayBuildError::Broker(error.to_string()))?;
+        let name = nonce::random_name()?;
         Ok(Self {
-            outbox: Outbox::build(redis, nonce::random_name()?, LOCK_TIME)?,
+            outbox: Outbox::build(redis, name.clone(), LOCK_TIME)?,
+            name,
+            store: redis.clone(),
             broker,
             metrics,
             readiness: readiness.clone(),
@@ -114,10 +127,11 @@ impl Relay {
         })
     }
 
-    /// Works, or stands by, until `drain` begins; what has been begun is ended in good order.
+    /// Works, or stands by, until `drain` begins; ends after what has been begun.
     pub async fn run(mut self, drain: Drain) {
+        let mut state = State::default();
         while !drain.is_stopping() {
-            let why = match self.session(&drain).await {
+            let why = match self.session(&drain, &mut state).await {
                 Err(why) => why,
                 Ok(never) => match never {},
             };
@@ -132,28 +146,26 @@ impl Relay {
                 Interruption::Publish(PublishError::Returned) => {
                     tracing::error!(error = %why, "an event stays in the outbox");
                 }
-                why => tracing::warn!(error = %why, "the relay begins anew"),
+                why => tracing::warn!(error = %why, "relay session ended; retrying"),
             }
             tokio::select! {
                 () = drain.stopping() => {}
-                () = tokio::time::sleep(nonce::jittered(PAUSE)) => {}
+                () = tokio::time::sleep(state.backoff.after_failure()) => {}
             }
         }
     }
 
-    /// Connects to both sides, waits for its turn, and works until something goes wrong.
-    async fn session(&mut self, drain: &Drain) -> Result<Never, Interruption> {
+    /// Connects to both sides, becomes the leader, and works until something goes wrong.
+    async fn session(&mut self, drain: &Drain, state: &mut State) -> Result<Never, Interruption> {
+        // Passwords and certificates may have changed.
+        self.outbox = Outbox::build(&self.store, self.name.clone(), LOCK_TIME)?;
         let mut publisher = tokio::select! {
             () = drain.stopping() => return Err(Interruption::Stopping),
             connected = self.connect() => connected?,
         };
         self.block_ready = None;
-        let ended = self.work(&mut publisher, drain).await;
-        // What is on its way to the broker is there before another relay is at work, or never.
-        match &ended {
-            Err(Interruption::LockLost) => publisher.abort(),
-            _ => publisher.close().await,
-        }
+        let ended = self.work(&mut publisher, drain, state).await;
+        publisher.close().await;
         // Another relay need not wait until the lock expires, whatever went wrong here. If the store
         // does not answer, it has to.
         let _ = self.outbox.release().await;
@@ -164,40 +176,41 @@ impl Relay {
         let (store, broker) = tokio::join!(self.outbox.connect(), Publisher::connect(&self.broker));
         store?;
         if broker.is_err() {
-            // Nobody is at work without a broker, and what is to be published only grows.
-            let (_, backlog) = self.outbox.read(1).await?;
-            self.metrics.set_backlog(backlog);
+            // No relay works without a broker, and what is to be published only grows.
+            self.metrics.set_backlog(self.outbox.length().await?);
         }
         Ok(broker?)
     }
 
-    async fn work(&self, publisher: &mut Publisher, drain: &Drain) -> Result<Never, Interruption> {
-        let lease = Lease::new(self.stand_by(publisher, drain).await?);
+    async fn work(
+        &self,
+        publisher: &mut Publisher,
+        drain: &Drain,
+        state: &mut State,
+    ) -> Result<Never, Interruption> {
+        self.stand_by(publisher, drain, state).await?;
         failpoint::reached("relay::locked");
-        tracing::info!("the relay is at work");
+        tracing::info!("relay became leader");
         self.metrics.set_leader(true);
-        // Whichever comes first drops the other where it is: without the lock nothing more is sent.
         tokio::select! {
             biased;
-            lost = self.keep_lock(&lease) => lost,
-            ended = self.pump(publisher, drain, &lease) => ended,
+            lost = self.keep_lock() => Err(lost),
+            ended = self.pump(publisher, drain, state) => ended,
             never = self.outbox.stay_with_primary() => match never {},
         }
     }
 
-    /// Until the lock is ours. Returns a time at which it was not yet.
+    /// Resolves when this relay is the leader.
     async fn stand_by(
         &self,
         publisher: &Publisher,
         drain: &Drain,
-    ) -> Result<Instant, Interruption> {
-        loop {
-            let before = Instant::now();
-            if self.outbox.lock().await? {
-                return Ok(before);
-            }
-            // What is left is told by the one at work.
+        state: &mut State,
+    ) -> Result<(), Interruption> {
+        while !self.outbox.lock().await? {
+            // There is a leader, which tells what is left.
             self.metrics.set_backlog(0);
+            state.backoff.reset();
             if !publisher.is_connected() {
                 return Err(BrokerError::Lost("while standing by".to_owned()).into());
             }
@@ -206,22 +219,16 @@ impl Relay {
                 () = tokio::time::sleep(STANDBY_PAUSE) => {}
             }
         }
+        Ok(())
     }
 
-    /// Renews the lock, until it is lost or may be.
-    async fn keep_lock(&self, lease: &Lease) -> Result<Never, Interruption> {
+    /// Renews the lock, until it is lost.
+    async fn keep_lock(&self) -> Interruption {
         loop {
-            let left = lease.left();
-            if left.is_zero() {
-                return Err(Interruption::LockLost);
-            }
-            tokio::time::sleep(RENEWAL.min(left)).await;
-            let asked_at = Instant::now();
-            match tokio::time::timeout(lease.left(), self.outbox.renew()).await {
-                Ok(Ok(true)) => lease.renew(asked_at),
-                Ok(Ok(false)) | Err(_) => return Err(Interruption::LockLost),
-                // The lock is still ours for a while, and the store may be back by then.
-                Ok(Err(_)) => {}
+            tokio::time::sleep(RENEWAL).await;
+            // Without an answer it may still be ours. If the store is away, reading the outbox fails.
+            if let Ok(false) = self.outbox.renew().await {
+                return Interruption::LeadershipLost;
             }
         }
     }
@@ -231,86 +238,123 @@ impl Relay {
         &self,
         publisher: &mut Publisher,
         drain: &Drain,
-        lease: &Lease,
+        state: &mut State,
     ) -> Result<Never, Interruption> {
+        self.restore().await?;
         loop {
             if drain.is_stopping() {
                 return Err(Interruption::Stopping);
             }
-            let (entries, backlog) = self.outbox.read(BATCH).await?;
+            let (entries, backlog) = self.outbox.read(state.batcher.count(), BATCH_BYTES).await?;
             self.metrics.set_backlog(backlog);
             failpoint::reached("relay::read");
-            if entries.is_empty() {
-                if !publisher.is_connected() {
-                    return Err(BrokerError::Lost("while there was nothing to do".into()).into());
-                }
-                tokio::select! {
-                    () = drain.stopping() => {}
-                    waited = self.outbox.wait(POLL) => waited?,
-                }
+            if !entries.is_empty() {
+                self.relay(publisher, entries, state).await?;
                 continue;
             }
-            self.relay(publisher, batch(entries), lease).await?;
+            state.backoff.reset();
+            if !publisher.is_connected() {
+                return Err(BrokerError::Lost("while there was nothing to do".into()).into());
+            }
+            tokio::select! {
+                () = drain.stopping() => {}
+                waited = self.outbox.wait(POLL) => waited?,
+            }
         }
+    }
+
+    /// Moves events to the outbox whose type an older relay did not know.
+    async fn restore(&self) -> Result<(), Interruption> {
+        let mut left = self.outbox.count_unknown().await?;
+        let mut restored = 0;
+        while left > 0 {
+            let entries = self.outbox.read_unknown(BATCH, BATCH_BYTES).await?;
+            if entries.is_empty() {
+                break;
+            }
+            if self.outbox.restore(&entries, batch::is_known).await? == Removed::Moved {
+                break;
+            }
+            left = left.saturating_sub(u64::try_from(entries.len()).unwrap_or(u64::MAX));
+            restored += entries.iter().filter(|entry| batch::is_known(entry)).count();
+        }
+        if restored > 0 {
+            tracing::info!(
+                restored,
+                "events that an older relay set aside are in the outbox again"
+            );
+        }
+        Ok(())
     }
 
     /// Publishes a batch, and removes what the broker has confirmed.
     async fn relay(
         &self,
         publisher: &mut Publisher,
-        mut batch: Vec<Entry>,
-        lease: &Lease,
+        entries: Vec<Vec<u8>>,
+        state: &mut State,
     ) -> Result<(), Interruption> {
-        let events: Vec<_> = batch.iter().filter(|entry| !entry.is_dead).collect();
-        let bodies: Vec<&[u8]> = events.iter().map(|entry| entry.body.as_slice()).collect();
-        failpoint::reached("relay::publish");
-        let outcomes = publisher.publish_all(&bodies, || lease.covers_publishing()).await;
+        let batch = state.batcher.begin(entries);
+        let events = batch.iter().filter(|entry| entry.fate == Fate::Relayed);
+        let bodies: Vec<&[u8]> = events.map(|entry| entry.body.as_slice()).collect();
+        let Published { confirmed, failure } = publisher.publish_all(&bodies).await;
         failpoint::reached("relay::published");
-        let confirmed = outcomes.iter().take_while(|outcome| outcome.is_ok()).count();
-        let failure = outcomes.into_iter().find_map(Result::err);
-        // What follows an event that failed stays, too: order matters more than a duplicate.
-        let mut events = 0;
-        let dealt_with = batch.iter().take_while(|entry| {
-            events += usize::from(!entry.is_dead);
-            events <= confirmed
-        });
-        let dealt_with = dealt_with.count();
-        batch.truncate(dealt_with);
-        match self.outbox.remove(&batch).await? {
-            Removed::Done => self.count(&batch),
-            Removed::Moved => tracing::info!("another system's relay works on the outbox, too"),
-            Removed::LockLost => return Err(Interruption::LockLost),
+        let is_rejected = matches!(failure, Some(PublishError::Rejected(_)));
+        let settled = state.batcher.settle(batch, confirmed, is_rejected);
+        match self.outbox.remove(&settled).await? {
+            Removed::Done => self.count(&settled),
+            Removed::Moved => tracing::info!("another relay works on the outbox, too"),
+        }
+        state.batcher.removed(settled.len());
+        if !settled.is_empty() {
+            state.backoff.reset();
         }
         failpoint::reached("relay::removed");
-        failure.map_or(Ok(()), |failure| Err(failure.into()))
+        match failure {
+            None => Ok(()),
+            Some(error @ PublishError::Rejected(_)) => {
+                tracing::warn!(%error, "the events of the failed batch are sent one by one");
+                publisher.reopen().await.map_err(Interruption::from)
+            }
+            Some(error) => Err(error.into()),
+        }
     }
 
-    fn count(&self, batch: &[Entry]) {
-        let dead = batch.iter().filter(|entry| entry.is_dead).count();
-        self.metrics.count(batch.len() - dead, dead);
-        if dead > 0 {
-            tracing::error!(dead, "entries of the outbox are no events; they are dead letters now");
+    fn count(&self, settled: &[Entry]) {
+        let of = |fate: Fate| settled.iter().filter(|entry| entry.fate == fate).count();
+        let counts = RelayCounts {
+            relayed: of(Fate::Relayed),
+            malformed: of(Fate::NoEvent),
+            rejected: of(Fate::Rejected),
+            unknown: of(Fate::UnknownType),
+        };
+        self.metrics.count(counts);
+        if counts.malformed > 0 {
+            let count = counts.malformed;
+            tracing::error!(count, "malformed entries of the outbox; moved to the dead letters");
+        }
+        if counts.rejected > 0 {
+            let bytes = settled.iter().map(|entry| entry.body.len()).sum::<usize>();
+            tracing::error!(bytes, "the broker rejects an event; moved to the dead letters");
+        }
+        if counts.unknown > 0 {
+            let count = counts.unknown;
+            tracing::warn!(count, "events of an unknown type; set aside for a newer relay");
         }
     }
 }
 
 // === impl Interruption ===
 
-impl From<PublishError> for Interruption {
-    fn from(error: PublishError) -> Self {
-        match error {
-            PublishError::Withheld => Self::LockLost,
-            error => Self::Publish(error),
-        }
-    }
-}
-
 impl Interruption {
-    /// Whether store or broker is out of reach, as opposed to refusing what we want of it.
+    /// Whether store or broker is out of reach, as opposed to refusing what the relay asks of it.
     const fn is_about_a_connection(&self) -> bool {
         match self {
-            Self::Store(_) | Self::Broker(_) | Self::Publish(PublishError::Broker(_)) => true,
-            Self::Publish(_) | Self::LockLost | Self::Stopping => false,
+            Self::Setup(_)
+            | Self::Store(_)
+            | Self::Broker(_)
+            | Self::Publish(PublishError::Broker(_)) => true,
+            Self::Publish(_) | Self::LeadershipLost | Self::Stopping => false,
         }
     }
 }
@@ -319,55 +363,3 @@ impl Interruption {
 enum Never {}
 
 const NOT_CONNECTED: &str = "not connected to store and broker";
-
-/// The entries to publish before any is removed, from those that were read.
-fn batch(entries: Vec<Vec<u8>>) -> Vec<Entry> {
-    let mut batch = Vec::new();
-    for body in entries {
-        let event = Event::parse(&body);
-        let is_pardon = event.is_ok_and(|event| !event.revokes());
-        if is_pardon && !batch.is_empty() {
-            break;
-        }
-        batch.push(Entry { is_dead: event.is_err(), body });
-        if is_pardon {
-            break;
-        }
-    }
-    batch
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn batches(entries: &[&str]) -> Vec<Vec<bool>> {
-        let mut left: Vec<Vec<u8>> = entries.iter().map(|entry| entry.as_bytes().into()).collect();
-        let mut batches = Vec::new();
-        while !left.is_empty() {
-            let batch = batch(left.clone());
-            assert!(!batch.is_empty(), "something is always dealt with");
-            assert!(batch.iter().zip(&left).all(|(entry, body)| entry.body == *body));
-            left.drain(..batch.len());
-            batches.push(batch.into_iter().map(|entry| entry.is_dead).collect());
-        }
-        batches
-    }
-
-    #[test]
-    fn a_pardon_is_dealt_with_before_anything_that_follows_and_after_all_before() {
-        let add = r#"{"type": "add", "jti": "j"}"#;
-        let remove = r#"{"type": "remove", "jti": "j"}"#;
-        let lift = r#"{"type": "lift", "sub": "u"}"#;
-        assert_eq!(
-            batches(&[add, add, remove, add, lift, lift, add]),
-            [vec![false; 2], vec![false], vec![false], vec![false], vec![false], vec![false]]
-        );
-    }
-
-    #[test]
-    fn what_is_no_event_is_dead() {
-        let entries = ["{bad json", r#"{"jti": "j"}"#, "[]", r#"{"type": "x"}"#, ""];
-        assert_eq!(batches(&entries), [[true, false, true, true, true]]);
-    }
-}

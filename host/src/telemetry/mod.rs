@@ -28,4 +28,4 @@ pub use log_writer::{DroppedLines, LogThread, LogWriter};
 pub use metrics::{EncodeError, Event, InFlight, Metrics, Observation};
 pub use policy::{Outcome, PolicyMetrics};
 pub use postgres::{Notified, PostgresMetrics};
-pub use relay::{RegisterError, RelayMetrics};
+pub use relay::{RegisterError, RelayCounts, RelayMetrics};

@@ -14,10 +14,25 @@ pub struct RelayMetrics {
     registry: Registry,
     relayed: IntCounter,
     dead_lettered: IntCounter,
+    rejected: IntCounter,
+    unknown: IntCounter,
     backlog: IntGauge,
     leader: IntGauge,
     connections: ConnectionMetrics,
     dropped_lines: Option<DroppedLines>,
+}
+
+/// How many entries have left the outbox, by what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RelayCounts {
+    /// The broker has confirmed them.
+    pub relayed: usize,
+    /// They were no events: dead letters.
+    pub malformed: usize,
+    /// The broker does not accept them: dead letters.
+    pub rejected: usize,
+    /// Their type is unknown: set aside.
+    pub unknown: usize,
 }
 
 /// The metrics cannot be set up.
@@ -41,7 +56,15 @@ impl RelayMetrics {
             )?,
             dead_lettered: IntCounter::new(
                 "portcullis_relay_dead_lettered_total",
-                "Entries of the outbox that were no events.",
+                "Entries of the outbox that became dead letters, for whatever reason.",
+            )?,
+            rejected: IntCounter::new(
+                "portcullis_relay_rejected_total",
+                "Events that became dead letters because the broker does not accept them.",
+            )?,
+            unknown: IntCounter::new(
+                "portcullis_relay_unknown_total",
+                "Events of an unknown type that were set aside for a newer relay.",
             )?,
             backlog: IntGauge::new(
                 "portcullis_relay_backlog",
@@ -57,15 +80,23 @@ impl RelayMetrics {
         let registry = &metrics.registry;
         registry.register(Box::new(metrics.relayed.clone()))?;
         registry.register(Box::new(metrics.dead_lettered.clone()))?;
+        registry.register(Box::new(metrics.rejected.clone()))?;
+        registry.register(Box::new(metrics.unknown.clone()))?;
         registry.register(Box::new(metrics.backlog.clone()))?;
         registry.register(Box::new(metrics.leader.clone()))?;
         Ok(metrics)
     }
 
     /// Counts entries that have left the outbox.
-    pub fn count(&self, relayed: usize, dead: usize) {
-        self.relayed.inc_by(u64::try_from(relayed).unwrap_or(u64::MAX));
-        self.dead_lettered.inc_by(u64::try_from(dead).unwrap_or(u64::MAX));
+    pub fn count(&self, counts: RelayCounts) {
+        let RelayCounts { relayed, malformed, rejected, unknown } = counts;
+        let add = |counter: &IntCounter, count| {
+            counter.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+        };
+        add(&self.relayed, relayed);
+        add(&self.dead_lettered, malformed.saturating_add(rejected));
+        add(&self.rejected, rejected);
+        add(&self.unknown, unknown);
     }
 
     /// Shows how many entries wait.
@@ -100,6 +131,18 @@ impl RelayMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_rejected_is_a_dead_letter_too() {
+        let metrics = RelayMetrics::new(None).unwrap();
+        metrics.count(RelayCounts { relayed: 7, malformed: 2, rejected: 1, unknown: 3 });
+        let text = metrics.encode().unwrap();
+        for (name, value) in [("relayed", 7), ("dead_lettered", 3), ("rejected", 1), ("unknown", 3)]
+        {
+            let line = format!("\nportcullis_relay_{name}_total {value}\n");
+            assert!(text.contains(&line), "{text}");
+        }
+    }
 
     #[test]
     fn a_relay_that_stops_work_goes_on_telling_what_is_left() {

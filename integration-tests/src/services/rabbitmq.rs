@@ -216,6 +216,16 @@ impl RabbitMq {
         self.container.exec(&["rabbitmqctl", "--quiet", "eval", write]).await;
     }
 
+    /// Has RabbitMQ reject larger messages, on channels that are opened from now on.
+    pub async fn limit_message_size(&self, bytes: usize) {
+        // It depends on the version which of the two it reads.
+        let limit = format!(
+            "application:set_env(rabbit, max_message_size, {bytes}), \
+             persistent_term:put(max_message_size, {bytes})."
+        );
+        self.container.exec(&["rabbitmqctl", "--quiet", "eval", &limit]).await;
+    }
+
     /// Kills it with SIGKILL. Durable queues and streams keep what it has confirmed.
     pub async fn kill(&self) {
         self.container.kill().await;

@@ -99,6 +99,7 @@ async fn alerts_ask_for_metrics_that_there_are() {
         "PolicyReloadRefused",
         "RedisEvicts",
         "RelayBehind",
+        "RelayDeadLetters",
         "RelayNotAtWork",
     ] {
         assert!(names.contains(format!("Portcullis{name}").as_str()), "{name} wakes nobody");

@@ -16,7 +16,6 @@ use lapin::{
     AsyncTcpStream, Channel, Connection, ConnectionProperties, Error, ErrorKind, runtime,
     uri::AMQPUri,
 };
-use tokio::net::TcpSocket;
 
 use super::{address::Address, error::BrokerError};
 
@@ -30,7 +29,8 @@ const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 /// An open connection. It ends when this is dropped.
 pub(super) struct Link {
     connection: Connection,
-    socket: Socket,
+    // It shuts the socket down when it is dropped.
+    _socket: Socket,
 }
 
 /// Shuts the socket down when it is dropped, whatever the client library is doing with it.
@@ -54,7 +54,7 @@ impl Link {
             .await
             .map_err(|_| BrokerError::Silent(ANSWER_LIMIT))?
             .map_err(|error| refused_or_unreachable(address, &error))?;
-        Ok(Self { connection, socket })
+        Ok(Self { connection, _socket: socket })
     }
 
     /// One more channel.
@@ -73,11 +73,6 @@ impl Link {
     pub(super) async fn close(&self) {
         // A broker that does not answer learns of it from the socket.
         let _ = tokio::time::timeout(CLOSE_LIMIT, self.connection.close(200, "OK".into())).await;
-    }
-
-    /// Ends the connection without a word, and without sending what has not been sent.
-    pub(super) fn abort(self) {
-        self.socket.discard();
     }
 }
 
@@ -133,19 +128,6 @@ fn refused_or_unreachable(address: &Address, error: &Error) -> BrokerError {
 }
 
 // === impl Socket ===
-
-impl Socket {
-    /// Has the system forget what it has not sent when the socket is closed, and shuts it down.
-    fn discard(&self) {
-        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Slot::Open(socket) = &*slot {
-            // A socket that is closed already has nothing left to send.
-            let _ =
-                socket.try_clone().map(|same| TcpSocket::from_std_stream(same).set_zero_linger());
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-    }
-}
 
 impl Drop for Socket {
     fn drop(&mut self) {

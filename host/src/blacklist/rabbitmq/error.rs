@@ -8,7 +8,7 @@ use lapin::{Error, ErrorKind, protocol::AMQPErrorKind};
 use crate::blacklist::config::{Endpoint, EndpointError};
 
 /// Something is wrong with the broker. It shows no secret and no token id.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BrokerError {
     /// The configuration is unusable.
     #[error("{0}")]

@@ -12,6 +12,6 @@ mod topology;
 
 pub(crate) use self::{
     error::BrokerError,
-    publisher::{PublishError, Publisher},
+    publisher::{PublishError, Published, Publisher},
     session::{Broker, From, Message, Session},
 };

@@ -1,10 +1,11 @@
-//! Owns publishing: a message counts as published when the broker says that it is stored.
+//! Publishing to the exchange: a message counts as published when the broker says that it is stored.
 
 use std::time::Duration;
 
 use lapin::{
-    BasicProperties, Channel,
+    BasicProperties, Channel, ErrorKind,
     options::{BasicPublishOptions, ConfirmSelectOptions},
+    protocol::{AMQPErrorKind, AMQPSoftError},
 };
 
 use super::{
@@ -15,8 +16,6 @@ use super::{
 };
 use crate::blacklist::config::RabbitMqConfig;
 
-/// How many messages wait for their confirmation at once.
-const IN_FLIGHT: usize = 1_000;
 /// Written to disk, not only held in memory.
 const PERSISTENT: u8 = 2;
 
@@ -28,31 +27,51 @@ pub(crate) struct Publisher {
     link: Link,
 }
 
-/// A message was not published, or nobody knows.
-#[derive(Debug, Clone, thiserror::Error)]
+/// What became of messages that were published in their order.
+#[derive(Debug)]
+pub(crate) struct Published {
+    /// How many messages at the beginning are stored.
+    pub(crate) confirmed: usize,
+    /// Why the next one is not, or not for certain.
+    pub(crate) failure: Option<PublishError>,
+}
+
+/// A message was not published, or this is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PublishError {
-    /// No queue is bound to the exchange: nobody would ever read the message.
+    /// No queue is bound to the exchange, so the message would be lost.
     #[error(
-        "`blacklist.rabbitmq.exchange`: no queue is bound to it, so nobody would read the event; \
+        "`blacklist.rabbitmq.exchange`: no queue is bound to it, so the event would be lost; \
          start a replica, or set `blacklist.rabbitmq.topology` to stream"
     )]
     Returned,
-    /// It was not sent, because it was too late for that.
-    #[error("the event was not sent: it would have come too late")]
-    Withheld,
-    /// The broker cannot store it.
+    /// The broker cannot store any message now.
     #[error("the broker could not store the event; see its log")]
-    Refused,
+    NotStored,
+    /// The broker does not accept this message, and would not accept it later. It has closed the
+    /// channel: see [`Publisher::reopen`].
+    #[error("the broker rejects the event: {0}")]
+    Rejected(String),
     /// The broker is not there, or is gone. The publisher is of no more use.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+}
+
+/// What the broker has said about messages so far.
+#[derive(Debug, Default)]
+struct Answers {
+    /// Of the messages at the beginning, in their order.
+    outcomes: Vec<Result<(), PublishError>>,
+    /// Those that no queue took. They are confirmed, too.
+    returned: Vec<Vec<u8>>,
 }
 
 // === impl Publisher ===
 
 impl Publisher {
     /// Connects, and makes sure that the exchange exists, and the stream if there is to be one, so
-    /// that a confirmation means that replicas will find the event.
+    /// that a confirmation means that replicas will find the event. Reads the password and the
+    /// certificates anew each time.
     ///
     /// # Errors
     /// When the broker cannot be reached, or something else has one of the names.
@@ -60,32 +79,28 @@ impl Publisher {
         let names = Names::new(config)?;
         let link = Link::open(&Address::new(config)?, "portcullis publisher").await?;
         names.declare(&link).await?;
-        let channel = link.channel().await?;
-        let confirming = channel.confirm_select(ConfirmSelectOptions::default());
-        answer(confirming).await?.map_err(|error| BrokerError::Lost(error.to_string()))?;
+        let channel = confirming_channel(&link).await?;
         Ok(Self { channel, names, link })
     }
 
-    /// Publishes messages in their order, without waiting for one before the next is sent, and says
-    /// of each what became of it. Before each, `may_send` is asked; when it says no, that was all.
-    pub(crate) async fn publish_all(
-        &mut self,
-        bodies: &[impl AsRef<[u8]>],
-        may_send: impl Fn() -> bool + Send + Sync,
-    ) -> Vec<Result<(), PublishError>> {
-        let mut outcomes = Vec::with_capacity(bodies.len());
-        for bodies in bodies.chunks(IN_FLIGHT) {
-            let bodies: Vec<&[u8]> = bodies.iter().map(AsRef::as_ref).collect();
-            let published =
-                tokio::time::timeout(limit(bodies.len()), self.send(&bodies, &may_send)).await;
-            match published.unwrap_or(Err(BrokerError::Silent(limit(bodies.len())))) {
-                Ok(published) => outcomes.extend(published),
-                Err(error) => {
-                    outcomes.extend(bodies.iter().map(|_| Err(error.clone().into())));
-                }
-            }
-        }
-        outcomes
+    /// Goes on after a message was rejected, on a new channel.
+    ///
+    /// # Errors
+    /// When the connection is of no more use.
+    pub(crate) async fn reopen(&mut self) -> Result<(), BrokerError> {
+        self.channel = confirming_channel(&self.link).await?;
+        Ok(())
+    }
+
+    /// Publishes messages in their order, without waiting for one before the next is sent.
+    pub(crate) async fn publish_all(&mut self, bodies: &[&[u8]]) -> Published {
+        let limit = limit(bodies.len());
+        let mut answers = Answers::default();
+        let failure = match tokio::time::timeout(limit, self.send(bodies, &mut answers)).await {
+            Ok(sent) => sent.err(),
+            Err(_) => Some(BrokerError::Silent(limit).into()),
+        };
+        answers.published(bodies, failure)
     }
 
     /// Whether it is of any more use.
@@ -93,52 +108,96 @@ impl Publisher {
         self.channel.status().connected()
     }
 
-    /// Says good-bye to the broker.
+    /// Closes the connection in the regular way.
     pub(crate) async fn close(self) {
         self.link.close().await;
     }
 
-    /// Ends at once: what is still on its way to the broker is not sent.
-    pub(crate) fn abort(self) {
-        self.link.abort();
-    }
-
-    async fn send(
-        &self,
-        bodies: &[&[u8]],
-        may_send: &(impl Fn() -> bool + Sync),
-    ) -> Result<Vec<Result<(), PublishError>>, BrokerError> {
-        let lost = |error: lapin::Error| BrokerError::Lost(error.to_string());
+    /// What was answered before an error is in `answers`.
+    async fn send(&self, bodies: &[&[u8]], answers: &mut Answers) -> Result<(), PublishError> {
         let mut confirmations = Vec::with_capacity(bodies.len());
+        let mut sent = Ok(());
         for body in bodies {
-            if !may_send() {
-                break;
-            }
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             let exchange = self.names.exchange.clone();
             let properties = BasicProperties::default()
                 .with_content_type("application/json".into())
                 .with_delivery_mode(PERSISTENT);
-            let sent = self.channel.basic_publish(exchange, "".into(), options, body, properties);
-            confirmations.push(sent.await.map_err(lost)?);
+            let sending =
+                self.channel.basic_publish(exchange, "".into(), options, body, properties);
+            match sending.await {
+                Ok(confirmation) => confirmations.push(confirmation),
+                Err(error) => {
+                    sent = Err(PublishError::of(&error));
+                    break;
+                }
+            }
         }
-        let mut outcomes = vec![Err(PublishError::Withheld); bodies.len()];
-        let mut returned = Vec::new();
-        for (outcome, confirmation) in outcomes.iter_mut().zip(confirmations) {
-            let confirmation = confirmation.await.map_err(lost)?;
-            *outcome = if confirmation.is_nack() { Err(PublishError::Refused) } else { Ok(()) };
-            returned.extend(confirmation.take_message().map(|message| message.delivery.data));
+        for confirmation in confirmations {
+            // The channel ends with the reason, which those that were not sent do not know.
+            let confirmation = confirmation.await.map_err(|error| PublishError::of(&error))?;
+            let is_stored = !confirmation.is_nack();
+            answers.outcomes.push(if is_stored { Ok(()) } else { Err(PublishError::NotStored) });
+            answers.returned.extend(confirmation.take_message().map(|it| it.delivery.data));
         }
-        // Where one confirmation stands for many messages, a returned one may hang on any of them.
-        for body in returned {
-            let mut sent = bodies.iter().zip(&mut outcomes);
+        sent
+    }
+}
+
+async fn confirming_channel(link: &Link) -> Result<Channel, BrokerError> {
+    let channel = link.channel().await?;
+    let confirming = channel.confirm_select(ConfirmSelectOptions::default());
+    answer(confirming).await?.map_err(|error| BrokerError::Lost(error.to_string()))?;
+    Ok(channel)
+}
+
+fn limit(messages: usize) -> Duration {
+    let milliseconds = u64::try_from(messages).unwrap_or(u64::MAX);
+    ANSWER_LIMIT.saturating_add(Duration::from_millis(milliseconds))
+}
+
+// === impl Answers ===
+
+impl Answers {
+    fn published(mut self, bodies: &[&[u8]], failure: Option<PublishError>) -> Published {
+        // Where one confirmation stands for many messages, a returned one may hang on any of them,
+        // and on one that was not answered any more.
+        if failure.is_some() && !self.returned.is_empty() {
+            return Published { confirmed: 0, failure };
+        }
+        for body in self.returned {
+            let mut sent = bodies.iter().zip(&mut self.outcomes);
             if let Some((_, outcome)) =
                 sent.find(|(sent, outcome)| **sent == body && outcome.is_ok())
             {
                 *outcome = Err(PublishError::Returned);
             }
         }
-        Ok(outcomes)
+        let confirmed = self.outcomes.iter().take_while(|outcome| outcome.is_ok()).count();
+        let failure = self.outcomes.into_iter().find_map(Result::err).or(failure);
+        Published { confirmed, failure }
+    }
+}
+
+// === impl PublishError ===
+
+impl PublishError {
+    /// What it means that publishing ended with an error of the client library.
+    fn of(error: &lapin::Error) -> Self {
+        use AMQPSoftError::{CONTENTTOOLARGE, PRECONDITIONFAILED};
+        match error.kind() {
+            // Missing rights or a missing exchange are told in other ways: those are about every
+            // message.
+            ErrorKind::ProtocolError(refusal)
+                if matches!(
+                    refusal.kind(),
+                    AMQPErrorKind::Soft(PRECONDITIONFAILED | CONTENTTOOLARGE)
+                ) =>
+            {
+                Self::Rejected(refusal.get_message().to_string())
+            }
+            _ => BrokerError::Lost(error.to_string()).into(),
+        }
     }
 }
 
@@ -148,7 +207,58 @@ impl std::fmt::Debug for Publisher {
     }
 }
 
-fn limit(messages: usize) -> Duration {
-    let milliseconds = u64::try_from(messages).unwrap_or(u64::MAX);
-    ANSWER_LIMIT.saturating_add(Duration::from_millis(milliseconds))
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::AMQPError;
+
+    use super::*;
+
+    const BODIES: [&[u8]; 4] = [b"a", b"b", b"c", b"d"];
+
+    fn published(
+        outcomes: &[Result<(), PublishError>],
+        returned: &[&[u8]],
+        failure: Option<PublishError>,
+    ) -> (usize, Option<PublishError>) {
+        let returned = returned.iter().map(|body| body.to_vec()).collect();
+        let answers = Answers { outcomes: outcomes.to_vec(), returned };
+        let Published { confirmed, failure } = answers.published(&BODIES, failure);
+        (confirmed, failure)
+    }
+
+    #[test]
+    fn what_was_confirmed_before_an_error_is_published() {
+        let lost = PublishError::Broker(BrokerError::Lost("gone".to_owned()));
+        assert_eq!(published(&[Ok(()), Ok(())], &[], Some(lost.clone())), (2, Some(lost)));
+        assert_eq!(published(&[(); 4].map(Ok), &[], None), (4, None));
+    }
+
+    #[test]
+    fn what_follows_a_message_that_was_not_stored_does_not_count() {
+        let outcomes = [Ok(()), Err(PublishError::NotStored), Ok(()), Ok(())];
+        assert_eq!(published(&outcomes, &[], None), (1, Some(PublishError::NotStored)));
+    }
+
+    #[test]
+    fn a_returned_message_is_not_published_although_it_is_confirmed() {
+        let stored = [(); 4].map(Ok);
+        assert_eq!(published(&stored, &[b"c"], None), (2, Some(PublishError::Returned)));
+        // After an error it is not known which else would have been returned.
+        let lost = PublishError::Broker(BrokerError::Lost("gone".to_owned()));
+        assert_eq!(published(&stored[..3], &[b"c"], Some(lost.clone())), (0, Some(lost)));
+    }
+
+    #[test]
+    fn only_what_is_about_the_message_is_a_rejection() {
+        let of = |kind: AMQPSoftError| {
+            let error = ErrorKind::ProtocolError(AMQPError::new(kind.into(), "reply".into()));
+            PublishError::of(&error.into())
+        };
+        let rejected = PublishError::Rejected("reply".to_owned());
+        assert_eq!(of(AMQPSoftError::PRECONDITIONFAILED), rejected);
+        assert_eq!(of(AMQPSoftError::CONTENTTOOLARGE), rejected);
+        for kind in [AMQPSoftError::ACCESSREFUSED, AMQPSoftError::NOTFOUND] {
+            assert!(matches!(of(kind), PublishError::Broker(BrokerError::Lost(_))));
+        }
+    }
 }

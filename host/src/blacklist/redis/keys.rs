@@ -15,8 +15,10 @@ pub(in crate::blacklist) struct Keys {
     stem: String,
     /// The list in which publishers leave events for the relay.
     pub(in crate::blacklist) outbox: String,
-    /// The list of entries that are no events.
+    /// The list of entries that cannot be relayed.
     pub(in crate::blacklist) dead_letters: String,
+    /// The list of events whose type the relay does not know.
+    pub(in crate::blacklist) unknown: String,
     /// The list on which a publisher of ours leaves word for the relay that there is something.
     pub(in crate::blacklist) wake_up: String,
 }
@@ -50,6 +52,7 @@ impl Keys {
             stem,
             outbox: config.outbox.clone(),
             dead_letters: format!("{}:dlq", config.outbox),
+            unknown: format!("{}:unknown", config.outbox),
             wake_up: format!("{}:wake", config.outbox),
         }
     }
@@ -115,8 +118,8 @@ mod tests {
         let keys = keys("");
         assert_eq!(keys.token("j"), "blacklist:j");
         assert_eq!(
-            (keys.outbox.as_str(), keys.dead_letters.as_str()),
-            ("outbox:blacklist", "outbox:blacklist:dlq")
+            [keys.outbox.as_str(), keys.dead_letters.as_str(), keys.unknown.as_str()],
+            ["outbox:blacklist", "outbox:blacklist:dlq", "outbox:blacklist:unknown"]
         );
         let cutoff = keys.cutoff(Cutoff::subject(None, "alice").unwrap());
         let digest = cutoff.strip_prefix("blacklist.cutoff:").unwrap();

@@ -27,7 +27,7 @@ use redis::{FromRedisValue, Pipeline};
 use tokio::time::{Instant, timeout_at};
 
 pub use error::StoreError;
-pub(super) use outbox::{Entry, Outbox, Removed};
+pub(super) use outbox::{Entry, Fate, Outbox, Removed};
 pub(super) use parked::Parked;
 pub(super) use producer::Producer;
 pub use producer::WriteError;
