@@ -9,6 +9,7 @@ pub mod app;
 pub mod attributes;
 pub mod authorizer;
 pub mod blacklist;
+pub mod boot_clock;
 pub mod cli;
 pub mod config;
 pub mod decision;

@@ -4,7 +4,7 @@
 //! reads a snapshot, then passes on what was published meanwhile; whatever arrives is applied at
 //! once, because the set only grows and the order in which it grows does not matter. The one
 //! exception is a removal, which must win over an older snapshot entry; see [`Removed`]. A resync
-//! is the same again, and only adds.
+//! is the same again, and only adds, but for a table: what a complete reading does not see leaves.
 //!
 //! Readiness, [`Blacklist::is_expired`](super::Blacklist::is_expired) and the published state
 //! change together, here.
@@ -28,6 +28,7 @@ use super::{
     store::{Applied, Reliance, Writer},
 };
 use crate::{
+    boot_clock::BootInstant,
     drain::Drain,
     readiness::{BlockReady, Readiness},
     timestamp::Timestamp,
@@ -53,6 +54,12 @@ pub enum FeedEvent {
     InitDone,
     /// Something was published. Who waits to be told that it took effect gives a sender.
     Apply(Event, Option<oneshot::Sender<Applied>>),
+    /// The source has proven that the set is current: it may be believed until then.
+    Lease(BootInstant),
+    /// A table is going to be read from its beginning.
+    BeginReading,
+    /// It has been read completely: token ids that were not added since are no longer in it.
+    EndReading,
     /// Answered as soon as everything that was sent before is in force.
     Settle(oneshot::Sender<()>),
     /// The snapshot has been read whole, but there is no connection: what is published from now on
@@ -163,6 +170,10 @@ impl Feed {
                     core.handle(event.unwrap_or(end), Instant::now());
                 }
             }
+            if core.writer.owes_sweep() {
+                let Some(swept) = core.sweep(Timestamp::now()).await else { return };
+                core = swept;
+            }
             next_change = core.publish(Instant::now());
         }
         events.close();
@@ -224,6 +235,10 @@ impl Core {
                 // Whoever asked may have stopped waiting; the event holds all the same.
                 let _ = ack.map(|ack| ack.send(applied));
             }
+            // Readers do not compare it yet.
+            FeedEvent::Lease(_) => {}
+            FeedEvent::BeginReading => self.writer.begin_reading(),
+            FeedEvent::EndReading => self.writer.end_reading(),
             FeedEvent::Settle(settled) => {
                 // As above.
                 let _ = settled.send(());
@@ -310,7 +325,7 @@ impl Core {
         };
         let (core, swept) = tokio::task::spawn_blocking(sweep).await.ok()?;
         if swept > 0 {
-            tracing::debug!(swept, entries = core.writer.len(), "blacklist entries expired");
+            tracing::debug!(swept, entries = core.writer.len(), "blacklist entries swept");
         }
         Some(core)
     }

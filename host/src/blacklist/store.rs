@@ -3,13 +3,15 @@
 //!
 //! Reading takes no lock, does no I/O and changes nothing. Writing only extends: an event can make
 //! an entry last longer, never shorter, so duplicates, replays and reordering cannot un-revoke a
-//! token. Entries leave by expiry ([`Writer::sweep`]) or by an explicit removal. Where it is known
+//! token. Entries leave by expiry ([`Writer::sweep`]), by an explicit removal, or because a table that
+//! was read completely no longer has them ([`Writer::end_reading`]). Where it is known
 //! that a token is revoked before it is known for how long, it is so for ever until the store has
 //! said it ([`Writer::hold`], [`Writer::settle`]).
 //!
 //! A set that nobody keeps current must not be believed. It begins as not current, and it ends so
 //! if its writer is dropped without [`Writer::retire`], as when the writer's task panics.
 
+mod generation;
 mod term;
 
 use std::{
@@ -23,7 +25,10 @@ use std::{
 
 use papaya::HashMap;
 
-use self::term::{Reach, Term};
+use self::{
+    generation::Generations,
+    term::{Reach, Term},
+};
 use super::{
     cutoff::{Cutoff, CutoffKind},
     event::Event,
@@ -41,7 +46,8 @@ pub fn pair(margin: Duration) -> (Writer, Blacklist) {
         reliance: AtomicU8::new(Reliance::None as u8),
     });
     let blacklist = Blacklist { store: Arc::clone(&store) };
-    (Writer { store, margin, cutoffs_by_kind: [0; 5], retired: false }, blacklist)
+    let generations = Generations::default();
+    (Writer { store, margin, cutoffs_by_kind: [0; 5], generations, retired: false }, blacklist)
 }
 
 /// The one hand that changes the blacklist.
@@ -50,6 +56,7 @@ pub struct Writer {
     margin: Duration,
     /// How many cut-offs of each kind there are, by [`CutoffKind::index`].
     cutoffs_by_kind: [usize; 5],
+    generations: Generations,
     retired: bool,
 }
 
@@ -263,12 +270,31 @@ impl Writer {
         }
     }
 
-    /// Removes what has expired by `now`, and returns how many entries that were. Takes time in
-    /// proportion to the size of the set.
+    /// A table is going to be read: what it holds is added from now on.
+    pub fn begin_reading(&mut self) {
+        self.generations.begin();
+    }
+
+    /// The table has been read completely, and all of it was added. Which token ids were not added
+    /// since the reading began, by it or by an event, are no longer in the table: the next sweep
+    /// removes them.
+    pub fn end_reading(&mut self) {
+        self.generations.end(self.len());
+    }
+
+    /// Whether a reading has left something to sweep.
+    #[must_use]
+    pub const fn owes_sweep(&self) -> bool {
+        self.generations.owes_sweep()
+    }
+
+    /// Removes what has expired by `now` or is gone from the table, and returns how many entries that
+    /// were. Takes time in proportion to the size of the set.
     pub fn sweep(&mut self, now: Timestamp) -> usize {
         let mut swept = 0;
+        let generations = &self.generations;
         self.store.tokens.pin().retain(|_, term| {
-            let keep = term.lasts(now);
+            let keep = term.lasts(now) && !generations.is_missing(term.generation());
             swept += usize::from(!keep);
             keep
         });
@@ -283,6 +309,7 @@ impl Writer {
         });
         self.cutoffs_by_kind = kept_by_kind;
         self.announce_kinds();
+        self.generations.swept();
         swept
     }
 
@@ -323,10 +350,11 @@ impl Writer {
         let key = Key::from(token_id);
         // Nobody else writes, so nothing can change between the reading and the writing.
         let Some(known) = tokens.get(&key).copied() else {
-            tokens.insert(key, Term::new(until));
+            tokens.insert(key, Term::new(until).seen_in(self.generations.see(None)));
             return Applied::Added;
         };
-        let term = known.extend(until, by_store);
+        let generation = self.generations.see(Some(known.generation()));
+        let term = known.extend(until, by_store).seen_in(generation);
         if term != known {
             tokens.insert(key, term);
         }

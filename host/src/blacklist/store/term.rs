@@ -10,6 +10,8 @@ pub(super) struct Term {
     until: Timestamp,
     /// Whether the store has yet to say, which may know it to be longer. So long, it is for ever.
     held: bool,
+    /// The reading of a table that has seen it last.
+    generation: u32,
 }
 
 /// How far a cut-off reaches.
@@ -26,7 +28,7 @@ impl Term {
     const UNSAID: Self = Self::new(Timestamp::from_millis(i64::MIN));
 
     pub(super) const fn new(until: Timestamp) -> Self {
-        Self { until, held: false }
+        Self { until, held: false, generation: 0 }
     }
 
     /// As it is when the store has named the token.
@@ -36,7 +38,16 @@ impl Term {
 
     /// As it is when `until` is said besides, by the store or by somebody else.
     pub(super) fn extend(self, until: Timestamp, by_store: bool) -> Self {
-        Self { until: self.until.max(until), held: self.held && !by_store }
+        Self { until: self.until.max(until), held: self.held && !by_store, ..self }
+    }
+
+    /// As it is when that reading of a table has seen it.
+    pub(super) const fn seen_in(self, generation: u32) -> Self {
+        Self { generation, ..self }
+    }
+
+    pub(super) const fn generation(self) -> u32 {
+        self.generation
     }
 
     pub(super) const fn end(self) -> Timestamp {

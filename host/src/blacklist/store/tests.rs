@@ -54,6 +54,27 @@ fn an_entry_outlives_its_token_by_the_margin() {
 }
 
 #[test]
+fn what_a_complete_reading_of_the_table_does_not_see_is_swept() {
+    let (mut writer, blacklist) = pair(MARGIN);
+    let there = |blacklist: &Blacklist| ["gone", "read", "heard"].map(|jti| has(blacklist, jti, 0));
+    writer.apply(add("gone", None));
+    writer.apply(add("read", None));
+    // One reading fails, the next one does not.
+    for _ in 0..2 {
+        writer.begin_reading();
+        writer.apply(add("read", None));
+        writer.apply(add("heard", None));
+        assert!(!writer.owes_sweep() && writer.sweep(at(0)) == 0);
+    }
+    writer.end_reading();
+    assert!(writer.owes_sweep());
+    assert_eq!(there(&blacklist), [true; 3], "until it is swept");
+    assert_eq!(writer.sweep(at(0)), 1);
+    assert_eq!(there(&blacklist), [false, true, true]);
+    assert!(!writer.owes_sweep());
+}
+
+#[test]
 fn an_entry_without_expiry_is_permanent() {
     let (mut writer, blacklist) = pair(MARGIN);
     writer.apply(add("j", None));
