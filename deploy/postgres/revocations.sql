@@ -9,11 +9,13 @@
 --     psql -f revocations.sql "$DATABASE_URL"
 --
 -- The table must exist, and needs no other column than that one: every row is a token that is revoked
--- for ever, and deleting the row takes the revocation back. Portcullis itself only reads. Needs
--- PostgreSQL 13 or later.
+-- for ever, and deleting the row takes the revocation back. A table that takes its place, as after a
+-- rename, needs the trigger too. Portcullis itself only reads. Needs PostgreSQL 13 or later, and the
+-- owner of the table.
 
--- The message is an event as `host/src/blacklist/event.rs` reads it, or empty: read the table again.
--- Arguments of the trigger: the column, the channel.
+-- The message is an event as `host/src/blacklist/event.rs` reads it, or empty: read the table again. Of
+-- equal messages in a transaction PostgreSQL delivers one, so rows that are deleted together cause one
+-- reading. Arguments of the trigger: the column, the channel.
 CREATE OR REPLACE FUNCTION portcullis_notify_revocation() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -24,37 +26,22 @@ DECLARE
   -- PostgreSQL refuses longer ones, and with them the statement.
   longest CONSTANT integer := 7999;
   token_id text;
-  other_rows boolean;
   message text;
 BEGIN
   IF TG_OP = 'TRUNCATE' THEN
-    -- Nobody can say which ids are gone. Reading the table again only adds: whatever Portcullis knows
-    -- to be revoked stays so until it restarts.
     PERFORM pg_notify(channel, '');
     RETURN NULL;
   END IF;
   IF TG_OP = 'UPDATE' AND to_jsonb(OLD) -> id_column = to_jsonb(NEW) -> id_column THEN
     RETURN NULL;
   END IF;
-
   IF TG_OP <> 'INSERT' THEN
-    token_id := to_jsonb(OLD) ->> id_column;
-    -- A table without a unique key may say twice that a token is revoked.
-    EXECUTE format('SELECT EXISTS (SELECT FROM %I.%I WHERE %I = ($1).%I)',
-                   TG_TABLE_SCHEMA, TG_TABLE_NAME, id_column, id_column)
-      INTO other_rows USING OLD;
-    IF token_id IS NOT NULL AND NOT other_rows THEN
-      message := jsonb_build_object('type', 'remove', 'jti', token_id, 'id', gen_random_uuid())::text;
-      PERFORM pg_notify(channel, CASE WHEN octet_length(message) > longest THEN '' ELSE message END);
-    END IF;
+    PERFORM pg_notify(channel, '');
   END IF;
-
   IF TG_OP <> 'DELETE' THEN
     token_id := to_jsonb(NEW) ->> id_column;
     IF token_id IS NOT NULL THEN
-      -- The `id` makes each message another one: of equal ones in a transaction PostgreSQL delivers only
-      -- the first, which would turn insert, delete, insert into a removal.
-      message := jsonb_build_object('type', 'add', 'jti', token_id, 'id', gen_random_uuid())::text;
+      message := jsonb_build_object('type', 'add', 'jti', token_id)::text;
       PERFORM pg_notify(channel, CASE WHEN octet_length(message) > longest THEN '' ELSE message END);
     END IF;
   END IF;
@@ -86,5 +73,8 @@ BEGIN
   EXECUTE format('CREATE TRIGGER portcullis_truncation AFTER TRUNCATE ON %s
                   FOR EACH STATEMENT EXECUTE FUNCTION portcullis_notify_revocation(%L, %L)',
                  revoked, id_column, channel);
+  -- Also for what logical replication changes.
+  EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER portcullis_revocation,
+                  ENABLE ALWAYS TRIGGER portcullis_truncation', revoked);
 END
 $$;

@@ -24,6 +24,7 @@ const BOTTOM: [&[&str]; 3] = [
     &["attributes", "decision", "token_id"],
     &["listen"],
     &[
+        "boot_clock",
         "drain",
         "json",
         "readiness",

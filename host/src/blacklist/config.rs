@@ -227,9 +227,9 @@ pub struct PostgresConfig {
     /// The channel on which the trigger of `deploy/postgres/revocations.sql` tells of changes.
     #[serde(default = "default_channel")]
     pub channel: String,
-    /// How often the table is read: with the trigger, in case somebody disables it; without, this is
-    /// how long a revocation takes to come into force. Reading only adds. That a row was deleted
-    /// is heard of from the trigger, or else with the next start.
+    /// How often the table is read completely. Where the trigger is missing or disabled, or
+    /// notifications do not arrive, this is how long a revocation takes to come into force. What is no
+    /// longer in the table is no longer revoked.
     #[serde(default = "default_cache_ttl", deserialize_with = "longer_than_zero")]
     pub revocation_status_cache_ttl: HumanDuration,
 }

@@ -3,7 +3,8 @@
 //! A source (in process, a broker with a store, or a table) sends [`FeedEvent`]s. It binds first, then
 //! reads a snapshot, then passes on what was published meanwhile; whatever arrives is applied at
 //! once, because the set only grows and the order in which it grows does not matter. A removal is
-//! sent only when the store or the table has said that the revocation is gone.
+//! sent only when the store has said that the revocation is gone. A table is the truth: what a
+//! complete reading of it does not see leaves the set.
 //!
 //! Readiness, [`Blacklist::is_expired`](super::Blacklist::is_expired) and the published state
 //! change together, here.
@@ -51,6 +52,10 @@ pub enum FeedEvent {
     Apply(Event, Option<oneshot::Sender<Applied>>),
     /// The source has proven that the set is current: it may be believed until then.
     Lease(BootInstant),
+    /// A table is going to be read from its beginning.
+    BeginReading,
+    /// It has been read completely: token ids that were not added since are no longer in it.
+    EndReading,
     /// Answered as soon as everything that was sent before is in force.
     Settle(oneshot::Sender<()>),
     /// The snapshot has been read whole, but there is no connection: what is published from now on
@@ -152,6 +157,9 @@ impl Feed {
                 }
                 () = sweep.next() => sweep.remove_some(&mut core.writer, WHILE_IDLE),
             }
+            if core.writer.owes_sweep() {
+                sweep.look_for_missing(core.writer.take_complete());
+            }
             next_change = core.publish(Instant::now());
         }
         events.close();
@@ -204,6 +212,8 @@ impl Core {
                 let _ = ack.map(|ack| ack.send(applied));
             }
             FeedEvent::Lease(end) => self.writer.renew(end),
+            FeedEvent::BeginReading => self.writer.begin_reading(),
+            FeedEvent::EndReading => self.writer.end_reading(),
             FeedEvent::Settle(settled) => {
                 // As above.
                 let _ = settled.send(());

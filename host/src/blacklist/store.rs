@@ -3,9 +3,10 @@
 //!
 //! Reading takes no lock, does no I/O and changes nothing. Writing only extends: an event can make
 //! an entry last longer, never shorter, so duplicates, replays and reordering cannot un-revoke a
-//! token. Entries leave by expiry ([`Writer::sweep`]) or by an explicit removal. A token that the
-//! store has named without an expiry is revoked for the longest life of a token, until the store has
-//! said for how long ([`Writer::hold`], [`Writer::settle`]).
+//! token. Entries leave by expiry ([`Writer::sweep`]), by an explicit removal, or because a table that
+//! was read completely no longer has them ([`Writer::end_reading`]). A token that the store has named
+//! without an expiry is revoked for the longest life of a token, until the store has said for how long
+//! ([`Writer::hold`], [`Writer::settle`]).
 //!
 //! The set says until when it may be believed. Its source proves again and again that it is current,
 //! and moves a lease forward ([`Writer::renew`]); readers compare the end of the lease with the boot
@@ -13,6 +14,7 @@
 //! whatever its other tasks are doing. The set begins as not current, and it ends so if its writer
 //! is dropped without [`Writer::retire`], as when the writer's task panics.
 
+mod generation;
 mod term;
 
 use std::{
@@ -26,7 +28,11 @@ use std::{
 
 use papaya::HashMap;
 
-use self::term::{Reach, Term};
+pub(super) use self::generation::Generation;
+use self::{
+    generation::Generations,
+    term::{Reach, Term},
+};
 use super::{
     cutoff::{Cutoff, CutoffKind},
     event::Event,
@@ -61,7 +67,8 @@ pub fn leased_pair(margin: Duration, terms: LeaseTerms) -> (Writer, Blacklist) {
         terms,
     });
     let blacklist = Blacklist { store: Arc::clone(&store) };
-    (Writer { store, margin, cutoffs_by_kind: [0; 5], retired: false }, blacklist)
+    let generations = Generations::default();
+    (Writer { store, margin, cutoffs_by_kind: [0; 5], generations, retired: false }, blacklist)
 }
 
 /// The one hand that changes the blacklist.
@@ -70,6 +77,7 @@ pub struct Writer {
     margin: Duration,
     /// How many cut-offs of each kind there are, by [`CutoffKind::index`].
     cutoffs_by_kind: [usize; 5],
+    generations: Generations,
     retired: bool,
 }
 
@@ -225,15 +233,15 @@ impl Blacklist {
         self.term(token_id).is_none_or(|term| term.lacks_expiry() || !term.lasts(now))
     }
 
-    /// What has expired by `now`. Takes time in proportion to the size of the set, and holds up
-    /// neither readers nor the writer.
-    pub(super) fn expired(&self, now: Timestamp) -> Expired {
+    /// What has expired by `now`, and what was missing when the table was last read completely. Takes
+    /// time in proportion to the size of the set, and holds up neither readers nor the writer.
+    pub(super) fn expired(&self, now: Timestamp, complete: Generation) -> Expired {
         let tokens = self.store.tokens.pin();
         let cutoffs = self.store.cutoffs.pin();
         Expired {
             tokens: tokens
                 .iter()
-                .filter(|(_, term)| !term.lasts(now))
+                .filter(|(_, term)| term.is_over(now, complete))
                 .map(|(key, _)| *key)
                 .collect(),
             cutoffs: cutoffs
@@ -361,9 +369,33 @@ impl Writer {
         };
     }
 
+    /// A table is going to be read: what it holds is added from now on.
+    pub fn begin_reading(&mut self) {
+        self.generations.begin();
+    }
+
+    /// The table has been read completely, and all of it was added. Which token ids were not added
+    /// since the reading began, by it or by an event, are no longer in the table: the next sweep
+    /// removes them.
+    pub fn end_reading(&mut self) {
+        self.generations.end(self.len());
+    }
+
+    /// Whether a reading has left something to sweep.
+    #[must_use]
+    pub const fn owes_sweep(&self) -> bool {
+        self.generations.owes_sweep()
+    }
+
+    /// The last complete reading, which is going to be swept now.
+    pub(super) const fn take_complete(&mut self) -> Generation {
+        self.generations.take_complete()
+    }
+
     /// Removes what has expired by `now`, and returns how many entries that were.
     pub fn sweep(&mut self, now: Timestamp) -> usize {
-        let mut expired = Blacklist { store: Arc::clone(&self.store) }.expired(now);
+        let complete = self.generations.take_complete();
+        let mut expired = Blacklist { store: Arc::clone(&self.store) }.expired(now, complete);
         self.remove_expired(&mut expired, usize::MAX, now)
     }
 
@@ -377,7 +409,8 @@ impl Writer {
     ) -> usize {
         let tokens = self.store.tokens.pin();
         let from = expired.tokens.len().saturating_sub(count);
-        let is_over = |key: &Key| tokens.get(key).is_some_and(|term| !term.lasts(now));
+        let complete = self.generations.complete();
+        let is_over = |key: &Key| tokens.get(key).is_some_and(|term| term.is_over(now, complete));
         let over = expired.tokens.drain(from..).filter(is_over);
         let mut removed = over.filter(|key| tokens.remove(key).is_some()).count();
         drop(tokens);
@@ -440,10 +473,11 @@ impl Writer {
         let key = Key::from(token_id);
         // There is no other writer, so nothing can change between the reading and the writing.
         let Some(known) = tokens.get(&key).copied() else {
-            tokens.insert(key, Term::new(until));
+            tokens.insert(key, Term::new(until).seen_in(self.generations.see(None)));
             return Applied::Added;
         };
-        let term = join(known, until);
+        let generation = self.generations.see(Some(known.generation()));
+        let term = join(known, until).seen_in(generation);
         if term != known {
             tokens.insert(key, term);
         }

@@ -16,21 +16,21 @@ pub struct PostgresMetrics(Arc<Counters>);
 /// What a notification was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notified {
-    /// A change of the table.
+    /// A new row.
     Event,
+    /// A row is gone, as somebody says: the table is read again.
+    Removal,
     /// It only says that something changed: the table is read again.
     Empty,
-    /// Neither: the table is read again.
+    /// None of these: the table is read again.
     Malformed,
-    /// A removal that the table does not confirm.
-    Unconfirmed,
 }
 
 const NOTIFIED: [(Notified, &str); 4] = [
     (Notified::Event, "event"),
+    (Notified::Removal, "removal"),
     (Notified::Empty, "empty"),
     (Notified::Malformed, "malformed"),
-    (Notified::Unconfirmed, "unconfirmed"),
 ];
 
 #[derive(Debug, Default)]
@@ -38,6 +38,8 @@ struct Counters {
     connected: AtomicBool,
     was_connected: AtomicBool,
     reconnects: AtomicU64,
+    trigger: AtomicBool,
+    listening: AtomicBool,
     notified: [AtomicU64; NOTIFIED.len()],
 }
 
@@ -55,6 +57,17 @@ impl PostgresMetrics {
     /// It no longer is.
     pub fn disconnected(&self) {
         self.0.connected.store(false, Relaxed);
+        self.0.listening.store(false, Relaxed);
+    }
+
+    /// Whether the trigger was there when the table was last read.
+    pub fn set_trigger(&self, has_trigger: bool) {
+        self.0.trigger.store(has_trigger, Relaxed);
+    }
+
+    /// Whether notifications arrive.
+    pub fn set_listening(&self, is_listening: bool) {
+        self.0.listening.store(is_listening, Relaxed);
     }
 
     /// Counts a notification.
@@ -62,17 +75,29 @@ impl PostgresMetrics {
         self.0.notified[notified as usize].fetch_add(1, Relaxed);
     }
 
-    pub(super) fn families(&self) -> [MetricFamily; 3] {
-        let connected = f64::from(u8::from(self.0.connected.load(Relaxed)));
+    pub(super) fn families(&self) -> [MetricFamily; 5] {
         let notified = NOTIFIED.into_iter().map(|(notified, kind)| {
             counter(&[("type", kind)], self.0.notified[notified as usize].load(Relaxed))
         });
+        let state = |name, help, is: &AtomicBool| {
+            let value = f64::from(u8::from(is.load(Relaxed)));
+            family(name, help, MetricType::GAUGE, vec![gauge(&[], value)])
+        };
         [
-            family(
+            state(
                 "portcullis_postgres_connection_status",
                 "Whether the table of revoked tokens is watched.",
-                MetricType::GAUGE,
-                vec![gauge(&[], connected)],
+                &self.0.connected,
+            ),
+            state(
+                "portcullis_postgres_trigger",
+                "Whether the trigger was there and enabled when the table was last read.",
+                &self.0.trigger,
+            ),
+            state(
+                "portcullis_postgres_listening",
+                "Whether notifications arrive, as probes prove.",
+                &self.0.listening,
             ),
             family(
                 "portcullis_postgres_reconnects_total",

@@ -1,5 +1,7 @@
 //! Owns the tests of a table in PostgreSQL as the source of revocations.
 
+mod table;
+
 use std::time::{Duration, Instant};
 
 use portcullis_integration_tests::{
@@ -134,13 +136,14 @@ async fn the_trigger_revokes_and_restores_without_a_refresh() {
     let (postgres, client) = database(TABLE).await;
     install_trigger(&client, "").await;
     let gate = Gate::new(&config(&postgres, NEVER)).await;
-    eventually::takes_at_most(Duration::from_secs(1), "either of them", async || {
+    eventually::takes_at_most(Duration::from_secs(1), "the revocation", async || {
         let claims = Claims::default();
         gate.pass(ask(&claims)).await;
         client.execute(INSERT, &[&claims.jti()]).await;
         let revoking = answered(&gate, &claims, 403).await;
         client.execute(DELETE, &[&claims.jti()]).await;
-        revoking.max(answered(&gate, &claims, 200).await)
+        answered(&gate, &claims, 200).await;
+        revoking
     })
     .await;
     // Reading the table again does not undo what a notification said.
@@ -170,11 +173,9 @@ async fn whoever_may_only_log_in_cannot_take_a_revocation_back() {
     client.execute(INSERT, &[&later.jti()]).await;
     answered(&gate, &later, 403).await;
     gate.refuse(ask(&revoked), 403).await;
-    eventually::holds("the table has been asked", || async {
-        let name = "portcullis_postgres_notifications_total{type=\"unconfirmed\"}";
-        metric::<u64>(&gate.portcullis, name).await > 0
-    })
-    .await;
+    let removals = "portcullis_postgres_notifications_total{type=\"removal\"}";
+    assert_eq!(metric::<u64>(&gate.portcullis, removals).await, 3);
+    gate.refuse(refresh(), 204).await;
     gate.refuse(ask(&revoked), 403).await;
     // What the table says counts all the same.
     client.execute(DELETE, &[&revoked.jti()]).await;
@@ -201,7 +202,7 @@ async fn what_no_row_can_say_is_not_heeded() {
 }
 
 #[tokio::test]
-async fn a_removal_that_waits_for_the_table_holds_up_no_revocation() {
+async fn a_reading_that_waits_for_the_table_holds_up_no_revocation() {
     let (postgres, client) = database(TABLE).await;
     install_trigger(&client, "").await;
     let gate = Gate::new(&config(&postgres, NEVER)).await;
@@ -218,7 +219,9 @@ async fn a_removal_that_waits_for_the_table_holds_up_no_revocation() {
         client.execute(DELETE, &[&gone.jti()]).await;
         client.run("COMMIT").await;
         answered(&gate, &gone, 200).await;
-        gate.refuse(ask(&late), 403).await;
+        // The stranger's word holds until the table has been read.
+        gate.refuse(refresh(), 204).await;
+        gate.pass(ask(&late)).await;
         took
     })
     .await;
@@ -253,7 +256,7 @@ async fn names_of_any_case_in_any_schema_can_be_configured() {
 }
 
 #[tokio::test]
-async fn without_a_trigger_the_table_is_polled_and_reading_only_adds() {
+async fn without_a_trigger_the_table_is_polled_and_is_the_truth() {
     let (postgres, client) = database(TABLE).await;
     let gate = Gate::new(&config(&postgres, "200ms")).await;
     let claims = Claims::default();
@@ -262,7 +265,7 @@ async fn without_a_trigger_the_table_is_polled_and_reading_only_adds() {
     answered(&gate, &claims, 403).await;
     client.execute(DELETE, &[&claims.jti()]).await;
     gate.refuse(refresh(), 204).await;
-    gate.refuse(ask(&claims), 403).await;
+    gate.pass(ask(&claims)).await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    blacklist::store::{Blacklist, Expired, Writer},
+    blacklist::store::{Blacklist, Expired, Generation, Writer},
     boot_clock::BootInstant,
     timestamp::Timestamp,
 };
@@ -22,6 +22,10 @@ pub(super) struct Sweep {
     looking: Option<JoinHandle<Expired>>,
     found: Expired,
     clock: Clock,
+    /// The last complete reading of the table.
+    complete: Generation,
+    /// Whether that reading has left something to remove.
+    is_asked: bool,
 }
 
 /// The wall clock beside the boot clock. One that was set is not believed until it has stayed as it
@@ -44,26 +48,45 @@ impl Sweep {
         let mut due = interval_at(tokio::time::Instant::now() + interval, interval);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let clock = Clock { offset: Clock::offset() };
-        Self { blacklist, due, looking: None, found: Expired::default(), clock }
+        Self {
+            blacklist,
+            due,
+            looking: None,
+            found: Expired::default(),
+            clock,
+            complete: Generation::default(),
+            is_asked: false,
+        }
     }
 
     /// Resolves when there is something to remove. Loses nothing if it is dropped before.
     pub(super) async fn next(&mut self) {
         while self.found.is_empty() {
+            if self.looking.is_none() && std::mem::take(&mut self.is_asked) {
+                self.look();
+            }
             tokio::select! {
                 found = look(&mut self.looking) => {
                     self.looking = None;
                     self.found = found;
                 }
                 _ = self.due.tick() => {
-                    if self.looking.is_none() && self.clock.is_steady() {
-                        let (blacklist, now) = (self.blacklist.clone(), Timestamp::now());
-                        let looking = tokio::task::spawn_blocking(move || blacklist.expired(now));
-                        self.looking = Some(looking);
+                    if self.clock.is_steady() && self.looking.is_none() {
+                        self.look();
                     }
                 }
             }
         }
+    }
+
+    /// Looks for what was missing in a complete reading of the table.
+    pub(super) const fn look_for_missing(&mut self, complete: Generation) {
+        (self.complete, self.is_asked) = (complete, true);
+    }
+
+    fn look(&mut self) {
+        let (blacklist, now, complete) = (self.blacklist.clone(), Timestamp::now(), self.complete);
+        self.looking = Some(tokio::task::spawn_blocking(move || blacklist.expired(now, complete)));
     }
 
     /// Removes at most `count` entries of what was found.

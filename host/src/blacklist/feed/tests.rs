@@ -240,6 +240,31 @@ async fn expired_entries_are_swept_while_events_flow() {
 }
 
 #[tokio::test]
+async fn what_the_table_no_longer_has_is_gone_when_its_reading_is_settled() {
+    let (feed, sender, blacklist, ..) = feed(&Config::default());
+    let (drain, _dead) = drain::pair();
+    drain.spawn("feed", feed.run(drain.clone()));
+    let (settle, settled) = oneshot::channel();
+    let events = [
+        FeedEvent::Init,
+        FeedEvent::Apply(add(1), None),
+        FeedEvent::Apply(add(2), None),
+        FeedEvent::BeginReading,
+        FeedEvent::InitApply(vec![add(2)]),
+        FeedEvent::Apply(add(3), None),
+        FeedEvent::EndReading,
+        FeedEvent::InitDone,
+        FeedEvent::Settle(settle),
+    ];
+    for event in events {
+        sender.send(event).await.unwrap();
+    }
+    settled.await.unwrap();
+    assert_eq!([1, 2, 3].map(|name| has(&blacklist, name)), [false, true, true]);
+    assert_eq!(drain.drain(Duration::from_secs(5)).await, 0);
+}
+
+#[tokio::test]
 async fn what_was_sent_before_the_drain_is_applied() {
     let (feed, sender, blacklist, ..) = feed(&Config::default());
     let (drain, _dead) = drain::pair();

@@ -38,6 +38,7 @@ impl Fault {
         match error.code() {
             Some(code) if is_refusal(code) => "PostgreSQL refuses the login",
             Some(code) if is_about_the_table(code) => "the table cannot be read",
+            Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => "the table is locked",
             Some(_) => "PostgreSQL reports an error",
             None => "the connection to PostgreSQL failed",
         }
@@ -83,6 +84,10 @@ impl Fault {
                  to the user",
                 names.table
             ),
+            code if *code == SqlState::LOCK_NOT_AVAILABLE => format!(
+                "{} is locked by another session; see pg_locks for who holds it",
+                names.table
+            ),
             code if *code == SqlState::INVALID_CATALOG_NAME => {
                 format!("`blacklist.postgres.url`: {said}")
             }
@@ -112,7 +117,7 @@ fn is_about_the_table(code: &SqlState) -> bool {
 }
 
 /// What an error says, and what its causes say. What PostgreSQL says of a table holds no rows of it.
-fn chain(error: &Error) -> String {
+pub(super) fn chain(error: &Error) -> String {
     if let Some(error) = error.as_db_error() {
         return error.message().to_owned();
     }

@@ -2,22 +2,22 @@
 //! the table.
 //!
 //! The only place that knows PostgreSQL. It never writes. Every row is a token that is revoked for
-//! ever. Where the trigger of `deploy/postgres/revocations.sql` tells of changes, they are in force
-//! within milliseconds; without it, when the table is read the next time. Reading only adds. That a
-//! row is gone counts if a notification says so and the table, asked about this one row, says the
-//! same: anybody who may log in can send notifications, and PostgreSQL cannot forbid it.
+//! ever. Where the trigger of `deploy/postgres/revocations.sql` tells of changes, and notifications
+//! arrive, rows are in force within milliseconds; without, when the table is read the next time. A
+//! row that is gone counts when the table has been read completely.
 //!
-//! Three connections: were the table read, or asked, on the one that listens, notifications would
-//! wait meanwhile; and removals would wait while it is read.
+//! Three connections: one listens, one sends the probes that prove that it hears, and one reads the
+//! table. Neither waits for the others.
 
 mod fault;
-mod inspector;
 mod link;
 mod listener;
 mod name;
+mod prober;
+mod probes;
 mod reader;
-mod removals;
 mod session;
+mod table_state;
 
 use std::{
     convert::Infallible,
@@ -26,30 +26,24 @@ use std::{
 };
 
 use tokio::sync::mpsc;
-use tokio_postgres::types::{ToSql, Type};
 
 pub(super) use name::{Name, NameError};
 
 use self::{
     fault::Fault,
-    inspector::Inspector,
-    link::{Connector, Link},
+    link::Connector,
     listener::Listener,
+    prober::Prober,
+    probes::Moment,
     reader::Reader,
-    removals::Removals,
-    session::{Progress, Session},
+    session::Session,
+    table_state::{Facts, TableState},
 };
 use super::{BuildError, config::PostgresConfig, feed::FeedEvent, pause, refresh::Resyncs};
 use crate::{drain::Drain, telemetry::PostgresMetrics};
 
 /// The section of the configuration.
 const SECTION: &str = "blacklist.postgres";
-
-/// Whether the trigger that tells of changes is installed and enabled; null without a table.
-const HAS_TRIGGER: &str = "SELECT CASE WHEN to_regclass($1) IS NOT NULL THEN EXISTS ( \
-     SELECT FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid \
-     WHERE tgrelid = to_regclass($1) AND proname = 'portcullis_notify_revocation' \
-     AND tgenabled IN ('O', 'A')) END";
 
 /// The source, which serves while [`Source::run`] runs.
 pub(super) struct Source {
@@ -62,11 +56,10 @@ pub(super) struct Source {
     said: Said,
 }
 
-/// The connections: one listens, one reads the table, one asks about single rows.
+/// The connections that are there as long as a session. The reader makes its own.
 struct Connected {
     listener: Listener,
-    reader: Link,
-    inspector: Link,
+    prober: Prober,
 }
 
 /// What the server is asked for.
@@ -81,10 +74,13 @@ pub(super) struct Names {
 }
 
 /// What has been said in the log, so that it is not said again with every attempt.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Said {
+    table: String,
     fault: Option<String>,
-    has_trigger: Option<bool>,
+    facts: Option<Facts>,
+    is_listening: Option<bool>,
+    reading: Option<&'static str>,
 }
 
 // === impl Source ===
@@ -100,7 +96,8 @@ impl Source {
         let names = config.names()?;
         let connector = Connector::new(config)?;
         let interval = config.revocation_status_cache_ttl.get();
-        Ok(Self { connector, names, interval, feed, resyncs, metrics, said: Said::default() })
+        let said = Said::new(&names);
+        Ok(Self { connector, names, interval, feed, resyncs, metrics, said })
     }
 
     /// Keeps the feed current until `drain` begins.
@@ -135,19 +132,12 @@ impl Source {
     }
 
     async fn connect(&mut self) -> Result<Connected, Fault> {
-        let Self { connector, names, said, resyncs, .. } = self;
+        let Self { connector, names, resyncs, .. } = self;
         let connect = async {
-            let listener = Listener::start(connector.connect().await?, names.channel.as_sql());
-            // Listening comes first: what is committed after the table is read must be heard.
-            let listener = listener.await?;
-            let mut reader = connector.connect().await?;
-            let table: [(&(dyn ToSql + Sync), Type); 1] = [(&names.table.as_sql(), Type::TEXT)];
-            let asked = reader.client.query_typed_one(HAS_TRIGGER, &table);
-            if let Some(has_trigger) = reader.wire.during(asked).await?.try_get(0)? {
-                said.trigger(has_trigger, names);
-            }
-            let inspector = connector.connect().await?;
-            Ok(Connected { listener, reader, inspector })
+            let channel = names.channel.as_sql();
+            let (prober, sent) = Prober::new(connector.connect().await?, channel);
+            let listener = Listener::start(connector.connect().await?, channel, sent);
+            Ok(Connected { listener: listener.await?, prober })
         };
         tokio::select! {
             connected = connect => connected,
@@ -158,33 +148,31 @@ impl Source {
     /// Follows the table over these connections. Says what went wrong, and since when the set may
     /// miss something.
     async fn follow(&mut self, connected: Connected, failures: &mut u32) -> (Fault, Instant) {
-        let Connected { listener, reader, inspector } = connected;
-        let (reader, order, rows) = Reader::new(reader, &self.names);
-        let (inspector, ask, answers) = Inspector::new(inspector, &self.names);
+        let Connected { listener, prober } = connected;
+        let (reader, order, rows) = Reader::new(&self.connector, &self.names);
         self.metrics.connected();
         let mut session = Session {
             feed: &self.feed,
             metrics: &self.metrics,
             resyncs: &mut self.resyncs,
-            interval: self.interval,
+            said: &mut self.said,
             listener,
             order,
             rows,
-            ask,
-            answers,
-            progress: Progress::new(Instant::now()),
-            removals: Removals::default(),
+            state: TableState::new(self.interval, Moment::now()),
         };
         let fault = tokio::select! {
             fault = reader.run() => fault,
-            fault = inspector.run() => fault,
+            fault = prober.run() => fault,
             fault = session.run() => fault,
         };
-        if session.is_live() {
+        let (is_live, since) =
+            (session.state.is_live(), session.state.complete_until(Instant::now()));
+        if is_live {
             *failures = 0;
             self.said.fault = None;
         }
-        (fault, session.listener.proven())
+        (fault, since)
     }
 }
 
@@ -204,6 +192,11 @@ async fn refuse(resyncs: &mut Resyncs) -> Infallible {
 // === impl Said ===
 
 impl Said {
+    fn new(names: &Names) -> Self {
+        let table = names.table.as_sql().to_owned();
+        Self { table, fault: None, facts: None, is_listening: None, reading: None }
+    }
+
     fn fault(&mut self, fault: &Fault, names: &Names) {
         let text = fault.explain(names);
         if self.fault.as_ref() == Some(&text) {
@@ -214,19 +207,58 @@ impl Said {
         }
     }
 
-    fn trigger(&mut self, has_trigger: bool, names: &Names) {
-        if self.has_trigger.replace(has_trigger) == Some(has_trigger) {
-            return;
+    fn facts(&mut self, facts: Facts) {
+        let before = self.facts.replace(facts);
+        let table = self.table.as_str();
+        if before.map(|before| before.has_trigger) != Some(facts.has_trigger) {
+            if facts.has_trigger {
+                tracing::info!(table, "the trigger tells of revocations as they are committed");
+            } else {
+                tracing::warn!(
+                    table,
+                    "no trigger tells of revocations: they take until \
+                     `blacklist.postgres.revocation_status_cache_ttl` to come into force; run \
+                     deploy/postgres/revocations.sql, for this table, column and channel"
+                );
+            }
         }
-        let table = names.table.as_sql();
-        if has_trigger {
-            tracing::info!(table, "the trigger tells of revocations as they are committed");
-        } else {
+        if facts.is_standby && before.is_none_or(|before| !before.is_standby) {
             tracing::warn!(
                 table,
-                "no trigger: revocations take until `blacklist.postgres.revocation_status_cache_ttl` \
-                 to come into force; install deploy/postgres/revocations.sql"
+                "the table is read on a standby, which may lag behind: rows that it does not have \
+                 stay revoked; let `blacklist.postgres.url` lead to the primary"
             );
+        }
+    }
+
+    fn listening(&mut self, is_listening: bool) {
+        let before = self.is_listening.replace(is_listening);
+        match (before, is_listening) {
+            (Some(false), true) => tracing::info!("notifications of PostgreSQL arrive again"),
+            (Some(true) | None, false) => tracing::warn!(
+                "notifications of PostgreSQL do not arrive, so that revocations take until \
+                 `blacklist.postgres.revocation_status_cache_ttl` to come into force; a pooler in \
+                 transaction mode drops them: let `blacklist.postgres.url` lead to the server itself, \
+                 or to a pool in session mode"
+            ),
+            _ => {}
+        }
+    }
+
+    /// A reading has failed although nothing is missed meanwhile, or has come to its end.
+    fn reading(&mut self, fault: Option<&Fault>) {
+        let why = fault.map(Fault::why);
+        let before = std::mem::replace(&mut self.reading, why);
+        let table = self.table.as_str();
+        match why {
+            Some(why) if before != Some(why) => tracing::warn!(
+                table,
+                error = why,
+                "the table is read later; notifications arrive, so that no revocation is missed; see \
+                 pg_locks for who holds the table"
+            ),
+            None if before.is_some() => tracing::info!(table, "the table can be read again"),
+            _ => {}
         }
     }
 }

@@ -1,15 +1,17 @@
-//! Owns reading the whole table, on a connection of its own: notifications do not wait meanwhile.
+//! Owns reading the whole table, on a connection of its own: notifications do not wait meanwhile, and
+//! a reading that fails takes nothing else along.
 
 use std::{future::Future, pin::pin, time::Duration};
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::{
-    Names,
+    Name, Names,
     fault::Fault,
-    link::{Link, Wire},
+    link::{Connector, Link, Wire},
+    table_state::Facts,
 };
 use crate::token_id::TokenId;
 
@@ -19,13 +21,30 @@ const BATCH: usize = 1024;
 /// How many batches may wait. Few, so that what else happens need not wait behind them.
 const WAITING_BATCHES: usize = 4;
 
-/// How long the table may keep still: it may be locked, or be large and mostly empty. That the server
-/// itself is there is watched on the other connection.
+/// How long the table may keep still: it may be large and mostly empty. That the server itself is
+/// there is watched on the other connection.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// In one transaction, a pooler uses one connection to the server. A table that is locked is given up
+/// by the server: when the connection is closed, a statement that waits for a lock goes on waiting.
+const BEGIN: &str =
+    "BEGIN READ ONLY; SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = 0";
+
+/// Whether a trigger tells of each row that is inserted into this table, by this column and on this
+/// channel. A trigger that is not always enabled does not tell of what logical replication inserts.
+const FACTS: &str = "SELECT EXISTS (SELECT FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid \
+     WHERE tgrelid = to_regclass($1) AND proname = 'portcullis_notify_revocation' \
+     AND tgtype & 5 = 5 \
+     AND tgargs = convert_to((parse_ident($2))[1], getdatabaseencoding()) || '\\x00' \
+     || convert_to((parse_ident($3))[1], getdatabaseencoding()) || '\\x00' \
+     AND (tgenabled = 'A' OR tgenabled = 'O' \
+     AND NOT EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = tgrelid))), \
+     pg_is_in_recovery()";
+
 /// Reads when told to.
-pub(super) struct Reader {
-    link: Link,
+pub(super) struct Reader<'a> {
+    connector: &'a Connector,
+    names: &'a Names,
     query: String,
     orders: mpsc::Receiver<()>,
     read: mpsc::Sender<Read>,
@@ -34,42 +53,79 @@ pub(super) struct Reader {
 /// A part of what was read.
 #[derive(Debug)]
 pub(super) enum Read {
+    /// What the server says before.
+    Facts(Facts),
     /// Some of the rows.
     Some(Vec<TokenId>),
     /// That was all. How many rows can be no token's id.
     All { unusable: u64 },
+    /// The reading has failed.
+    Failed(Fault),
 }
 
 // === impl Reader ===
 
-impl Reader {
+impl<'a> Reader<'a> {
     /// A reader, who gives it orders, and where the rows arrive. An order that comes while another
     /// one is executed has to wait.
-    pub(super) fn new(link: Link, names: &Names) -> (Self, mpsc::Sender<()>, mpsc::Receiver<Read>) {
+    pub(super) fn new(
+        connector: &'a Connector,
+        names: &'a Names,
+    ) -> (Self, mpsc::Sender<()>, mpsc::Receiver<Read>) {
         let (order, orders) = mpsc::channel(1);
         let (read, rows) = mpsc::channel(WAITING_BATCHES);
         let Names { table, column, .. } = names;
         let query = format!("SELECT {column}::text FROM {table} WHERE {column} IS NOT NULL");
-        (Self { link, query, orders, read }, order, rows)
+        (Self { connector, names, query, orders, read }, order, rows)
     }
 
-    /// Executes orders until something goes wrong.
+    /// Executes orders until nobody is left to tell. A connection on which a reading has failed is
+    /// not used again.
     pub(super) async fn run(mut self) -> Fault {
-        loop {
-            tokio::select! {
-                order = self.orders.recv() => match order {
-                    Some(()) => if let Err(fault) = self.read_table().await { return fault },
-                    None => return Fault::Stopping,
-                },
-                notification = self.link.wire.notification() => {
-                    if let Err(fault) = notification { return fault }
+        let mut link = None;
+        while self.orders.recv().await.is_some() {
+            let read = match self.read_table(link.take()).await {
+                Ok((read, used)) => {
+                    link = Some(used);
+                    read
                 }
+                Err(fault) => Read::Failed(fault),
+            };
+            if self.read.send(read).await.is_err() {
+                break;
             }
         }
+        Fault::Stopping
     }
 
-    async fn read_table(&mut self) -> Result<(), Fault> {
-        let Link { client, wire } = &mut self.link;
+    async fn read_table(&self, link: Option<Link>) -> Result<(Read, Link), Fault> {
+        let mut link = match link {
+            Some(link) => link,
+            None => self.connector.connect().await?,
+        };
+        let Link { client, wire } = &mut link;
+        patiently(wire.during(client.batch_execute(BEGIN))).await?;
+        let facts = patiently(wire.during(self.facts(client))).await?;
+        self.tell(Read::Facts(facts)).await?;
+        let unusable = self.read_rows(client, wire).await?;
+        patiently(wire.during(client.batch_execute("COMMIT"))).await?;
+        Ok((Read::All { unusable }, link))
+    }
+
+    async fn facts(&self, client: &tokio_postgres::Client) -> Result<Facts, tokio_postgres::Error> {
+        let Names { table, column, channel } = self.names;
+        let [table, column, channel] = [table, column, channel].map(Name::as_sql);
+        let names: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&table, Type::TEXT), (&column, Type::TEXT), (&channel, Type::TEXT)];
+        let row = client.query_typed_one(FACTS, &names).await?;
+        Ok(Facts { has_trigger: row.try_get(0)?, is_standby: row.try_get(1)? })
+    }
+
+    async fn read_rows(
+        &self,
+        client: &tokio_postgres::Client,
+        wire: &mut Wire,
+    ) -> Result<u64, Fault> {
         let none: [(&str, Type); 0] = [];
         let rows = patiently(wire.during(client.query_typed_raw(&self.query, none))).await?;
         let mut rows = pin!(rows);
@@ -77,15 +133,17 @@ impl Reader {
         loop {
             let mut batch = Vec::with_capacity(BATCH);
             let end = patiently(fill(wire, &mut rows, &mut batch, &mut unusable)).await?;
-            let full = !batch.is_empty();
-            if full && self.read.send(Read::Some(batch)).await.is_err() {
-                return Err(Fault::Stopping);
+            if !batch.is_empty() {
+                self.tell(Read::Some(batch)).await?;
             }
             if end {
-                let all = self.read.send(Read::All { unusable }).await;
-                return all.map_err(|_| Fault::Stopping);
+                return Ok(unusable);
             }
         }
+    }
+
+    async fn tell(&self, read: Read) -> Result<(), Fault> {
+        self.read.send(read).await.map_err(|_| Fault::Stopping)
     }
 }
 
@@ -108,6 +166,6 @@ async fn fill(
     Ok(false)
 }
 
-pub(super) async fn patiently<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+async fn patiently<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     tokio::time::timeout(PATIENCE, work).await.map_err(|_| Fault::Stuck)?
 }

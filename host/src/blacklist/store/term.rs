@@ -1,11 +1,14 @@
 //! Owns how long entries last, and how what is said of one twice comes together.
 
-use super::Presented;
+use super::{
+    Presented,
+    generation::{Generation, is_missing},
+};
 use crate::{blacklist::extent::Extent, timestamp::Timestamp};
 
 /// How long a token is revoked, in eight bytes: a million of them is a common size of the set.
 ///
-/// Milliseconds since the epoch, shifted by the two flags below.
+/// Milliseconds since the epoch, before a generation and two flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Term(i64);
 
@@ -13,7 +16,10 @@ pub(super) struct Term(i64);
 const LACKS_EXPIRY: i64 = 1;
 /// An event has said something meanwhile, which the store must not shorten.
 const TOLD: i64 = 2;
-const FLAGS: u32 = 2;
+/// Behind the flags: the reading of a table that has seen it last.
+const GENERATION_AT: u32 = 2;
+/// Behind both: the time.
+const TIME_AT: u32 = GENERATION_AT + Generation::BITS;
 
 /// How far a cut-off reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +32,8 @@ pub(super) struct Reach {
 
 impl Term {
     pub(super) fn new(until: Timestamp) -> Self {
-        let (low, high) = (i64::MIN >> FLAGS, i64::MAX >> FLAGS);
-        Self(until.as_millis().clamp(low, high) << FLAGS)
+        let (low, high) = (i64::MIN >> TIME_AT, i64::MAX >> TIME_AT);
+        Self(until.as_millis().clamp(low, high) << TIME_AT)
     }
 
     /// Of a token that the store names, until the store says for how long.
@@ -45,16 +51,33 @@ impl Term {
 
     /// With what the store says.
     pub(super) fn settle(self, until: Timestamp) -> Self {
-        if self.lacks_expiry() && self.0 & TOLD == 0 { Self::new(until) } else { self.later(until) }
+        if self.lacks_expiry() && self.0 & TOLD == 0 { Self::new(until).seen_in(self.generation()) } else { self.later(until) }
     }
 
     pub(super) const fn lacks_expiry(self) -> bool {
         self.0 & LACKS_EXPIRY != 0
     }
 
+    /// As it is when that reading of a table has seen it.
+    pub(super) fn seen_in(self, generation: Generation) -> Self {
+        let others = !(i64::from(Generation::MAX) << GENERATION_AT);
+        Self(self.0 & others | i64::from(generation) << GENERATION_AT)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the bits of a generation")]
+    #[expect(clippy::cast_sign_loss, reason = "as above")]
+    pub(super) const fn generation(self) -> Generation {
+        (self.0 >> GENERATION_AT) as Generation
+    }
+
+    /// Whether it has expired by `now`, or was missing in the last complete reading of a table.
+    pub(super) fn is_over(self, now: Timestamp, complete: Generation) -> bool {
+        !self.lasts(now) || is_missing(self.generation(), complete)
+    }
+
     pub(super) const fn end(self) -> Timestamp {
-        let millis = self.0 >> FLAGS;
-        if millis == i64::MAX >> FLAGS { Timestamp::MAX } else { Timestamp::from_millis(millis) }
+        let millis = self.0 >> TIME_AT;
+        if millis == i64::MAX >> TIME_AT { Timestamp::MAX } else { Timestamp::from_millis(millis) }
     }
 
     pub(super) fn lasts(self, now: Timestamp) -> bool {
@@ -62,7 +85,7 @@ impl Term {
     }
 
     fn later(self, until: Timestamp) -> Self {
-        Self::new(self.end().max(until))
+        Self::new(self.end().max(until)).seen_in(self.generation())
     }
 }
 

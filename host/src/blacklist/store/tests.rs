@@ -56,6 +56,27 @@ fn an_entry_outlives_its_token_by_the_margin() {
 }
 
 #[test]
+fn what_a_complete_reading_of_the_table_does_not_see_is_swept() {
+    let (mut writer, blacklist) = pair(MARGIN);
+    let there = |blacklist: &Blacklist| ["gone", "read", "heard"].map(|jti| has(blacklist, jti, 0));
+    writer.apply(add("gone", None));
+    writer.apply(add("read", None));
+    // One reading fails, the next one does not.
+    for _ in 0..2 {
+        writer.begin_reading();
+        writer.apply(add("read", None));
+        writer.apply(add("heard", None));
+        assert!(!writer.owes_sweep() && writer.sweep(at(0)) == 0);
+    }
+    writer.end_reading();
+    assert!(writer.owes_sweep());
+    assert_eq!(there(&blacklist), [true; 3], "until it is swept");
+    assert_eq!(writer.sweep(at(0)), 1);
+    assert_eq!(there(&blacklist), [false, true, true]);
+    assert!(!writer.owes_sweep());
+}
+
+#[test]
 fn an_entry_without_expiry_is_permanent() {
     let (mut writer, blacklist) = pair(MARGIN);
     writer.apply(add("j", None));
@@ -114,7 +135,7 @@ fn what_is_extended_while_it_is_swept_stays() {
     }
     let session = Cutoff::session(None, "session").unwrap();
     writer.apply(cut_off(session, 1, Some(100)));
-    let mut expired = blacklist.expired(at(200));
+    let mut expired = blacklist.expired(at(200), 0);
     writer.apply(add("b", Some(300)));
     let mut removed = 0;
     while !expired.is_empty() {
