@@ -153,15 +153,30 @@ pub struct RedisConfig {
     /// A file that holds the password.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// The user at the sentinels; their default user without it. Needs `sentinel_password_file`.
+    #[serde(default)]
+    pub sentinel_username: Option<String>,
     /// A file that holds the password of the sentinels, if they have one.
     #[serde(default)]
     pub sentinel_password_file: Option<PathBuf>,
-    /// The certificates to trust, as PEM; those of the system without it.
+    /// Whether the sentinels speak TLS. Without it they do if Redis does.
+    #[serde(default)]
+    pub sentinel_tls: Option<bool>,
+    /// The certificates to trust, as PEM; those of the system without it. This file, and those of
+    /// the address and the passwords, are read again for each new connection.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
     /// How long a request waits for an answer.
     #[serde(default = "default_redis_timeout", deserialize_with = "longer_than_zero")]
     pub timeout: HumanDuration,
+    /// How long Redis may take to accept a connection and to say whether it is the primary, and how
+    /// long a sentinel may take to name the primary. All sentinels are asked at the same time.
+    #[serde(default = "default_connect_timeout", deserialize_with = "longer_than_zero")]
+    pub connect_timeout: HumanDuration,
+    /// How many replicas of Redis have to confirm a revocation within a second, before it counts as
+    /// made. Without it all that are connected to the primary, and with `sentinels` at least one.
+    #[serde(default)]
+    pub wait_replicas: Option<u32>,
     /// What stands before the token id in the key of a revoked token.
     #[serde(default = "default_key_prefix")]
     pub key_prefix: String,
@@ -356,6 +371,10 @@ fn default_probe_timeout() -> HumanDuration {
 
 fn default_redis_timeout() -> HumanDuration {
     HumanDuration::from_millis(100)
+}
+
+fn default_connect_timeout() -> HumanDuration {
+    HumanDuration::from_millis(500)
 }
 
 fn default_key_prefix() -> String {

@@ -143,7 +143,6 @@ impl Answers {
     /// Answers until nobody is left to ask: requests that are under way when `drain` begins still
     /// have questions.
     pub async fn run(mut self, drain: Drain) {
-        drain.spawn("redis connection", self.redis.clone().keep_warm(drain.clone()));
         let mut batch = Vec::with_capacity(BATCH);
         while self.questions.recv_many(&mut batch, BATCH).await > 0 {
             self.desk.answer(&mut batch, &self.redis).await;

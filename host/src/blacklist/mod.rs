@@ -43,7 +43,7 @@ pub use self::{
     lookup::{Answers, AskError, Lookups, build as build_lookups},
     nonce::NoChance,
     progress::State,
-    redis::{BuildError as RedisBuildError, Redis, StoreError, WriteError},
+    redis::{BuildError as RedisBuildError, Keeper as RedisKeeper, Redis, StoreError, WriteError},
     refresh::{Refresh, Refreshed, Refresher},
     relay::{Relay, RelayBuildError},
     replica::Replica,

@@ -18,19 +18,20 @@ use super::{
     event::Event,
     nonce::{self, NoChance},
     rabbitmq::{Broker, BrokerError, PublishError, Publisher},
-    redis::{BuildError as RedisBuildError, Entry, Outbox, Removed, StoreError},
+    redis::{BuildError as RedisBuildError, Entry, Keeper, Outbox, Redis, Removed, StoreError},
 };
 use crate::{
     drain::Drain,
     failpoint,
     readiness::{BlockReady, Readiness},
-    telemetry::RelayMetrics,
+    telemetry::{RedisMetrics, RelayMetrics},
 };
 
 /// Moves events from the outbox to the broker while [`Relay::run`] runs.
 #[derive(Debug)]
 pub struct Relay {
     outbox: Outbox,
+    keeper: Option<Keeper>,
     broker: RabbitMqConfig,
     metrics: RelayMetrics,
     readiness: Readiness,
@@ -105,8 +106,10 @@ impl Relay {
         // It is read again whenever the relay connects; here, to say at once what is wrong with it.
         let usable = Broker::new(&broker, "");
         usable.map_err(|error| RelayBuildError::Broker(error.to_string()))?;
+        let (redis, keeper) = Redis::build(redis, RedisMetrics::default())?;
         Ok(Self {
-            outbox: Outbox::build(redis, nonce::random_name()?, LOCK_TIME)?,
+            outbox: Outbox::new(redis, nonce::random_name()?, LOCK_TIME),
+            keeper: Some(keeper),
             broker,
             metrics,
             readiness: readiness.clone(),
@@ -116,6 +119,9 @@ impl Relay {
 
     /// Works, or stands by, until `drain` begins; what has been begun is ended in good order.
     pub async fn run(mut self, drain: Drain) {
+        if let Some(keeper) = self.keeper.take() {
+            drain.spawn("redis connection", keeper.run(drain.clone()));
+        }
         while !drain.is_stopping() {
             let why = match self.session(&drain).await {
                 Err(why) => why,
@@ -181,7 +187,6 @@ impl Relay {
             biased;
             lost = self.keep_lock(&lease) => lost,
             ended = self.pump(publisher, drain, &lease) => ended,
-            never = self.outbox.stay_with_primary() => match never {},
         }
     }
 

@@ -4,6 +4,7 @@
 
 use std::{
     fmt,
+    future::pending,
     io::{self, Read},
     path::{Path, PathBuf},
     time::Duration,
@@ -14,10 +15,12 @@ use clap::{ArgGroup, Args};
 use super::{CliError, ConfigFile, print, runtime};
 use crate::{
     blacklist::{
-        self, BlankTargetError, RedisBuildError, Revocation, RevokeError, Revoked, Revoker, Target,
+        self, BlankTargetError, Redis, RedisBuildError, Revocation, RevokeError, Revoked, Revoker,
+        Target,
     },
     config::Config,
     duration::HumanDuration,
+    telemetry::RedisMetrics,
     timestamp::Timestamp,
     token::{UnverifiedToken, VerifyError},
 };
@@ -156,10 +159,22 @@ impl Revoke {
             return Err(RevokeCommandError::NoStore);
         }
         let margin = blacklist::margin(&config.blacklist, config.longest_leeway());
-        let revoker = Revoker::build(&config.blacklist, margin, None)?;
+        let redis = config.blacklist.redis.as_ref();
+        let built = redis.map(|redis| Redis::build(redis, RedisMetrics::default())).transpose()?;
+        let (redis, keeper) = built.unzip();
+        let revoker = Revoker::new(&config.blacklist, margin, None, redis);
         let revocation = self.revocation(Timestamp::now(), config.tokens.max_bytes)?;
         let wait = self.wait.then(|| self.timeout.get());
-        let outcome = revoker.revoke(&revocation, wait).await?;
+        let keeping = async {
+            match &keeper {
+                Some(keeper) => keeper.keep().await,
+                None => pending().await,
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = revoker.revoke(&revocation, wait) => outcome?,
+            never = keeping => match never {},
+        };
         self.say(outcome)
     }
 

@@ -16,7 +16,7 @@ pub enum Lookup {
     Found,
     /// It holds nothing.
     Clear,
-    /// It did not answer.
+    /// It did not answer, or there is no connection to it.
     Error,
     /// It was not asked, because it has not answered lately.
     BreakerOpen,
@@ -48,7 +48,7 @@ impl RedisMetrics {
         self.0.lookups[lookup as usize].fetch_add(1, Relaxed);
     }
 
-    /// Whether the store answered when it was last asked anything.
+    /// Whether there is a connection to the primary.
     pub fn set_up(&self, up: bool) {
         self.0.up.store(up, Relaxed);
     }
@@ -79,7 +79,11 @@ impl RedisMetrics {
                 MetricType::COUNTER,
                 lookups.collect(),
             ),
-            state("portcullis_redis_up", "Whether Redis answered when last asked.", &self.0.up),
+            state(
+                "portcullis_redis_up",
+                "Whether there is a connection to the primary Redis, and it answers.",
+                &self.0.up,
+            ),
             state(
                 "portcullis_redis_evicts",
                 "Whether Redis drops revocations when its memory is full; must be 0.",

@@ -72,6 +72,34 @@ fn sections_that_do_not_go_together_are_refused_with_the_fix() {
 }
 
 #[test]
+fn settings_of_sentinels_are_checked_as_a_whole() {
+    let sentinels = json!({"sentinels": ["s:26379"], "master_name": "m"});
+    let address = json!({"url": "redis://s"});
+    let check = |redis: &Value, more: Value| {
+        let mut redis = redis.clone();
+        redis.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        parse(json!({"mode": "redis-on-miss", "redis": redis}))
+    };
+    for (redis, more, key) in [
+        (&sentinels, json!({"sentinel_username": "u"}), "sentinel_username"),
+        (&sentinels, json!({"wait_replicas": 0}), "wait_replicas"),
+        (&address, json!({"sentinel_username": "u"}), "sentinel_username"),
+        (&address, json!({"sentinel_password_file": "f"}), "sentinel_password_file"),
+        (&address, json!({"sentinel_tls": false}), "sentinel_tls"),
+    ] {
+        let error = check(redis, more.clone()).unwrap_err();
+        assert!(error.starts_with(&format!("`blacklist.redis.{key}`")), "{more}: {error}");
+    }
+    for (redis, more) in [
+        (&sentinels, json!({"sentinel_username": "u", "sentinel_password_file": "f"})),
+        (&sentinels, json!({"sentinel_tls": false, "wait_replicas": 2})),
+        (&address, json!({"wait_replicas": 0, "connect_timeout": "2s"})),
+    ] {
+        check(redis, more.clone()).unwrap_or_else(|error| panic!("{more}: {error}"));
+    }
+}
+
+#[test]
 fn a_key_that_would_be_ignored_is_refused_if_somebody_wrote_it() {
     let redis = json!({"url": "redis://store"});
     let broker = |more: Value| {

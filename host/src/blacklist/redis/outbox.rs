@@ -6,19 +6,16 @@
 //! between looking and doing. Relays of other systems take no lock and pop what they like: the tail
 //! is compared before anything is removed from it.
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
 use redis::Pipeline;
 
-use super::{Again, BuildError, Redis, error::StoreError, keys::RELAY_LOCK};
-use crate::blacklist::config::RedisConfig;
+use super::{Again, Redis, error::StoreError, keys::RELAY_LOCK};
 
 /// The outbox, for one relay.
 #[derive(Debug)]
 pub(in crate::blacklist) struct Outbox {
     redis: Redis,
-    /// A connection of its own, because it blocks.
-    waiting: Redis,
     /// Whoever else holds the lock has another name.
     owner: String,
     lock_time: Duration,
@@ -78,23 +75,17 @@ return 1";
 
 impl Outbox {
     /// Connects to nothing. `owner` is a name that nobody else has.
-    pub(in crate::blacklist) fn build(
-        config: &RedisConfig,
+    pub(in crate::blacklist) const fn new(
+        redis: Redis,
         owner: String,
         lock_time: Duration,
-    ) -> Result<Self, BuildError> {
-        let (redis, waiting) = (Redis::build(config)?, Redis::build(config)?);
-        Ok(Self { redis, waiting, owner, lock_time })
+    ) -> Self {
+        Self { redis, owner, lock_time }
     }
 
     /// Resolves when the store answers.
     pub(in crate::blacklist) async fn connect(&self) -> Result<(), StoreError> {
         self.redis.ping(LIMIT).await
-    }
-
-    /// Sees to it that it is the primary's outbox, and the primary's lock. Never ends.
-    pub(in crate::blacklist) async fn stay_with_primary(&self) -> Infallible {
-        self.redis.stay_with_primary().await
     }
 
     /// Takes the lock if nobody has it. Whether it is ours now.
@@ -171,7 +162,7 @@ impl Outbox {
         let mut commands = redis::pipe();
         let wake_up = &self.redis.keys().wake_up;
         commands.cmd("BLPOP").arg(wake_up).arg(limit.as_secs_f64()).ignore();
-        self.waiting.send(&commands, limit.saturating_add(LIMIT), Again::Yes).await
+        self.redis.send_waiting(&commands, limit.saturating_add(LIMIT)).await
     }
 
     fn lock_millis(&self) -> u64 {
