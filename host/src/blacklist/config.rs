@@ -184,21 +184,6 @@ pub struct RedisConfig {
     /// the list of the same name with `:dlq` at its end.
     #[serde(default = "default_outbox")]
     pub outbox: String,
-    /// When to stop asking a store that does not answer.
-    #[serde(default)]
-    pub breaker: BreakerConfig,
-}
-
-/// When to stop asking a store that does not answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(rename = "Breaker")]
-pub struct BreakerConfig {
-    /// After this many failures in a row, one at the least, nothing is asked.
-    pub failures: u32,
-    /// For this long; then one question decides whether the store is back.
-    #[serde(deserialize_with = "longer_than_zero")]
-    pub cooldown: HumanDuration,
 }
 
 /// PostgreSQL.
@@ -330,12 +315,6 @@ impl PostgresConfig {
             channel: Name::of_one_part(&self.channel)
                 .map_err(error("blacklist.postgres.channel"))?,
         })
-    }
-}
-
-impl Default for BreakerConfig {
-    fn default() -> Self {
-        Self { failures: 3, cooldown: HumanDuration::from_millis(1_000) }
     }
 }
 

@@ -4,7 +4,6 @@
 //! It knows neither tokens nor policies nor routes: the authorizer says which id, subject, session
 //! and issuer it has in hand.
 
-mod breaker;
 mod build;
 mod config;
 mod cutoff;
@@ -33,8 +32,8 @@ mod wire_time;
 pub use self::{
     build::{BuildError, Parts, Sources, build, build_feed, margin},
     config::{
-        BreakerConfig, Config, ConfigError, Endpoint, EndpointError, Mode, PostgresConfig,
-        RabbitMqConfig, RedisConfig, RefreshConfig, Topology, WhileStale,
+        Config, ConfigError, Endpoint, EndpointError, Mode, PostgresConfig, RabbitMqConfig,
+        RedisConfig, RefreshConfig, Topology, WhileStale,
     },
     cutoff::{BlankCutoffError, Cutoff, CutoffKind},
     event::{Event, ParseEventError},

@@ -18,20 +18,14 @@ pub enum Lookup {
     Clear,
     /// It did not answer, or there is no connection to it.
     Error,
-    /// It was not asked, because it has not answered lately.
-    BreakerOpen,
 }
 
 /// The metrics of the store. Clones count into the same place.
 #[derive(Debug, Clone, Default)]
 pub struct RedisMetrics(Arc<Counters>);
 
-const LOOKUPS: [(Lookup, &str); 4] = [
-    (Lookup::Found, "found"),
-    (Lookup::Clear, "clear"),
-    (Lookup::Error, "error"),
-    (Lookup::BreakerOpen, "breaker_open"),
-];
+const LOOKUPS: [(Lookup, &str); 3] =
+    [(Lookup::Found, "found"), (Lookup::Clear, "clear"), (Lookup::Error, "error")];
 
 #[derive(Debug, Default)]
 struct Counters {

@@ -137,12 +137,6 @@ impl RabbitMqConfig {
 impl RedisConfig {
     fn check(&self) -> Result<(), ConfigError> {
         let error = |key, message| Err(ConfigError::new(key, message));
-        if self.breaker.failures == 0 {
-            return error(
-                "blacklist.redis.breaker.failures",
-                "must be at least 1: nothing has failed before the first failure",
-            );
-        }
         let has_sentinels = !self.sentinels.is_empty();
         match (has_sentinels, &self.master_name) {
             (true, None) => error(

@@ -51,10 +51,6 @@ fn sections_that_do_not_go_together_are_refused_with_the_fix() {
         (json!({"postgres": {"channel": ""}}), "`blacklist.postgres.channel`"),
         (json!({"refresh": {"enabled": true}}), "`blacklist.refresh.enabled`"),
         (json!({"refresh": {"secret_file": "s"}}), "`blacklist.refresh.secret_file`"),
-        (
-            json!({"mode": "redis-always", "redis": {"breaker": {"failures": 0}}}),
-            "`blacklist.redis.breaker.failures`",
-        ),
         (json!({"redis": redis, "rabbitmq": slow}), "`blacklist.rabbitmq.probe_timeout`"),
         (
             json!({"mode": "redis-always", "redis": {"sentinels": ["s:26379"]}}),
@@ -97,6 +93,13 @@ fn settings_of_sentinels_are_checked_as_a_whole() {
     ] {
         check(redis, more.clone()).unwrap_or_else(|error| panic!("{more}: {error}"));
     }
+}
+
+#[test]
+fn a_setting_that_was_removed_is_refused_by_its_name() {
+    let redis = json!({"url": "redis://store", "breaker": {"failures": 3}});
+    let error = parse(json!({"mode": "redis-on-miss", "redis": redis})).unwrap_err();
+    assert!(error.contains("breaker"), "{error}");
 }
 
 #[test]
