@@ -14,7 +14,7 @@ use super::{
     lookup::{self, Answers, Lookups, SharedParked},
     nonce::{self, NoChance},
     postgres, rabbitmq,
-    redis::{self, Redis},
+    redis::{self, Keeper, Redis},
     refresh::{self, Refresh, Refresher},
     replica::Replica,
     revoker::Revoker,
@@ -86,6 +86,7 @@ pub struct Parts {
 /// What has to run beside the feed, depending on where revocations come from.
 #[derive(Debug, Default)]
 pub struct Sources {
+    keeper: Option<Keeper>,
     store: Option<Source>,
     answers: Option<Answers>,
     postgres: Option<postgres::Source>,
@@ -119,7 +120,9 @@ pub fn build(
     } else {
         InProcess::beside(sender.clone())
     };
-    let revocations = Revoker::build(config, margin(config, leeway), Some(local))?;
+    let redis = config.redis.as_ref().map(|redis| Redis::build(redis, metrics.redis()));
+    let (redis, keeper) = redis.transpose()?.unzip();
+    let revocations = Revoker::new(config, margin(config, leeway), Some(local), redis.clone());
     let parts = |feed| Parts {
         blacklist,
         feed,
@@ -127,20 +130,20 @@ pub fn build(
         status,
         lookups: None,
         refresh: None,
-        sources: Sources::default(),
+        sources: Sources { keeper, ..Sources::default() },
         replica: None,
     };
-    match (&config.postgres, &config.redis) {
-        (Some(postgres), _) => {
+    match (&config.postgres, &config.redis, redis) {
+        (Some(postgres), ..) => {
             let around = Surroundings { feed: sender, readiness, metrics };
             with_postgres(parts(feed), config, postgres, around)
         }
-        (None, Some(redis)) => {
+        (None, Some(section), Some(redis)) => {
             let margin = margin(config, leeway);
             let around = Surroundings { feed: sender, readiness, metrics };
-            with_store(parts(feed), config, redis, margin, around)
+            with_store(parts(feed), config, (section, redis), margin, around)
         }
-        (None, None) => Ok(parts(feed.keep_open(sender))),
+        (None, ..) => Ok(parts(feed.keep_open(sender))),
     }
 }
 
@@ -191,22 +194,21 @@ fn with_postgres(
 fn with_store(
     parts: Parts,
     config: &Config,
-    redis: &RedisConfig,
+    (section, redis): (&RedisConfig, Redis),
     margin: Duration,
     around: Surroundings<'_>,
 ) -> Result<Parts, BuildError> {
     let Surroundings { feed, readiness, metrics } = around;
     let (asked, resyncs) = refresh::build(&config.refresh)?;
     let (refresh, refresher) = asked.unzip();
-    let store = Redis::build(redis)?.with_metrics(metrics.redis());
     let outbox = SharedParked::default();
     let (lookups, answers) =
-        lookup::build(config.mode, redis, store.clone(), Arc::clone(&outbox), feed.clone());
+        lookup::build(config.mode, section, redis.clone(), Arc::clone(&outbox), feed.clone());
     let name = nonce::random_name()?;
     let (receipts, applied) = mpsc::channel(WAITING_RECEIPTS);
-    let replica = Replica::new(name.clone(), redis, applied, readiness)?;
+    let replica = Replica::new(name.clone(), redis.clone(), applied, readiness);
     let ends = Ends {
-        redis: store,
+        redis,
         parked: outbox,
         feed,
         blacklist: parts.blacklist.clone(),
@@ -220,8 +222,8 @@ fn with_store(
         store: Some(source),
         answers: Some(answers),
         refresher,
-        postgres: None,
         replica: Some(replica),
+        ..parts.sources
     };
     Ok(Parts { lookups: Some(lookups), refresh, sources, replica: Some(name), ..parts })
 }
@@ -231,7 +233,10 @@ fn with_store(
 impl Sources {
     /// Runs what has to run beside the feed.
     pub fn spawn(self, drain: &Drain) {
-        let Self { store, answers, postgres, refresher, replica } = self;
+        let Self { keeper, store, answers, postgres, refresher, replica } = self;
+        if let Some(keeper) = keeper {
+            drain.spawn("redis connection", keeper.run(drain.clone()));
+        }
         if let Some(store) = store {
             drain.spawn("blacklist source", store.run(drain.clone()));
         }

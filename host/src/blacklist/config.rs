@@ -157,10 +157,17 @@ pub struct RedisConfig {
     /// A file that holds the password.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// The user at the sentinels; their default user without it. Needs `sentinel_password_file`.
+    #[serde(default)]
+    pub sentinel_username: Option<String>,
     /// A file that holds the password of the sentinels, if they have one.
     #[serde(default)]
     pub sentinel_password_file: Option<PathBuf>,
-    /// The certificates to trust, as PEM; those of the system without it.
+    /// Whether the sentinels speak TLS. Without it they do if Redis does.
+    #[serde(default)]
+    pub sentinel_tls: Option<bool>,
+    /// The certificates to trust, as PEM; those of the system without it. This file, and those of
+    /// the address and the passwords, are read again for each new connection.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
     /// How long a request waits for an answer.
@@ -170,6 +177,14 @@ pub struct RedisConfig {
     /// be missed that reached Redis and for some reason did not reach this replica.
     #[serde(default = "default_resnapshot_interval", deserialize_with = "longer_than_zero")]
     pub resnapshot_interval: HumanDuration,
+    /// How long Redis may take to accept a connection and to say whether it is the primary, and how
+    /// long a sentinel may take to name the primary. All sentinels are asked at the same time.
+    #[serde(default = "default_connect_timeout", deserialize_with = "longer_than_zero")]
+    pub connect_timeout: HumanDuration,
+    /// How many replicas of Redis have to confirm a revocation within a second, before it counts as
+    /// made. Without it all that are connected to the primary, and with `sentinels` at least one.
+    #[serde(default)]
+    pub wait_replicas: Option<u32>,
     /// What stands before the token id in the key of a revoked token.
     #[serde(default = "default_key_prefix")]
     pub key_prefix: String,
@@ -179,21 +194,6 @@ pub struct RedisConfig {
     /// each are kept.
     #[serde(default = "default_outbox")]
     pub outbox: String,
-    /// When to stop asking a store that does not answer.
-    #[serde(default)]
-    pub breaker: BreakerConfig,
-}
-
-/// When to stop asking a store that does not answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(rename = "Breaker")]
-pub struct BreakerConfig {
-    /// After this many failures in a row, one at the least, nothing is asked.
-    pub failures: u32,
-    /// For this long; then one question decides whether the store is back.
-    #[serde(deserialize_with = "longer_than_zero")]
-    pub cooldown: HumanDuration,
 }
 
 /// PostgreSQL.
@@ -356,12 +356,6 @@ impl PostgresConfig {
     }
 }
 
-impl Default for BreakerConfig {
-    fn default() -> Self {
-        Self { failures: 3, cooldown: HumanDuration::from_millis(1_000) }
-    }
-}
-
 impl Default for RefreshConfig {
     fn default() -> Self {
         Self { enabled: false, min_interval: HumanDuration::from_millis(1_000), secret_file: None }
@@ -398,6 +392,10 @@ fn default_redis_timeout() -> HumanDuration {
 
 fn default_resnapshot_interval() -> HumanDuration {
     HumanDuration::from_millis(300_000)
+}
+
+fn default_connect_timeout() -> HumanDuration {
+    HumanDuration::from_millis(500)
 }
 
 fn default_key_prefix() -> String {

@@ -1,23 +1,17 @@
 //! Owns asking the store about tokens that the local set does not know.
 //!
 //! Many requests may ask at once: questions wait while one batch is on its way, and go together with
-//! the next. A store that does not answer is left alone for a while.
+//! the next. While there is no connection to the store, they are refused at once.
 //!
 //! While the broker is away, publishers leave revocations in the store for the relay. They are in
 //! no entry yet, so each batch reads them as well, and puts them on the set before it answers.
 
-use std::{
-    fmt,
-    future::Future,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use futures_util::future::join;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{
-    breaker::Breaker,
     config::{Mode, RedisConfig},
     cutoff::Cutoff,
     event::Event,
@@ -52,9 +46,6 @@ pub enum AskError {
     /// It failed, or took longer than `blacklist.redis.timeout`.
     #[error("the store did not answer")]
     NoAnswer,
-    /// It has failed too often lately to be asked now.
-    #[error("the store is not asked because it has not answered lately")]
-    BreakerOpen,
     /// More questions wait than can be answered.
     #[error("too many questions wait for the store")]
     Overloaded,
@@ -93,7 +84,6 @@ trait Store: Sync {
 struct Desk {
     mode: Mode,
     limit: Duration,
-    breaker: Breaker,
     parked: SharedParked,
     feed: mpsc::Sender<FeedEvent>,
     metrics: RedisMetrics,
@@ -148,7 +138,6 @@ impl Answers {
     /// Answers until nobody is left to ask: requests that are under way when `drain` begins still
     /// have questions.
     pub async fn run(mut self, drain: Drain) {
-        drain.spawn("redis connection", self.redis.clone().keep_warm(drain.clone()));
         let mut batch = Vec::with_capacity(BATCH);
         while self.questions.recv_many(&mut batch, BATCH).await > 0 {
             self.desk.answer(&mut batch, &self.redis).await;
@@ -167,14 +156,7 @@ impl Desk {
         feed: mpsc::Sender<FeedEvent>,
         metrics: RedisMetrics,
     ) -> Self {
-        Self {
-            mode,
-            limit: config.timeout.get(),
-            breaker: Breaker::new(config.breaker),
-            parked,
-            feed,
-            metrics,
-        }
+        Self { mode, limit: config.timeout.get(), parked, feed, metrics }
     }
 
     /// Answers all questions of `batch`, and empties it.
@@ -184,13 +166,8 @@ impl Desk {
         if batch.is_empty() {
             return;
         }
-        if !self.breaker.permits(Instant::now()) {
-            self.refuse(batch, AskError::BreakerOpen, Lookup::BreakerOpen);
-            return;
-        }
         match self.look_up(batch, store).await {
             Ok(answers) => {
-                self.breaker.succeeded();
                 for (question, answer) in batch.drain(..).zip(answers) {
                     self.metrics.asked(match &answer {
                         Ok(found) if found.is_empty() => Lookup::Clear,
@@ -201,18 +178,16 @@ impl Desk {
                 }
             }
             Err(error) => {
-                if self.breaker.failed(Instant::now()) {
-                    tracing::warn!(%error, "Redis is not asked for a while");
-                }
-                self.refuse(batch, AskError::NoAnswer, Lookup::Error);
+                tracing::debug!(%error, "Redis does not say which tokens are revoked");
+                self.refuse(batch);
             }
         }
     }
 
-    fn refuse(&self, batch: &mut Vec<Question>, error: AskError, lookup: Lookup) {
+    fn refuse(&self, batch: &mut Vec<Question>) {
         for question in batch.drain(..) {
-            self.metrics.asked(lookup);
-            let _ = question.answer.send(Err(error));
+            self.metrics.asked(Lookup::Error);
+            let _ = question.answer.send(Err(AskError::NoAnswer));
         }
     }
 

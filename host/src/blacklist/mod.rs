@@ -4,7 +4,6 @@
 //! It knows neither tokens nor policies nor routes: the authorizer says which id, subject, session
 //! and issuer it has in hand.
 
-mod breaker;
 mod build;
 mod config;
 mod cutoff;
@@ -34,8 +33,8 @@ mod wire_time;
 pub use self::{
     build::{BuildError, Parts, Sources, build, build_feed, margin},
     config::{
-        BreakerConfig, Config, ConfigError, Endpoint, EndpointError, Mode, PostgresConfig,
-        RabbitMqConfig, RedisConfig, RefreshConfig, Topology, WhileStale,
+        Config, ConfigError, Endpoint, EndpointError, Mode, PostgresConfig, RabbitMqConfig,
+        RedisConfig, RefreshConfig, Topology, WhileStale,
     },
     cutoff::{BlankCutoffError, Cutoff, CutoffKind},
     event::{Event, ParseEventError},
@@ -45,7 +44,7 @@ pub use self::{
     lookup::{Answers, AskError, Lookups},
     nonce::NoChance,
     progress::State,
-    redis::{BuildError as RedisBuildError, Redis, StoreError, WriteError},
+    redis::{BuildError as RedisBuildError, Keeper as RedisKeeper, Redis, StoreError, WriteError},
     refresh::{Refresh, Refreshed, Refresher},
     relay::{Relay, RelayBuildError},
     replica::Replica,

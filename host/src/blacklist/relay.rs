@@ -19,25 +19,25 @@ use self::{
     batch::{BATCH, BATCH_BYTES, Batcher},
 };
 use super::{
-    config::{ConfigError, RabbitMqConfig, RedisConfig},
+    config::{ConfigError, RabbitMqConfig},
     nonce::{self, NoChance},
     rabbitmq::{Broker, BrokerError, PublishError, Published, Publisher},
-    redis::{BuildError as RedisBuildError, Entry, Fate, Outbox, Removed, StoreError},
+    redis::{
+        BuildError as RedisBuildError, Entry, Fate, Keeper, Outbox, Redis, Removed, StoreError,
+    },
 };
 use crate::{
     drain::Drain,
     failpoint,
     readiness::{BlockReady, Readiness},
-    telemetry::{RelayCounts, RelayMetrics},
+    telemetry::{RedisMetrics, RelayCounts, RelayMetrics},
 };
 
 /// Moves events from the outbox to the broker while [`Relay::run`] runs.
 #[derive(Debug)]
 pub struct Relay {
-    /// What this relay is called among others.
-    name: String,
     outbox: Outbox,
-    store: RedisConfig,
+    keeper: Option<Keeper>,
     broker: RabbitMqConfig,
     metrics: RelayMetrics,
     readiness: Readiness,
@@ -115,11 +115,10 @@ impl Relay {
         // Files are read again at each connection; here, to say at once what is wrong with them.
         let usable = Broker::new(&broker, "");
         usable.map_err(|error| RelayBuildError::Broker(error.to_string()))?;
-        let name = nonce::random_name()?;
+        let (redis, keeper) = Redis::build(redis, RedisMetrics::default())?;
         Ok(Self {
-            outbox: Outbox::build(redis, name.clone(), LOCK_TIME)?,
-            name,
-            store: redis.clone(),
+            outbox: Outbox::new(redis, nonce::random_name()?, LOCK_TIME),
+            keeper: Some(keeper),
             broker,
             metrics,
             readiness: readiness.clone(),
@@ -129,6 +128,9 @@ impl Relay {
 
     /// Works, or stands by, until `drain` begins; ends after what has been begun.
     pub async fn run(mut self, drain: Drain) {
+        if let Some(keeper) = self.keeper.take() {
+            drain.spawn("redis connection", keeper.run(drain.clone()));
+        }
         let mut state = State::default();
         while !drain.is_stopping() {
             let why = match self.session(&drain, &mut state).await {
@@ -158,7 +160,6 @@ impl Relay {
     /// Connects to both sides, becomes the leader, and works until something goes wrong.
     async fn session(&mut self, drain: &Drain, state: &mut State) -> Result<Never, Interruption> {
         // Passwords and certificates may have changed.
-        self.outbox = Outbox::build(&self.store, self.name.clone(), LOCK_TIME)?;
         let mut publisher = tokio::select! {
             () = drain.stopping() => return Err(Interruption::Stopping),
             connected = self.connect() => connected?,
@@ -196,7 +197,6 @@ impl Relay {
             biased;
             lost = self.keep_lock() => Err(lost),
             ended = self.pump(publisher, drain, state) => ended,
-            never = self.outbox.stay_with_primary() => match never {},
         }
     }
 

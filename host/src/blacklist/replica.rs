@@ -1,16 +1,13 @@
 //! Owns what this replica tells those who revoke tokens: that it is ready, and what it has applied.
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
 use tokio::{
     sync::mpsc,
     time::{Interval, MissedTickBehavior},
 };
 
-use super::{
-    config::RedisConfig,
-    redis::{BuildError as RedisBuildError, Roll, StoreError},
-};
+use super::redis::{Redis, Roll, StoreError};
 use crate::{drain::Drain, readiness::Readiness};
 
 /// Tells while [`Replica::run`] runs.
@@ -45,11 +42,11 @@ impl Replica {
     /// effect.
     pub(super) fn new(
         name: String,
-        config: &RedisConfig,
+        redis: Redis,
         receipts: mpsc::Receiver<String>,
         readiness: &Readiness,
-    ) -> Result<Self, RedisBuildError> {
-        Ok(Self { name, roll: Roll::build(config)?, receipts, readiness: readiness.clone() })
+    ) -> Self {
+        Self { name, roll: Roll::new(redis), receipts, readiness: readiness.clone() }
     }
 
     /// Tells until `drain` begins.
@@ -58,13 +55,10 @@ impl Replica {
         let mut beats = tokio::time::interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::new();
-        let roll = self.roll.clone();
-        let mut stay = pin!(roll.stay_with_primary());
         loop {
             let told = tokio::select! {
                 biased;
                 () = drain.stopping() => break,
-                never = &mut stay => match never {},
                 // The sender lives in `readiness`, which lives in here.
                 _ = ready.changed() => {
                     let is_ready = *ready.borrow_and_update();

@@ -15,7 +15,7 @@ use super::{
     event::{self, Event, ParseEventError},
     in_process::{Closed, InProcess},
     nonce::{self, NoChance},
-    redis::{BuildError as RedisBuildError, Producer, Reach, Roll, StoreError, WriteError},
+    redis::{Producer, Reach, Redis, Roll, StoreError, WriteError},
     revocation::Revocation,
 };
 use crate::timestamp::Timestamp;
@@ -158,24 +158,23 @@ const LOOK_PAUSE: [Duration; 2] = [Duration::from_millis(2), Duration::from_mill
 // === impl Revoker ===
 
 impl Revoker {
-    /// Connects to nothing. `local` applies events in this process, if it has a blacklist;
-    /// `margin` is how long a revocation outlives its token.
-    ///
-    /// # Errors
-    /// When the store is configured in a way that cannot work.
-    pub fn build(
+    /// Connects to nothing. `local` applies events in this process, if it has a blacklist, and
+    /// `redis` is the store, if there is one; `margin` is how long a revocation outlives its token.
+    pub fn new(
         config: &Config,
         margin: Duration,
         local: Option<InProcess>,
-    ) -> Result<Self, RedisBuildError> {
-        let way = match (&config.postgres, &config.redis, Producer::build(config, margin)?) {
-            (Some(postgres), _, _) => Way::Table(postgres.table.clone()),
-            (None, Some(redis), Some(producer)) => {
-                Way::Store(Store { producer, roll: Roll::build(redis)?, margin })
+        redis: Option<Redis>,
+    ) -> Self {
+        let way = match (&config.postgres, redis) {
+            (Some(postgres), _) => Way::Table(postgres.table.clone()),
+            (None, Some(redis)) => {
+                let producer = Producer::new(redis.clone(), margin, config.rabbitmq.is_some());
+                Way::Store(Store { producer, roll: Roll::new(redis), margin })
             }
-            _ => Way::InProcess,
+            (None, None) => Way::InProcess,
         };
-        Ok(Self { local, way, skew: config.skew.get() })
+        Self { local, way, skew: config.skew.get() }
     }
 
     /// The time up to which tokens may have been issued by `now`, by the clock of their issuer: what a

@@ -4,6 +4,7 @@
 
 use std::{
     fmt,
+    future::pending,
     io::{self, Read},
     path::{Path, PathBuf},
     time::Duration,
@@ -14,11 +15,12 @@ use clap::{ArgGroup, Args};
 use super::{CliError, ConfigFile, print, runtime};
 use crate::{
     blacklist::{
-        self, BlankTargetError, RedisBuildError, Revocation, RevokeError, RevokeOptions, Revoked,
-        Revoker, Target,
+        self, BlankTargetError, Redis, RedisBuildError, Revocation, RevokeError, RevokeOptions,
+        Revoked, Revoker, Target,
     },
     config::Config,
     duration::HumanDuration,
+    telemetry::RedisMetrics,
     timestamp::Timestamp,
     token::{UnverifiedToken, VerifyError},
 };
@@ -167,13 +169,25 @@ impl Revoke {
             return Err(RevokeCommandError::NoStore);
         }
         let margin = blacklist::margin(&config.blacklist, config.longest_leeway());
-        let revoker = Revoker::build(&config.blacklist, margin, None)?;
+        let redis = config.blacklist.redis.as_ref();
+        let built = redis.map(|redis| Redis::build(redis, RedisMetrics::default())).transpose()?;
+        let (redis, keeper) = built.unzip();
+        let revoker = Revoker::new(&config.blacklist, margin, None, redis);
         let issued_before =
             self.issued_before.unwrap_or_else(|| revoker.issued_until(Timestamp::now()));
         let revocation = self.revocation(issued_before, config.tokens.max_bytes)?;
         let wait = self.wait.then(|| self.timeout.get());
         let options = RevokeOptions { wait, future: self.future };
-        let outcome = revoker.revoke(&revocation, options).await?;
+        let keeping = async {
+            match &keeper {
+                Some(keeper) => keeper.keep().await,
+                None => pending().await,
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = revoker.revoke(&revocation, options) => outcome?,
+            never = keeping => match never {},
+        };
         self.say(outcome)
     }
 

@@ -185,7 +185,6 @@ mod tests {
             ("mode", "`authoritative`"),
             ("while_stale", "`ask-redis`"),
             ("topology", "`stream`"),
-            ("breaker", "see there"),
             ("refresh", "see there"),
         ] {
             let line = section.lines().find(|line| line.starts_with(&format!("| `{key}` |")));

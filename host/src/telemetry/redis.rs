@@ -16,22 +16,16 @@ pub enum Lookup {
     Found,
     /// It holds nothing.
     Clear,
-    /// It did not answer.
+    /// It did not answer, or there is no connection to it.
     Error,
-    /// It was not asked, because it has not answered lately.
-    BreakerOpen,
 }
 
 /// The metrics of the store. Clones count into the same place.
 #[derive(Debug, Clone, Default)]
 pub struct RedisMetrics(Arc<Counters>);
 
-const LOOKUPS: [(Lookup, &str); 4] = [
-    (Lookup::Found, "found"),
-    (Lookup::Clear, "clear"),
-    (Lookup::Error, "error"),
-    (Lookup::BreakerOpen, "breaker_open"),
-];
+const LOOKUPS: [(Lookup, &str); 3] =
+    [(Lookup::Found, "found"), (Lookup::Clear, "clear"), (Lookup::Error, "error")];
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -48,7 +42,7 @@ impl RedisMetrics {
         self.0.lookups[lookup as usize].fetch_add(1, Relaxed);
     }
 
-    /// Whether the store answered when it was last asked anything.
+    /// Whether there is a connection to the primary.
     pub fn set_up(&self, up: bool) {
         self.0.up.store(up, Relaxed);
     }
@@ -79,7 +73,11 @@ impl RedisMetrics {
                 MetricType::COUNTER,
                 lookups.collect(),
             ),
-            state("portcullis_redis_up", "Whether Redis answered when last asked.", &self.0.up),
+            state(
+                "portcullis_redis_up",
+                "Whether there is a connection to the primary Redis, and it answers.",
+                &self.0.up,
+            ),
             state(
                 "portcullis_redis_evicts",
                 "Whether Redis drops revocations when its memory is full; must be 0.",

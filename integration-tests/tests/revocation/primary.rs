@@ -17,7 +17,6 @@ async fn start(redis: &RedisSentinel) -> Portcullis {
     let settings = json!({
         "sentinels": sentinels,
         "master_name": sentinel::MASTER_NAME,
-        "breaker": {"failures": 2, "cooldown": "200ms"},
     });
     Portcullis::start(&config("redis-on-miss", settings)).await
 }

@@ -186,7 +186,7 @@ async fn is_refused_without_a_replica(redis: &RedisSentinel, config: &Config, jt
     let output = revoke(config, &["--jti", jti]).await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(error.contains("no replica of the store has confirmed"), "{error}");
+    assert!(error.contains("only 0 of 1 replicas of the store have confirmed"), "{error}");
     redis.unpause(Member::Second).await;
 }
 

@@ -136,17 +136,48 @@ impl RabbitMqConfig {
 
 impl RedisConfig {
     fn check(&self) -> Result<(), ConfigError> {
-        if self.breaker.failures == 0 {
+        let error = |key, message| Err(ConfigError::new(key, message));
+        let has_sentinels = !self.sentinels.is_empty();
+        match (has_sentinels, &self.master_name) {
+            (true, None) => error(
+                "blacklist.redis.master_name",
+                "give the name under which the sentinels know the primary",
+            ),
+            (false, Some(_)) => error(
+                "blacklist.redis.master_name",
+                "needs `blacklist.redis.sentinels`; add them, or remove this",
+            ),
+            (true, Some(_)) => self.check_sentinels(),
+            (false, None) => self.check_without_sentinels(),
+        }
+    }
+
+    fn check_sentinels(&self) -> Result<(), ConfigError> {
+        if self.sentinel_username.is_some() && self.sentinel_password_file.is_none() {
             return Err(ConfigError::new(
-                "blacklist.redis.breaker.failures",
-                "must be at least 1: nothing has failed before the first failure",
+                "blacklist.redis.sentinel_username",
+                "a user needs a password; add `blacklist.redis.sentinel_password_file`",
             ));
         }
-        let message = match (self.sentinels.is_empty(), &self.master_name) {
-            (false, None) => "give the name under which the sentinels know the primary",
-            (true, Some(_)) => "needs `blacklist.redis.sentinels`; add them, or remove this",
-            _ => return Ok(()),
-        };
-        Err(ConfigError::new("blacklist.redis.master_name", message))
+        if self.wait_replicas == Some(0) {
+            return Err(ConfigError::new(
+                "blacklist.redis.wait_replicas",
+                "must be at least 1 with sentinels: what no replica has is lost with the primary",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_without_sentinels(&self) -> Result<(), ConfigError> {
+        for (is_given, key) in [
+            (self.sentinel_username.is_some(), "blacklist.redis.sentinel_username"),
+            (self.sentinel_password_file.is_some(), "blacklist.redis.sentinel_password_file"),
+            (self.sentinel_tls.is_some(), "blacklist.redis.sentinel_tls"),
+        ] {
+            if is_given {
+                return Err(ConfigError::new(key, "there are no `sentinels`; remove it"));
+            }
+        }
+        Ok(())
     }
 }

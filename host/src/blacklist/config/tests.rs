@@ -51,10 +51,6 @@ fn sections_that_do_not_go_together_are_refused_with_the_fix() {
         (json!({"postgres": {"channel": ""}}), "`blacklist.postgres.channel`"),
         (json!({"refresh": {"enabled": true}}), "`blacklist.refresh.enabled`"),
         (json!({"refresh": {"secret_file": "s"}}), "`blacklist.refresh.secret_file`"),
-        (
-            json!({"mode": "redis-always", "redis": {"breaker": {"failures": 0}}}),
-            "`blacklist.redis.breaker.failures`",
-        ),
         (json!({"redis": redis, "rabbitmq": slow}), "`blacklist.rabbitmq.probe_timeout`"),
         (
             json!({"mode": "redis-always", "redis": {"sentinels": ["s:26379"]}}),
@@ -69,6 +65,41 @@ fn sections_that_do_not_go_together_are_refused_with_the_fix() {
         let error = parse(section.clone()).unwrap_err();
         assert!(error.starts_with(key), "{section}: {error}");
     }
+}
+
+#[test]
+fn settings_of_sentinels_are_checked_as_a_whole() {
+    let sentinels = json!({"sentinels": ["s:26379"], "master_name": "m"});
+    let address = json!({"url": "redis://s"});
+    let check = |redis: &Value, more: Value| {
+        let mut redis = redis.clone();
+        redis.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        parse(json!({"mode": "redis-on-miss", "redis": redis}))
+    };
+    for (redis, more, key) in [
+        (&sentinels, json!({"sentinel_username": "u"}), "sentinel_username"),
+        (&sentinels, json!({"wait_replicas": 0}), "wait_replicas"),
+        (&address, json!({"sentinel_username": "u"}), "sentinel_username"),
+        (&address, json!({"sentinel_password_file": "f"}), "sentinel_password_file"),
+        (&address, json!({"sentinel_tls": false}), "sentinel_tls"),
+    ] {
+        let error = check(redis, more.clone()).unwrap_err();
+        assert!(error.starts_with(&format!("`blacklist.redis.{key}`")), "{more}: {error}");
+    }
+    for (redis, more) in [
+        (&sentinels, json!({"sentinel_username": "u", "sentinel_password_file": "f"})),
+        (&sentinels, json!({"sentinel_tls": false, "wait_replicas": 2})),
+        (&address, json!({"wait_replicas": 0, "connect_timeout": "2s"})),
+    ] {
+        check(redis, more.clone()).unwrap_or_else(|error| panic!("{more}: {error}"));
+    }
+}
+
+#[test]
+fn a_setting_that_was_removed_is_refused_by_its_name() {
+    let redis = json!({"url": "redis://store", "breaker": {"failures": 3}});
+    let error = parse(json!({"mode": "redis-on-miss", "redis": redis})).unwrap_err();
+    assert!(error.contains("breaker"), "{error}");
 }
 
 #[test]

@@ -1,32 +1,33 @@
-//! Owns Redis as the store of revocations: the only module that knows the client library.
+//! Redis as the store of revocations: the only module that knows the client library.
 //!
-//! It speaks in [`Event`](super::Event)s. It never decides: what a failure means is up to who asked.
+//! It speaks in [`Event`](super::Event)s. It never decides: what a failure means is up to the caller.
 
+mod address;
 mod ask;
 mod connect;
 mod entries;
 mod error;
 mod eviction;
+#[cfg(test)]
+mod fake;
+mod keeper;
 pub(super) mod keys;
 mod outbox;
 mod parked;
 mod producer;
 mod roll;
-mod slot;
+mod sentinels;
 mod snapshot;
+mod target;
 
-use std::{
-    convert::Infallible,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
 use redis::{FromRedisValue, Pipeline};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use error::StoreError;
+pub use keeper::Keeper;
 pub(super) use outbox::{Entry, Fate, Outbox, Removed};
 pub(super) use parked::Parked;
 pub(super) use producer::Producer;
@@ -35,15 +36,15 @@ pub(super) use roll::{Reach, Roll};
 pub(super) use snapshot::Reading;
 
 use self::{
-    connect::{Connection, Connector, Standing},
+    connect::Connector,
     error::is_fatal,
+    keeper::{Lane, Link, Links, State},
     keys::Keys,
-    slot::{Lease, Slot},
 };
 use super::config::{EndpointError, RedisConfig};
-use crate::{drain::Drain, telemetry::RedisMetrics};
+use crate::telemetry::RedisMetrics;
 
-/// The store. Clones share one connection, which is made when it is first needed.
+/// The store. Clones share the connections that its [`Keeper`] keeps.
 #[derive(Clone)]
 pub struct Redis {
     shared: Arc<Shared>,
@@ -68,10 +69,10 @@ pub enum BuildError {
 
 struct Shared {
     connector: Arc<Connector>,
-    slot: Slot<Connection>,
+    links: Arc<Links>,
     keys: Keys,
-    /// When the connection was last found to lead to the primary.
-    confirmed: Mutex<Option<Instant>>,
+    /// Tells the keeper that no handle is left.
+    _used: DropGuard,
 }
 
 /// Whether something may be done twice.
@@ -83,26 +84,27 @@ enum Again {
     No,
 }
 
-/// How often the connection is tried while nobody uses it.
-const PING_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How often a kept connection is looked at: does it lead to the primary still?
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-
-/// For how long whoever writes relies on the last look.
-const CONFIRMED_FOR: Duration = Duration::from_secs(1);
-
-/// How long a store may take to show that it is there, making a connection included.
-const PING_LIMIT: Duration = Duration::from_secs(1);
+/// Commands, and how they may be sent.
+struct Order<'a> {
+    commands: &'a Pipeline,
+    lane: Lane,
+    /// Only to a server that has just been seen to be the primary.
+    is_confirmed: bool,
+    again: Again,
+}
 
 // === impl Redis ===
 
 impl Redis {
-    /// Reads the files that the configuration names; connects to nothing.
+    /// Reads the files that the configuration names; connects to nothing. There are connections
+    /// while the keeper runs.
     ///
     /// # Errors
     /// When the configuration cannot work.
-    pub fn build(config: &RedisConfig) -> Result<Self, BuildError> {
+    pub fn build(
+        config: &RedisConfig,
+        metrics: RedisMetrics,
+    ) -> Result<(Self, Keeper), BuildError> {
         for (key, name) in [("key_prefix", &config.key_prefix), ("outbox", &config.outbox)] {
             if name.trim_matches(':').is_empty() {
                 return Err(BuildError::new(
@@ -112,19 +114,11 @@ impl Redis {
             }
         }
         let connector = Arc::new(Connector::new(config)?);
-        let shared = Shared {
-            connector,
-            slot: Slot::new(),
-            keys: Keys::new(config),
-            confirmed: Mutex::default(),
-        };
-        Ok(Self { shared: Arc::new(shared), metrics: RedisMetrics::default() })
-    }
-
-    /// The same, counted in `metrics`.
-    #[must_use]
-    pub fn with_metrics(self, metrics: RedisMetrics) -> Self {
-        Self { metrics, ..self }
+        let unused = CancellationToken::new();
+        let used = unused.clone().drop_guard();
+        let (keeper, links) = Keeper::new(Arc::clone(&connector), metrics.clone(), unused);
+        let shared = Shared { connector, links, keys: Keys::new(config), _used: used };
+        Ok((Self { shared: Arc::new(shared), metrics }, keeper))
     }
 
     /// Where it is counted.
@@ -143,77 +137,6 @@ impl Redis {
     /// When it does not answer within `limit`.
     pub async fn ping(&self, limit: Duration) -> Result<(), StoreError> {
         self.read(redis::pipe().cmd("PING").ignore(), limit).await
-    }
-
-    /// Keeps a connection at hand until `drain` begins: a question need not wait for one then, and
-    /// one that is lost, or does not lead to the primary any more, is noticed before there is a
-    /// question.
-    pub(super) async fn keep_warm(self, drain: Drain) {
-        let mut known_up = None;
-        let stay = async {
-            loop {
-                let pinged = self.ping(PING_LIMIT).await;
-                if known_up.replace(pinged.is_ok()) != Some(pinged.is_ok()) {
-                    match &pinged {
-                        Ok(()) => tracing::info!(redis = ?self, "Redis answers"),
-                        Err(error) => tracing::warn!(%error, "Redis does not answer"),
-                    }
-                }
-                tokio::time::sleep(PING_INTERVAL).await;
-            }
-        };
-        tokio::select! {
-            () = drain.stopping() => {}
-            () = stay => {}
-            never = self.stay_with_primary() => match never {},
-        }
-    }
-
-    /// Gives the connection up whenever it turns out not to lead to the primary any more.
-    async fn stay_with_primary(&self) -> Infallible {
-        let mut doubts = 0;
-        loop {
-            tokio::time::sleep(LOOK_INTERVAL).await;
-            doubts = self.look_for_primary(doubts).await;
-        }
-    }
-
-    /// Gives the connection up if it does not lead to the primary, or if twice in a row nobody could
-    /// say so. Returns how often in a row nobody could.
-    async fn look_for_primary(&self, doubts: u32) -> u32 {
-        let Ok(lease) = self.lease().await else { return 0 };
-        let Connection { to, address } = lease.connection.clone();
-        let why = match self.shared.connector.standing(to, &address).await {
-            Standing::Primary => return 0,
-            Standing::Unknown(_) if doubts == 0 => return 1,
-            Standing::Unknown(error) => error,
-            Standing::Former => StoreError::Moved,
-        };
-        tracing::warn!(redis = %address, %why, "this Redis does not count as the store any more");
-        self.shared.slot.discard(&lease, why);
-        0
-    }
-
-    /// Resolves when most sentinels, if there are any, say that the connection leads to the primary,
-    /// or have said so just now: they are not to be asked with each of many writes.
-    async fn confirm_primary(&self) -> Result<(), StoreError> {
-        let now = Instant::now();
-        if self.confirmed().is_some_and(|at| now < at + CONFIRMED_FOR) {
-            return Ok(());
-        }
-        let lease = self.lease().await?;
-        // The connection itself is left alone: it may be waiting for a replica of the store.
-        if self.shared.connector.is_named(&lease.connection.address).await? {
-            self.confirmed().replace(now);
-            return Ok(());
-        }
-        self.shared.slot.discard(&lease, StoreError::Moved);
-        Err(StoreError::Moved)
-    }
-
-    fn confirmed(&self) -> MutexGuard<'_, Option<Instant>> {
-        // A time is replaced as a whole.
-        self.shared.confirmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the store answers to commands that change nothing. If the connection breaks, they are
@@ -236,42 +159,68 @@ impl Redis {
         self.send(commands, limit, Again::No).await
     }
 
+    /// What the store answers to commands that are answered at once.
     async fn send<T: FromRedisValue>(
         &self,
         commands: &Pipeline,
         limit: Duration,
         again: Again,
     ) -> Result<T, StoreError> {
-        let answer = self.try_send(commands, limit, again).await;
-        let is_down = matches!(&answer, Err(error) if error.is_of_the_connection());
-        self.metrics.set_up(!is_down);
-        answer
+        let order = Order { commands, lane: Lane::Prompt, is_confirmed: false, again };
+        self.try_send(&order, limit).await
+    }
+
+    /// What the store answers to commands that wait for something and may be done twice. They hold up
+    /// each other, and no others. `limit` begins when it is their turn, for which they wait as long.
+    async fn send_waiting<T: FromRedisValue>(
+        &self,
+        commands: &Pipeline,
+        limit: Duration,
+    ) -> Result<T, StoreError> {
+        let _turn = self.shared.links.turn(limit).await?;
+        let (lane, again) = (Lane::Waiting, Again::Yes);
+        self.try_send(&Order { commands, lane, is_confirmed: false, again }, limit).await
+    }
+
+    /// The same, but only from a server that has just been seen to be the primary: one that was cut
+    /// off and replaced accepts whatever it is given.
+    async fn send_confirmed<T: FromRedisValue>(
+        &self,
+        commands: &Pipeline,
+        limit: Duration,
+    ) -> Result<T, StoreError> {
+        let _turn = self.shared.links.turn(limit).await?;
+        let (lane, again) = (Lane::Waiting, Again::Yes);
+        self.try_send(&Order { commands, lane, is_confirmed: true, again }, limit).await
     }
 
     async fn try_send<T: FromRedisValue>(
         &self,
-        commands: &Pipeline,
+        order: &Order<'_>,
         limit: Duration,
-        mut again: Again,
     ) -> Result<T, StoreError> {
         let deadline = Instant::now() + limit;
+        let links = &self.shared.links;
+        let mut again = order.again;
         loop {
-            let lease = timeout_at(deadline, self.lease())
-                .await
-                .map_err(|_| StoreError::Timeout(limit))??;
-            let mut connection = lease.connection.to.clone();
-            let Ok(answer) = timeout_at(deadline, commands.query_async(&mut connection)).await
-            else {
-                // Half open, or paused: a new connection finds out, or finds another primary.
-                self.shared.slot.discard(&lease, StoreError::Timeout(limit));
+            let link = links.get(deadline, limit).await?;
+            if order.is_confirmed {
+                links.confirm(&link, deadline, limit).await?;
+            }
+            let mut connection = link.connection(order.lane);
+            let sent = order.commands.query_async(&mut connection);
+            let Ok(answer) = timeout_at(deadline, sent).await else {
+                self.timed_out(&link, order.lane, limit);
                 return Err(StoreError::Timeout(limit));
             };
             let error = match answer {
+                // It may have been replaced while its replicas were waited for.
+                Ok(answer) if order.is_confirmed => return link.last_found().map(|()| answer),
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             if is_fatal(&error) {
-                self.shared.slot.discard(&lease, StoreError::of(&error));
+                links.give_up(&link, State::Connecting);
             }
             if again == Again::No || !error.is_connection_dropped() {
                 return Err(StoreError::of(&error));
@@ -280,9 +229,15 @@ impl Redis {
         }
     }
 
-    async fn lease(&self) -> Result<Lease<Connection>, StoreError> {
-        let connector = Arc::clone(&self.shared.connector);
-        self.shared.slot.get(|| async move { connector.connect().await }.boxed()).await
+    /// The connection is half open, or Redis is paused or slow: a new connection finds out, or finds
+    /// another primary. Until then other questions need not cost their time as well. Of a command that
+    /// waits, nothing follows for those that do not.
+    fn timed_out(&self, link: &Arc<Link>, lane: Lane, limit: Duration) {
+        let next = match lane {
+            Lane::Prompt => State::Down(StoreError::Timeout(limit)),
+            Lane::Waiting => State::Connecting,
+        };
+        self.shared.links.give_up(link, next);
     }
 }
 

@@ -5,19 +5,16 @@
 //! relay alone: the tail is compared in the same step, because another relay may have removed the
 //! entries meanwhile.
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
 use redis::Pipeline;
 
-use super::{Again, BuildError, Redis, error::StoreError, keys::RELAY_LOCK};
-use crate::blacklist::config::RedisConfig;
+use super::{Again, Redis, error::StoreError, keys::RELAY_LOCK};
 
 /// The outbox, for one relay.
 #[derive(Debug)]
 pub(in crate::blacklist) struct Outbox {
     redis: Redis,
-    /// A connection of its own, because it blocks.
-    waiting: Redis,
     /// Another relay that holds the lock has another name.
     owner: String,
     lock_time: Duration,
@@ -127,25 +124,18 @@ return 1";
 // === impl Outbox ===
 
 impl Outbox {
-    /// Reads the files that the configuration names; connects to nothing. No other relay has the
-    /// name `owner`.
-    pub(in crate::blacklist) fn build(
-        config: &RedisConfig,
+    /// Connects to nothing. No other relay has the name `owner`.
+    pub(in crate::blacklist) const fn new(
+        redis: Redis,
         owner: String,
         lock_time: Duration,
-    ) -> Result<Self, BuildError> {
-        let (redis, waiting) = (Redis::build(config)?, Redis::build(config)?);
-        Ok(Self { redis, waiting, owner, lock_time })
+    ) -> Self {
+        Self { redis, owner, lock_time }
     }
 
     /// Resolves when the store answers.
     pub(in crate::blacklist) async fn connect(&self) -> Result<(), StoreError> {
         self.redis.ping(LIMIT).await
-    }
-
-    /// Sees to it that it is the primary's outbox, and the primary's lock. Never ends.
-    pub(in crate::blacklist) async fn stay_with_primary(&self) -> Infallible {
-        self.redis.stay_with_primary().await
     }
 
     /// Takes the lock if it is free. Whether it is ours now.
@@ -251,7 +241,7 @@ impl Outbox {
         let mut commands = redis::pipe();
         let wake_up = &self.redis.keys().wake_up;
         commands.cmd("BLPOP").arg(wake_up).arg(limit.as_secs_f64()).ignore();
-        self.waiting.send(&commands, limit.saturating_add(LIMIT), Again::Yes).await
+        self.redis.send_waiting(&commands, limit.saturating_add(LIMIT)).await
     }
 
     async fn length_of(&self, list: &str) -> Result<u64, StoreError> {

@@ -8,19 +8,15 @@ use std::time::Duration;
 
 use redis::{Pipeline, Value};
 
-use super::{Again, BuildError, Redis, error::StoreError};
+use super::{Redis, error::StoreError};
 use crate::{
-    blacklist::{
-        config::Config,
-        revocation::{Lifetime, Revocation},
-    },
+    blacklist::revocation::{Lifetime, Revocation},
     timestamp::Timestamp,
 };
 
 /// Writes revocations.
 #[derive(Debug, Clone)]
 pub(in crate::blacklist) struct Producer {
-    /// A connection of its own: waiting for replicas of the store holds up whatever is sent after.
     redis: Redis,
     margin: Duration,
     /// Whether there is a broker, and so a relay that reads the outbox.
@@ -35,10 +31,15 @@ pub enum WriteError {
     Store(#[from] StoreError),
     /// It would be lost if the primary were.
     #[error(
-        "the primary has stored it, but no replica of the store has confirmed it in time, so a \
-         failover could lose it; do it again"
+        "the primary has stored it, but only {confirmed} of {wanted} replicas of the store have \
+         confirmed it in time, so a failover could lose it; do it again"
     )]
-    NotReplicated,
+    NotReplicated {
+        /// How many replicas have confirmed it.
+        confirmed: usize,
+        /// How many had to.
+        wanted: usize,
+    },
     /// Others change the same cut-off all the time.
     #[error("others keep changing the same cut-off; do it again")]
     Contended,
@@ -87,13 +88,10 @@ return 1";
 // === impl Producer ===
 
 impl Producer {
-    /// `None` without a store. `margin` is how long a revocation outlives its token.
-    pub(in crate::blacklist) fn build(
-        config: &Config,
-        margin: Duration,
-    ) -> Result<Option<Self>, BuildError> {
-        let Some(redis) = &config.redis else { return Ok(None) };
-        Ok(Some(Self { redis: Redis::build(redis)?, margin, has_relay: config.rabbitmq.is_some() }))
+    /// `margin` is how long a revocation outlives its token. `has_relay` says whether there is a
+    /// broker, and so a relay that reads the outbox.
+    pub(in crate::blacklist) const fn new(redis: Redis, margin: Duration, has_relay: bool) -> Self {
+        Self { redis, margin, has_relay }
     }
 
     /// Whether events are sent through a broker.
@@ -210,32 +208,42 @@ impl Producer {
         target.cutoff().map_or_else(token, |cutoff| keys.cutoff(cutoff))
     }
 
-    /// Sends a batch, and sees to it that it survives the loss of the primary. To do it twice is to
-    /// do it once.
-    ///
-    /// Whoever may take over must know what has been acknowledged, whether sentinels or somebody
-    /// behind the address decide about that.
+    /// Sends a batch to the primary, and waits until its replicas have it: one that takes over must
+    /// know what has been acknowledged, whether sentinels or an operator decide about that. To do it
+    /// twice is to do it once.
     async fn send(&self, commands: &mut Pipeline) -> Result<Vec<Value>, WriteError> {
-        // A primary that was cut off and replaced takes whatever it is given.
-        self.redis.confirm_primary().await?;
-        // Where sentinels are, a primary without replicas may have been replaced by its only one, of
-        // which they have not heard yet.
-        let waits = self.redis.shared.connector.has_sentinels() || self.has_replicas().await?;
-        if waits {
-            commands.cmd("WAIT").arg(1).arg(REPLICATION_LIMIT_MS);
+        let wanted = self.replicas_to_wait_for().await?;
+        if wanted > 0 {
+            commands.cmd("WAIT").arg(wanted).arg(REPLICATION_LIMIT_MS);
         }
-        let mut answers: Vec<Value> = self.redis.send(commands, LIMIT, Again::Yes).await?;
-        if waits && answers.pop() == Some(Value::Int(0)) {
-            return Err(WriteError::NotReplicated);
+        let mut answers: Vec<Value> = self.redis.send_confirmed(commands, LIMIT).await?;
+        if wanted > 0 {
+            let confirmed = match answers.pop() {
+                Some(Value::Int(count)) => usize::try_from(count).unwrap_or_default(),
+                _ => return Err(StoreError::nonsense().into()),
+            };
+            if confirmed < wanted {
+                return Err(WriteError::NotReplicated { confirmed, wanted });
+            }
         }
         Ok(answers)
     }
 
-    /// Whether the store has replicas of its own now. Without any, and without sentinels, there is
-    /// nobody to wait for, and nobody who could take over.
-    async fn has_replicas(&self) -> Result<bool, StoreError> {
+    /// As many as are configured, or else as are connected: any of them may take over, and the nearest
+    /// one confirms first. Without replicas and without sentinels, nothing can take over. Where
+    /// sentinels are, a primary without replicas may have been replaced by its only one, of which
+    /// they have not heard yet.
+    async fn replicas_to_wait_for(&self) -> Result<usize, StoreError> {
+        let connector = &self.redis.shared.connector;
+        if let Some(count) = connector.wait_replicas() {
+            return Ok(usize::try_from(count).unwrap_or(usize::MAX));
+        }
         let (role,): (Vec<Value>,) = self.redis.read(redis::pipe().cmd("ROLE"), LIMIT).await?;
-        Ok(matches!(role.get(2), Some(Value::Array(replicas)) if !replicas.is_empty()))
+        let connected = match role.get(2) {
+            Some(Value::Array(replicas)) => replicas.len(),
+            _ => 0,
+        };
+        Ok(connected.max(usize::from(connector.has_sentinels())))
     }
 }
 
@@ -247,3 +255,6 @@ fn load(commands: &mut Pipeline) {
 fn digest() -> String {
     redis::Script::new(WRITE).get_hash().to_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,14 +4,13 @@
 //! is a roll, as a member whose score is that time below zero: a store that was flushed has a new one,
 //! on which not everybody stands yet.
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
 use super::{
-    Again, BuildError, Redis,
+    Again, Redis,
     error::StoreError,
     keys::{REPLICAS, receipt as receipt_key},
 };
-use crate::blacklist::config::RedisConfig;
 
 /// The roll of replicas.
 #[derive(Debug, Clone)]
@@ -61,14 +60,8 @@ const KEPT_SECS: u64 = 60;
 // === impl Roll ===
 
 impl Roll {
-    /// Connects to nothing.
-    pub(in crate::blacklist) fn build(config: &RedisConfig) -> Result<Self, BuildError> {
-        Redis::build(config).map(Self)
-    }
-
-    /// Sees to it that it is the primary's roll. Never ends.
-    pub(in crate::blacklist) async fn stay_with_primary(&self) -> Infallible {
-        self.0.stay_with_primary().await
+    pub(in crate::blacklist) const fn new(redis: Redis) -> Self {
+        Self(redis)
     }
 
     /// Says that `replica` is ready.

@@ -1,108 +1,108 @@
-//! What the configuration of Redis is taken to mean.
+//! What a connector makes of its configuration, and of files that change.
 
-use std::io::Write as _;
+use std::path::Path;
 
 use super::*;
-use crate::blacklist::{Config, redis::Redis};
+use crate::blacklist::{
+    Config,
+    redis::fake::{Fake, Kept},
+};
 
-fn config(yaml: &str) -> RedisConfig {
-    serde_saphyr::from_str::<Config>(&format!("redis: {{ {yaml} }}")).unwrap().redis.unwrap()
-}
+/// Far more than anything here takes.
+const LONG: Duration = Duration::from_mins(1);
+
+/// A certificate that signs itself. Its key is in no place.
+const CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBdTCCARugAwIBAgIUJSNxDZpwnO8MZZAJYz2kwwg4uJEwCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjgyMTAxMjhaGA8yMTI2MTEwNDIxMDEy
+OFowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABGuW
+fZc//86a6k1CdXyqFNu77aIDth/e3483r63/7x6Oc8SWiwabH7jj7LfFuXUSxsdM
+tN9vCQ7aszld5mmMetejUzBRMB0GA1UdDgQWBBQ3K9UVV02ErZpYtiXigKOsLwLr
+jDAfBgNVHSMEGDAWgBQ3K9UVV02ErZpYtiXigKOsLwLrjDAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0gAMEUCIQDB6JPG4/vEA8pVRkVIFPTosGDqRxGNtA2c
+V+BK4HYlhQIgA3GwlhfyixqrOpWZDaDzkdl/nOaLgtxJc2K7CWWEzoU=
+-----END CERTIFICATE-----
+";
 
 fn connector(yaml: &str) -> Connector {
-    Connector::new(&config(yaml)).unwrap()
+    let config: Config = serde_saphyr::from_str(&format!("redis: {{ {yaml} }}")).unwrap();
+    Connector::new(&config.redis.unwrap()).unwrap()
 }
 
-fn complaint(yaml: &str) -> String {
-    Redis::build(&config(yaml)).unwrap_err().to_string()
+fn write(path: &Path, content: &str) {
+    std::fs::write(path, content).unwrap();
 }
 
-fn file(content: &str) -> tempfile::NamedTempFile {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(content.as_bytes()).unwrap();
-    file
-}
-
-fn host_and_tls(info: &ConnectionInfo) -> (String, bool) {
-    (Address::of(info).to_string(), matches!(info.addr(), ConnectionAddr::TcpTls { .. }))
-}
-
-#[test]
-fn an_address_says_host_database_user_and_tls() {
-    let password = file("pass\n");
-    let yaml = format!(
-        "url: 'rediss://store:6380/3', username: me, password_file: '{}'",
-        password.path().display()
-    );
-    let connector = connector(&yaml);
-    assert_eq!(host_and_tls(&connector.primary), ("store:6380".to_owned(), true));
-    let settings = connector.primary.redis_settings();
-    assert_eq!(
-        (settings.db(), settings.username(), settings.password()),
-        (3, Some("me"), Some("pass"))
-    );
-    assert!(connector.sentinels.is_none());
-}
-
-#[test]
-fn sentinels_need_no_address_and_have_a_password_of_their_own() {
-    let (ours, theirs) = (file("ours"), file("theirs"));
-    let yaml = format!(
-        "sentinels: ['one:26379', '[::1]:26380'], master_name: mymaster, password_file: '{}', \
-         sentinel_password_file: '{}'",
-        ours.path().display(),
-        theirs.path().display()
-    );
-    let connector = connector(&yaml);
-    assert_eq!(connector.primary.redis_settings().password(), Some("ours"));
-    let sentinels = connector.sentinels.unwrap();
-    let all: Vec<_> = sentinels.all.iter().map(host_and_tls).collect();
-    assert_eq!(all, [("one:26379".to_owned(), false), ("::1:26380".to_owned(), false)]);
-    assert!(sentinels.all.iter().all(|one| one.redis_settings().password() == Some("theirs")));
-}
-
-#[test]
-fn tls_and_database_of_the_address_hold_with_sentinels() {
-    let connector =
-        connector("url: 'rediss://user@ignored/2', sentinels: ['one:1'], master_name: mymaster");
-    let sentinels = connector.sentinels.as_ref().unwrap();
-    assert_eq!(host_and_tls(&sentinels.all[0]), ("one:1".to_owned(), true));
-    let found = Address::parse("10.0.0.7:6379").unwrap().on(&connector.primary);
-    assert_eq!(host_and_tls(&found), ("10.0.0.7:6379".to_owned(), true));
-    assert_eq!(found.redis_settings().db(), 2);
-}
-
-#[test]
-fn what_cannot_work_is_refused_with_key_and_fix() {
-    let empty = file("no certificate");
-    let not_pem = format!("url: 'rediss://a', ca_file: '{}'", empty.path().display());
-    for (yaml, words) in [
-        ("master_name: m", "`blacklist.redis`: give `url` or `url_file`"),
-        ("url: 'http://store'", "`blacklist.redis.url`: write `redis://"),
-        ("url: 'redis://'", "`blacklist.redis.url`: "),
-        ("url: 'redis://store/x'", "`blacklist.redis.url`: not an address"),
-        ("url: 'rediss://store/#insecure'", "`blacklist.redis.url`: `#insecure`"),
-        ("url: 'redis://store', ca_file: /nonexistent", "`blacklist.redis.ca_file`: means nothing"),
-        ("url: 'rediss://store', ca_file: /nonexistent", "`blacklist.redis.ca_file`: /nonexistent"),
-        (not_pem.as_str(), "holds no certificate"),
-        ("sentinels: [one], master_name: m", "`blacklist.redis.sentinels`: `one` is no address"),
-        (
-            "sentinels: ['one:1'], master_name: m, sentinel_password_file: /nonexistent",
-            "`blacklist.redis.sentinel_password_file`: /nonexistent",
-        ),
-        (
-            "url: 'redis://store', key_prefix: ':'",
-            "`blacklist.redis.key_prefix`: must not be empty",
-        ),
-        ("url: 'redis://store', outbox: ''", "`blacklist.redis.outbox`: must not be empty"),
-    ] {
-        let complaint = complaint(yaml);
-        assert!(complaint.contains(words), "{yaml}: {complaint}");
+#[tokio::test]
+async fn a_password_that_was_changed_is_read_again_and_an_unreadable_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    write(&file, "old");
+    let fake = Fake::start().await;
+    fake.change(|script| script.password = Some("old"));
+    let kept = Kept::at(fake.address, &format!(", password_file: '{}'", file.display()));
+    assert_eq!(kept.redis.ping(LONG).await, Ok(()));
+    fake.change(|script| script.password = Some("new"));
+    write(&file, "new\n");
+    fake.cut();
+    assert_eq!(kept.redis.ping(LONG).await, Ok(()));
+    assert_eq!(fake.commands("AUTH").last().unwrap(), "AUTH new");
+    for lose in [|file: &Path| write(file, ""), |file: &Path| std::fs::remove_file(file).unwrap()] {
+        lose(&file);
+        fake.cut();
+        assert_eq!(kept.redis.ping(LONG).await, Ok(()));
+        assert_eq!(fake.commands("AUTH").last().unwrap(), "AUTH new");
     }
+}
+
+#[tokio::test]
+async fn an_address_that_was_changed_is_read_again() {
+    let (one, other) = (Fake::start().await, Fake::start().await);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    write(file.path(), &format!("redis://{}", one.address));
+    let kept = Kept::start(&format!("url_file: '{}'", file.path().display()));
+    assert_eq!(kept.redis.ping(LONG).await, Ok(()));
+    write(file.path(), &format!("redis://{}", other.address));
+    one.cut();
+    assert_eq!(kept.redis.ping(LONG).await, Ok(()));
+    assert_eq!((one.connections(), other.connections()), (2, 2));
+}
+
+#[tokio::test]
+async fn certificates_that_were_changed_are_read_again_and_unusable_ones_change_nothing() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    write(file.path(), CERTIFICATE);
+    let yaml = format!("url: 'rediss://store', ca_file: '{}'", file.path().display());
+    let connector = connector(&yaml);
+    let read_last = |connector: &Connector| connector.known().complaint.clone();
+    let before = connector.target();
+    write(file.path(), "no certificate");
+    connector.refresh().await;
+    assert!(Arc::ptr_eq(&before, &connector.target()));
+    let complaint = read_last(&connector).unwrap();
+    assert!(complaint.contains("`blacklist.redis.ca_file`"), "{complaint}");
+    write(file.path(), CERTIFICATE);
+    connector.refresh().await;
+    assert!(!Arc::ptr_eq(&before, &connector.target()));
+    assert_eq!(read_last(&connector), None);
+}
+
+#[tokio::test]
+async fn a_replica_is_not_taken_for_the_primary() {
+    let fake = Fake::start().await;
+    fake.change(|script| script.is_primary = false);
+    let connected = connector(&format!("url: 'redis://{}'", fake.address)).connect().await;
+    let error = connected.map(drop).unwrap_err().to_string();
+    assert!(error.contains("it is a replica; give the address of the primary"), "{error}");
+    let sentinel = Fake::sentinel(fake.address).await;
+    let yaml = format!("sentinels: ['{}'], master_name: m", sentinel.address);
+    let error = connector(&yaml).connect().await.map(drop).unwrap_err().to_string();
+    assert!(error.contains("the sentinels name it, but it is no primary"), "{error}");
 }
 
 #[test]
 fn debug_shows_where_it_is_and_no_secret() {
-    let redis = Redis::build(&config("url: 'redis://user:hush@store:6379'")).unwrap();
-    assert_eq!(format!("{redis:?}"), "Redis(Connector(store:6379))");
+    let connector = connector("url: 'redis://user:hush@store:6379'");
+    assert_eq!(format!("{connector:?}"), "Connector(store:6379)");
 }
