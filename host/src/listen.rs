@@ -20,7 +20,7 @@ use tokio::{
 
 pub use connections::{Activity, Connection, Underway};
 pub use descriptors::{Limits, share_descriptors};
-pub use http1::refusal as http1_refusal;
+pub use http1::{Http1Limits, serve as serve_http1};
 use serde::{Deserialize, Deserializer, de::Error};
 
 use crate::telemetry::{ConnectionMetrics, Edge, EdgeConnections, Refusal};

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -16,21 +16,14 @@ use axum::{
 };
 use http_body::{Frame, SizeHint};
 use hyper::service::service_fn;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto::Builder,
-};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower::Service;
 
 use crate::{
     drain::Drain,
-    listen::{self, Connection, Incoming},
+    listen::{Connection, Http1Limits, Incoming, serve_http1},
     telemetry::EdgeConnections,
 };
-
-/// How long a connection may take until its next request has begun. Scrapes are closer together.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How long a body may pause.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,7 +31,12 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request may take: to send a million revocations and to wait a minute for all replicas.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(5);
 
-const MAX_HEAD_BYTES: usize = 32 * 1024;
+const LIMITS: Http1Limits = Http1Limits {
+    // Scrapes are closer together.
+    idle_timeout: Duration::from_secs(75),
+    max_head_bytes: 32 * 1024,
+    max_headers: 100,
+};
 
 /// A body that ends with an error if nothing more of it comes.
 struct Timed {
@@ -61,19 +59,9 @@ pub(super) async fn serve(incoming: Incoming, router: Router, drain: Drain) {
         .await;
 }
 
-async fn connection(
-    Connection { socket, peer, activity }: Connection,
-    router: Router,
-    metrics: EdgeConnections,
-    drain: Drain,
-) {
-    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_TIMEOUT)
-        .max_buf_size(MAX_HEAD_BYTES);
-    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
+async fn connection(accepted: Connection, router: Router, metrics: EdgeConnections, drain: Drain) {
+    let activity = accepted.activity.clone();
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let (router, underway) = (router.clone(), activity.begin());
         async move {
             let answer = answer(router, request.map(Timed::body)).await;
@@ -81,18 +69,7 @@ async fn connection(
             Ok::<_, Infallible>(answer)
         }
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
-    tokio::select! {
-        ended = connection.as_mut() => {
-            if let Some(refusal) = listen::http1_refusal(ended, &activity) {
-                metrics.refused(refusal, Some(peer));
-            }
-            return;
-        }
-        () = drain.stopping() => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+    serve_http1(accepted, LIMITS, service, metrics, drain).await;
 }
 
 async fn answer(mut router: Router, request: Request) -> Response {

@@ -16,7 +16,7 @@ use std::{
     convert::Infallible,
     future::Future,
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -26,11 +26,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto::Builder,
-    service::TowerToHyperService,
-};
+use hyper_util::service::TowerToHyperService;
 use tower::Service;
 
 pub use config::{Config, HttpError, RequestFrom};
@@ -40,7 +36,7 @@ use crate::{
     authorizer::{Authorize, ask, refuse, refuse_known},
     decision::Decision,
     drain::Drain,
-    listen::{self, Activity, BindError, Connection, Incoming},
+    listen::{self, Activity, BindError, Http1Limits, Incoming},
     telemetry::{Edge, EdgeConnections},
 };
 
@@ -90,6 +86,11 @@ impl Bound {
     pub async fn serve(self, authorizer: Arc<impl Authorize>, drain: Drain) {
         let (config, metrics) = (Arc::new(self.config), self.incoming.metrics().clone());
         let draining = drain.clone();
+        let limits = Http1Limits {
+            idle_timeout: config.idle_timeout.get(),
+            max_head_bytes: MAX_HEAD_BYTES,
+            max_headers: MAX_HEADERS,
+        };
         self.incoming
             .serve(drain, |accepted| {
                 let asker = Asker {
@@ -98,38 +99,11 @@ impl Bound {
                     peer: accepted.peer,
                     activity: accepted.activity.clone(),
                 };
-                connection(accepted, asker, metrics.clone(), draining.clone())
+                let service = TowerToHyperService::new(asker);
+                listen::serve_http1(accepted, limits, service, metrics.clone(), draining.clone())
             })
             .await;
     }
-}
-
-async fn connection(
-    Connection { socket, peer, activity }: Connection,
-    asker: Asker<impl Authorize>,
-    metrics: EdgeConnections,
-    drain: Drain,
-) {
-    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(asker.config.idle_timeout.get())
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_BYTES);
-    let service = TowerToHyperService::new(asker);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
-    tokio::select! {
-        ended = connection.as_mut() => {
-            if let Some(refusal) = listen::http1_refusal(ended, &activity) {
-                metrics.refused(refusal, Some(peer));
-            }
-            return;
-        }
-        () = drain.stopping() => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
 }
 
 /// Asks on behalf of one connection.

@@ -1,17 +1,68 @@
-//! Why an HTTP/1.1 connection ended, where hyper refused what came before a request was read.
+//! Owns an HTTP/1.1 connection from its first byte to its end, for every edge that speaks it.
 
-use std::error::Error;
+use std::{error::Error, pin::pin, time::Duration};
 
-use super::Activity;
-use crate::telemetry::Refusal;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::{body::Incoming, server::conn::http1::Builder, service::Service};
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use super::{Activity, Connection};
+use crate::{
+    drain::Drain,
+    telemetry::{EdgeConnections, Refusal},
+};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
+/// What a connection may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Http1Limits {
+    /// How long it may take until the head of the next request is here.
+    pub idle_timeout: Duration,
+    /// The largest request line with its headers. More is answered with 431.
+    pub max_head_bytes: usize,
+    /// How many headers a request may have. More are answered with 431.
+    pub max_headers: usize,
+}
+
+/// Has `service` answer the requests of a connection, until the peer hangs up, or the drain begins and
+/// the request under way is answered. Counts what hyper refuses before `service` sees it.
+pub async fn serve<S, B>(
+    Connection { socket, peer, activity }: Connection,
+    limits: Http1Limits,
+    service: S,
+    metrics: EdgeConnections,
+    drain: Drain,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    B: Body + 'static,
+    B::Error: Into<BoxError>,
+{
+    let mut builder = Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle_timeout)
+        .max_headers(limits.max_headers)
+        .max_buf_size(limits.max_head_bytes);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
+    tokio::select! {
+        ended = connection.as_mut() => {
+            if let Some(refusal) = ended.err().and_then(|error| refusal(&error, &activity)) {
+                metrics.refused(refusal, Some(peer));
+            }
+            return;
+        }
+        () = drain.stopping() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
 /// What was wrong with a connection that has ended, if hyper refused something or the peer never
 /// made a request. How peers hang up is their affair.
-#[must_use]
-pub fn refusal(ended: Result<(), BoxError>, activity: &Activity) -> Option<Refusal> {
-    let error = ended.err()?.downcast::<hyper::Error>().ok()?;
+fn refusal(error: &hyper::Error, activity: &Activity) -> Option<Refusal> {
     if error.is_parse_version_h2() {
         Some(Refusal::Http2)
     } else if error.is_parse_too_large() {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::{
     config::Algorithm,
     key::Key,
-    key_fault::{KeyFault, LoadKeysError},
+    key_fault::{JsonFault, KeyFault, LoadKeysError},
 };
 
 /// What some editors put before UTF-8.
@@ -35,8 +35,9 @@ struct JwkSet {
 /// When the content is not a JWK set, or there is something wrong with each of its keys.
 pub(super) fn keys(path: &Path, content: &[u8]) -> Result<Vec<Arc<Key>>, LoadKeysError> {
     let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
-    let set: JwkSet = serde_json::from_slice(content)
-        .map_err(|source| LoadKeysError::NotKeySet { path: path.to_owned(), source })?;
+    let set: JwkSet = serde_json::from_slice(content).map_err(|error| {
+        LoadKeysError::NotKeySet { path: path.to_owned(), fault: JsonFault::from(&error) }
+    })?;
     let count = set.keys.len();
     let mut keys = Vec::new();
     let mut first_fault = None;
@@ -133,4 +134,75 @@ fn pinned_algorithm(
         Some(named) => named.as_str().and_then(Algorithm::from_name),
     };
     chosen.filter(|algorithm| suitable.contains(algorithm)).ok_or(KeyFault::Unsupported)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is told of a file that is refused. Each of these files has `hush` or 271828 in it.
+    fn refusal(content: &str) -> String {
+        let error = keys(Path::new("/keys/jwks"), content.as_bytes()).unwrap_err();
+        let told = format!("{error} {error:?}");
+        assert!(!told.contains("hush") && !told.contains("271828"), "{told}");
+        error.to_string()
+    }
+
+    #[test]
+    fn what_is_no_key_set_is_told_by_its_place_and_never_quoted() {
+        let object = "it must be an object with one list `keys`";
+        let syntax = "this is not JSON";
+        let early = "the JSON ends too early";
+        for (content, line, fault) in [
+            (r#""hush""#, 1, object),
+            (r#"["hush"]"#, 1, object),
+            (r#"[{"k": "hush"}]"#, 1, object),
+            ("271828", 1, object),
+            ("\n{\"keys\": \"hush\"}", 2, object),
+            ("{\"keys\":\n271828}", 2, object),
+            (r#"{"keys": {"kty": "oct", "k": "hush"}}"#, 1, object),
+            (r#"{"kty": "oct", "k": "hush"}"#, 1, object),
+            (r#"{"hush": []}"#, 1, object),
+            (r#"{"keys": [], "keys": ["hush"]}"#, 1, object),
+            ("hush", 1, syntax),
+            ("-----BEGIN PRIVATE KEY-----\nhush", 1, syntax),
+            (r#"{"keys": [hush]}"#, 1, syntax),
+            (r#"{"keys": ["\hush"]}"#, 1, syntax),
+            ("{\"keys\": []}\nhush", 2, syntax),
+            ("{\"keys\": [\n271828 271828]}", 2, syntax),
+            (r#"{"keys": [{"kty": "oct", "k": "hush"#, 1, early),
+            (r#"{"keys": [{"kty": "oct", "k": "hush"}"#, 1, early),
+        ] {
+            let error = refusal(content);
+            let begin = format!("/keys/jwks: not a JWKS file: line {line}, column ");
+            assert!(error.starts_with(&begin), "{content}: {error}");
+            assert!(error.contains(fault), "{content}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_never_quoted() {
+        for key in [
+            json!("hush"),
+            json!(271_828),
+            json!(["hush"]),
+            json!({"hush": "hush"}),
+            json!({"kty": "hush"}),
+            json!({"kty": ["hush"]}),
+            json!({"kty": "oct", "k": "hush"}),
+            json!({"kty": "oct", "k": 271_828}),
+            json!({"kty": "RSA", "n": "hush", "e": "AQAB", "d": "hush"}),
+            json!({"kty": "RSA", "n": "hush!", "e": "AQAB"}),
+            json!({"kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": "hush"}),
+            json!({"kty": "EC", "crv": "hush", "x": "hush", "y": "hush"}),
+            json!({"kty": "EC", "crv": "P-256", "x": "hush!", "y": "hush!"}),
+            json!({"kty": "OKP", "crv": "Ed25519", "x": "hush!"}),
+            json!({"kty": "EC", "kid": ["hush"]}),
+        ] {
+            let error = refusal(&json!({"keys": [key]}).to_string());
+            assert!(error.contains("none of its 1 keys can be used"), "{key}: {error}");
+        }
+    }
 }

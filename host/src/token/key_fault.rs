@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde_json::error::Category;
+
 use super::config::Algorithm;
 use crate::secret::ReadSecretError;
 
@@ -20,12 +22,12 @@ pub enum LoadKeysError {
         source: std::io::Error,
     },
     /// The file is not a key set.
-    #[error("{path}: not a JWKS file: {source}; it must look like {{\"keys\": [..]}}")]
+    #[error("{path}: not a JWKS file: {fault}")]
     NotKeySet {
         /// The file.
         path: PathBuf,
-        /// Where the JSON goes wrong.
-        source: serde_json::Error,
+        /// What is wrong with its JSON.
+        fault: JsonFault,
     },
     /// The file's key cannot be used.
     #[error("{path}: {fault}")]
@@ -45,6 +47,16 @@ pub enum LoadKeysError {
         /// What is wrong with the first one.
         first: String,
     },
+}
+
+/// What is wrong with the JSON of a key file, and where. The parser's own message is not kept: it may
+/// quote the file, which may hold a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {fault}")]
+pub struct JsonFault {
+    line: usize,
+    column: usize,
+    fault: &'static str,
 }
 
 /// What is wrong with a key.
@@ -117,4 +129,23 @@ pub enum KeyFault {
     /// The key is of a kind that is not supported.
     #[error("its type, curve or algorithm is not supported")]
     Unsupported,
+}
+
+// === impl JsonFault ===
+
+impl From<&serde_json::Error> for JsonFault {
+    fn from(error: &serde_json::Error) -> Self {
+        let fault = match error.classify() {
+            Category::Data => {
+                "it must be an object with one list `keys`; write it as {\"keys\": [..]}"
+            }
+            Category::Eof => {
+                "the JSON ends too early; write all of it, and replace the file by renaming"
+            }
+            Category::Syntax | Category::Io => {
+                "this is not JSON; correct it, or name a PEM file as `pem_file`"
+            }
+        };
+        Self { line: error.line(), column: error.column(), fault }
+    }
 }

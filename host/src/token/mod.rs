@@ -32,7 +32,7 @@ pub use self::{
     config::{
         Algorithm, Config, IssuerConfig, JwksFile, KeyConfig, PemFile, SecretFile, TokenTypeConfig,
     },
-    key_fault::{KeyFault, LoadKeysError},
+    key_fault::{JsonFault, KeyFault, LoadKeysError},
     reload::KeyReloader,
     sweep::forget_expired,
     unverified::UnverifiedToken,

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    check::{Ask, Client, token},
+    check::{Ask, CHECK, Client, token},
     process::{Folder, PATIENCE, Service, eventually, http},
 };
 
@@ -127,6 +127,26 @@ fn another_protocol_on_the_grpc_port_is_counted_and_logged_once_a_minute() {
         assert_eq!(line_count(&service, words), 1, "{}", service.log());
     }
     assert_eq!(refused(&service, "grpc", "protocol"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_with_too_many_headers_is_answered_with_431_and_the_next_one_is_served() {
+    let service = service();
+    let socket = tokio::net::TcpStream::connect(service.addresses.grpc).await.unwrap();
+    let (sender, connection) = h2::client::handshake(socket).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(connection);
+    for (length, status) in [(8 << 10, 200), (20 << 10, 431), (8 << 10, 200)] {
+        let mut sender = sender.clone().ready().await.unwrap();
+        let request = http::Request::post(format!("http://portcullis.test{CHECK}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("x-long", "a".repeat(length))
+            .body(())
+            .unwrap();
+        let (response, _) = sender.send_request(request, true).unwrap();
+        assert_eq!(response.await.unwrap().status(), status, "{length}");
+    }
 }
 
 #[test]

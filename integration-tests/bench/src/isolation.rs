@@ -8,21 +8,17 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
 use crate::{
     admin::Admin,
     config::{Files, WriteError},
     exchange::Caller,
-    load::{LoadError, run_local},
+    load::{Background, LoadError, run_local},
     request::Check,
     series::Series,
     servers::{Server, StartError},
@@ -74,7 +70,7 @@ pub(crate) fn measure(
     for (attack, component, settings, path) in attacks() {
         let config = configuration(files, &components.join(component), &settings)?;
         let server = Server::start_with(portcullis, files, attack, &config)?;
-        let slow = Check::anonymous("attack.example", &path);
+        let slow = Arc::new(Check::anonymous("attack.example", &path));
         for callers in CALLERS {
             let failed = |source| IsolationError::Load {
                 attack,
@@ -126,43 +122,24 @@ fn row(
     attack: &'static str,
     callers: usize,
     server: &Server,
-    slow: &Check,
+    slow: &Arc<Check>,
 ) -> Result<Row, LoadError> {
-    let (stop, attacked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let address = server.grpc;
-    let attackers = {
-        let (stop, attacked, frame) =
-            (Arc::clone(&stop), Arc::clone(&attacked), slow.frame.clone());
-        std::thread::spawn(move || {
-            run_local(LIMIT, async {
-                let mut tasks = JoinSet::new();
-                for _ in 0..callers {
-                    let mut caller = Caller::connect(address).await?.with_timeout(ENVOYS_TIMEOUT);
-                    let (stop, attacked, frame) =
-                        (Arc::clone(&stop), Arc::clone(&attacked), frame.clone());
-                    tasks.spawn_local(async move {
-                        while !stop.load(Relaxed) {
-                            caller.call(frame.clone()).await?;
-                            attacked.fetch_add(1, Relaxed);
-                        }
-                        Ok::<_, LoadError>(())
-                    });
-                }
-                while let Some(ended) = tasks.join_next().await {
-                    ended.unwrap_or(Err(LoadError::Panicked))?;
-                }
-                Ok(())
-            })
-        })
+    let attackers = Background {
+        address: server.grpc,
+        check: Arc::clone(slow),
+        callers,
+        timeout: Some(ENVOYS_TIMEOUT),
+        expected: None,
+        limit: LIMIT,
     };
+    let attackers = attackers.start()?;
     let begun = Instant::now();
     let victims = victims(server, begun);
     let took = begun.elapsed();
-    stop.store(true, Relaxed);
-    attackers.join().unwrap_or(Err(LoadError::Panicked))?;
+    let attacked = attackers.stop()?.all;
     let (other, livez) = victims?;
     #[expect(clippy::cast_precision_loss, reason = "some thousands")]
-    let attacked_per_second = attacked.load(Relaxed) as f64 / took.as_secs_f64();
+    let attacked_per_second = attacked as f64 / took.as_secs_f64();
     Ok(Row { attack, callers, attacked_per_second, other, livez })
 }
 

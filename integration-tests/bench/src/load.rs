@@ -8,6 +8,7 @@
 //! Each connection has a thread and a runtime of its own, so that no call crosses threads. No answer
 //! goes unread, and a call that fails ends the benchmark: the speed of errors is of no interest.
 
+mod background;
 mod closed;
 mod open;
 
@@ -20,6 +21,7 @@ use std::{
 };
 
 pub(crate) use self::{
+    background::Background,
     closed::{Closed, closed_loop},
     open::{Open, open_loop},
 };

@@ -8,20 +8,18 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
 use crate::{
     admin::AdminError,
     config::{Files, WriteError},
-    exchange::Caller,
-    load::{LoadError, run_local},
+    load::{Background, LoadError},
     request::{Check, Expected},
     servers::{Server, StartError},
 };
@@ -94,55 +92,28 @@ fn row(
     put(&policy, component)?;
     let config = configuration(files, &policy, rules)?;
     let server = Server::start_with(portcullis, files, "swaps", &config)?;
+    let failed = |source| SwapError::Load { source: Box::new(source), log: server.log() };
+    let callers = Background {
+        address: server.grpc,
+        check: Arc::new(Check::anonymous("api.shop.example", "/")),
+        callers: CALLERS,
+        timeout: None,
+        expected: Some(Expected::Allow),
+        limit: LIMIT,
+    };
+    let callers = callers.start().map_err(failed)?;
     let stop = Arc::new(AtomicBool::new(false));
     let loops = burn(&stop, busy);
-    let (answers, denied) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let callers = {
-        let (address, stop) = (server.grpc, Arc::clone(&stop));
-        let (answers, denied) = (Arc::clone(&answers), Arc::clone(&denied));
-        thread::spawn(move || {
-            run_local(LIMIT, async {
-                let mut tasks = JoinSet::new();
-                for _ in 0..CALLERS {
-                    let mut caller = Caller::connect(address).await?;
-                    let (stop, answers, denied) =
-                        (Arc::clone(&stop), Arc::clone(&answers), Arc::clone(&denied));
-                    tasks.spawn_local(async move {
-                        let check = Check::anonymous("api.shop.example", "/");
-                        while !stop.load(Relaxed) {
-                            let answer = caller.call(check.frame.clone()).await?;
-                            answers.fetch_add(1, Relaxed);
-                            if check.verify(Expected::Allow, &answer).is_err() {
-                                denied.fetch_add(1, Relaxed);
-                            }
-                        }
-                        Ok::<_, LoadError>(())
-                    });
-                }
-                while let Some(ended) = tasks.join_next().await {
-                    ended.unwrap_or(Err(LoadError::Panicked))?;
-                }
-                Ok(())
-            })
-        })
-    };
     let swapped = swap(&server, &policy, component);
     stop.store(true, Relaxed);
-    let log = || server.log();
-    let load = callers.join().unwrap_or(Err(LoadError::Panicked));
+    let answers = callers.stop();
     for burner in loops {
         // A busy loop cannot fail.
         let _ = burner.join();
     }
-    load.map_err(|source| SwapError::Load { source: Box::new(source), log: log() })?;
+    let answers = answers.map_err(failed)?;
     swapped?;
-    Ok(Row {
-        rules,
-        busy,
-        swaps: SWAPS,
-        answers: answers.load(Relaxed),
-        denied: denied.load(Relaxed),
-    })
+    Ok(Row { rules, busy, swaps: SWAPS, answers: answers.all, denied: answers.wrong })
 }
 
 /// Replaces the policy by others that differ in their digest alone.

@@ -90,11 +90,13 @@ async fn alerts_ask_for_metrics_that_there_are() {
     let names: BTreeSet<_> = alerts.iter().map(|alert| alert.name.as_str()).collect();
     assert_eq!(names.len(), alerts.len(), "each name once");
     for name in [
+        "ConnectionsRefused",
         "Down",
         "FeedStale",
         "FeedExpired",
         "HighDenyRate",
         "KeyFileFails",
+        "LogLinesDropped",
         "MalformedEvents",
         "PolicyReloadRefused",
         "RedisEvicts",

@@ -8,10 +8,27 @@ use serde::Deserialize;
 
 use crate::secret::{ReadSecretError, Secret};
 
-/// The address of another service, a URL. It is shown without its password.
+/// The address of another service, a URL. It is shown without user and password. In these, `/`, `?`,
+/// `#` and `@` are written as `%2F`, `%3F`, `%23` and `%40`.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Endpoint(String);
+
+/// What a URL consists of (RFC 3986 section 3).
+struct Parts<'a> {
+    scheme: &'a str,
+    /// User and password.
+    user: &'a str,
+    /// Host and port; PostgreSQL may have several.
+    host: &'a str,
+    /// From the first `/`, `?` or `#` behind the host.
+    rest: &'a str,
+}
+
+/// An `@` may stand behind the host, but then the host may be the beginning of a password.
+const TWO_READINGS: &str = "user and password cannot be told from the host, since an `@` stands \
+     behind a `/`, `?` or `#`; write %2F, %3F, %23 and %40 for these in a user or password, and %40 \
+     for any `@` behind the host";
 
 /// There is no one address.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +92,9 @@ impl Endpoint {
             (None, Some(file)) => Self(text(section, "url_file", file)?.trim().to_owned()),
             _ => return Err(EndpointError::NotOne { section }),
         };
+        if Parts::of(&endpoint.0).is_some_and(|parts| parts.have_two_readings()) {
+            return Err(EndpointError::Unusable { section, message: TWO_READINGS.to_owned() });
+        }
         match password_file {
             Some(file) => endpoint
                 .with_password(&text(section, "password_file", file)?)
@@ -99,12 +119,10 @@ impl Endpoint {
     }
 
     fn with_password(&self, password: &str) -> Option<Self> {
-        let (scheme, rest) = self.0.split_once("://")?;
-        let (authority, path) = split_authority(rest);
-        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let Parts { scheme, user, host, rest } = Parts::of(&self.0)?;
         let user = user.split_once(':').map_or(user, |(user, _)| user);
         let password = utf8_percent_encode(password, NON_ALPHANUMERIC);
-        Some(Self(format!("{scheme}://{user}:{password}@{host}{path}")))
+        Some(Self(format!("{scheme}://{user}:{password}@{host}{rest}")))
     }
 }
 
@@ -114,21 +132,17 @@ fn text(section: &'static str, key: &'static str, file: &Path) -> Result<String,
     String::from_utf8(secret.expose().to_vec()).map_err(|_| EndpointError::NotText { section, key })
 }
 
-/// Where the authority of a URL (RFC 3986 section 3.2) ends.
-fn split_authority(rest: &str) -> (&str, &str) {
-    rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()))
-}
-
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scheme, rest)) = self.0.split_once("://") else {
-            return f.write_str("[not a URL]");
-        };
-        // A query may hold a password as well.
-        let (authority, path) = split_authority(rest);
-        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        let path = path.split(['?', '#']).next().unwrap_or_default();
-        write!(f, "{scheme}://{host}{path}")
+        match Parts::of(&self.0) {
+            None => f.write_str("[not a URL]"),
+            Some(parts) if parts.may_show_user() => write!(f, "{}://[redacted]", parts.scheme),
+            Some(Parts { scheme, host, rest, .. }) => {
+                // A query may hold a password as well.
+                let path = rest.split(['?', '#']).next().unwrap_or_default();
+                write!(f, "{scheme}://{host}{path}")
+            }
+        }
     }
 }
 
@@ -136,6 +150,38 @@ impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+// === impl Parts ===
+
+impl<'a> Parts<'a> {
+    fn of(url: &'a str) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://")?;
+        let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+        if !scheme.bytes().all(is_scheme) {
+            return None;
+        }
+        let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        Some(Self { scheme, user, host, rest })
+    }
+
+    /// Whether a user or password in which a `/`, `?` or `#` was not escaped would look like this.
+    fn have_two_readings(&self) -> bool {
+        self.rest.contains('@')
+    }
+
+    /// Whether what looks like host and port may be user and password.
+    fn may_show_user(&self) -> bool {
+        self.have_two_readings() || !self.host.split(',').all(has_number_as_port)
+    }
+}
+
+/// Whether what stands behind the colon is a port, if there is a colon outside of brackets.
+fn has_number_as_port(host: &str) -> bool {
+    let behind_brackets = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
+    let port = behind_brackets.split_once(':').map_or("", |(_, port)| port);
+    port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -152,6 +198,69 @@ mod tests {
             assert_eq!(Endpoint::new(url).to_string(), "amqp://broker:5672/vhost");
         }
         assert_eq!(format!("{:?}", Endpoint::new("hush")), "[not a URL]");
+    }
+
+    /// Passwords in which something is not escaped, and whether they make two readings.
+    const PASSWORDS: [(&str, bool); 12] = [
+        ("hu%2Fsh", false),
+        ("hu@sh", false),
+        ("hu:sh", false),
+        ("@:hush", false),
+        ("hu/sh", true),
+        ("12/hush", true),
+        ("/hush", true),
+        ("hush//", true),
+        ("hu#sh", true),
+        ("hu?sh", true),
+        ("hu@sh/hush", true),
+        ("hu://sh@hush?#", true),
+    ];
+
+    const HOSTS: [&str; 5] =
+        ["broker:5672", "10.0.0.1", "[::1]", "[2001:db8::1]:5672", "one:5432,two:5432"];
+
+    #[test]
+    fn nothing_of_a_password_is_shown_whatever_is_not_escaped_in_it() {
+        for (password, has_two_readings) in PASSWORDS {
+            for host in HOSTS {
+                for user in ["user", "", "hu@sh"] {
+                    let endpoint = Endpoint::new(&format!("amqp://{user}:{password}@{host}/vhost"));
+                    let shown = if has_two_readings {
+                        "amqp://[redacted]".to_owned()
+                    } else {
+                        format!("amqp://{host}/vhost")
+                    };
+                    assert_eq!(endpoint.to_string(), shown, "{}", endpoint.expose());
+                    assert_eq!(format!("{endpoint:?}"), shown, "{}", endpoint.expose());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_with_two_readings_is_refused_with_the_remedy() {
+        for (password, has_two_readings) in PASSWORDS {
+            for host in HOSTS {
+                let url = Endpoint::new(&format!("redis://user:{password}@{host}/1"));
+                let resolved = Endpoint::resolve("s", Some(&url), None, None);
+                assert_eq!(resolved.is_err(), has_two_readings, "{}", url.expose());
+                if let Err(error) = resolved {
+                    let error = error.to_string();
+                    assert!(error.starts_with("`s.url`: ") && error.contains("%2F"), "{error}");
+                    assert!(!error.contains("hu") && !error.contains("sh"), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_password_without_its_host_is_not_shown() {
+        for url in ["redis://user:hush", "redis://:hush/1", "redis://one:1,two:hush"] {
+            assert_eq!(Endpoint::new(url).to_string(), "redis://[redacted]", "{url}");
+        }
+        for url in ["user:hu://sh", "hu@sh://host"] {
+            assert_eq!(Endpoint::new(url).to_string(), "[not a URL]", "{url}");
+        }
     }
 
     #[test]
