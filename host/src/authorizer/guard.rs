@@ -49,11 +49,16 @@ const FORBIDDEN: [&str; 11] = [
 ];
 /// Envoy's own words in this protocol. Over HTTP, one of them says which headers to remove.
 const OF_THE_PROTOCOL: &str = "x-envoy-auth-";
+/// What Envoy's own headers begin with. With `decoder_header_mutation_rules` an answer that sets or
+/// removes one in the request is an error to Envoy; without, it sends the request elsewhere or gives it
+/// other limits.
+const OF_ENVOY: &str = "x-envoy";
 
 /// A decision would change the request or the response in a way that is not permitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UnsafeDecision {
-    /// A header name is malformed, a pseudo header, one of the connection's or of the protocol's.
+    /// A header name is malformed, a pseudo header, one of the connection's, of the protocol's or, in the
+    /// request, of Envoy's.
     #[error("header name not permitted: {0:?}")]
     Name(String),
     /// Two names that servers fold into one.
@@ -103,7 +108,7 @@ pub(super) fn allow(
     let is_identity = |name: &str| identity.iter().any(|(identity, _)| fold_alike(identity, name));
     let mut set: Vec<Header> = Vec::with_capacity(allow.set_request_headers.len() + identity.len());
     for mut header in allow.set_request_headers {
-        header.name = checked_name(header.name)?;
+        header.name = request_name(header.name)?;
         if is_identity(&header.name) {
             continue;
         }
@@ -114,7 +119,7 @@ pub(super) fn allow(
         set.push(header);
     }
     check_size(allow.remove_request_headers.iter().map(String::len))?;
-    let removed = allow.remove_request_headers.into_iter().map(checked_name);
+    let removed = allow.remove_request_headers.into_iter().map(request_name);
     let mut remove: BTreeSet<String> = removed.collect::<Result<_, _>>()?;
     allow.response_headers = response_headers(allow.response_headers)?;
     for Header { name, .. } in &allow.response_headers {
@@ -176,8 +181,18 @@ pub(super) fn deny(mut deny: Deny) -> Result<Deny, UnsafeDecision> {
 }
 
 /// Whether `name` may be set by configuration as an identity header.
-pub(super) fn is_permitted_name(name: &str) -> bool {
+pub(super) fn is_identity_name(name: &str) -> bool {
+    name != "authorization" && request_name(name.to_owned()).is_ok_and(|checked| checked == name)
+}
+
+/// Whether `name` may be set by configuration as a header of a denial.
+pub(super) fn is_response_name(name: &str) -> bool {
     name != "authorization" && checked_name(name.to_owned()).is_ok_and(|checked| checked == name)
+}
+
+/// Whether Envoy takes `name`, in lower case, for one of its own headers.
+pub(super) fn is_envoys(name: &str) -> bool {
+    name.starts_with(OF_ENVOY)
 }
 
 /// Proxies trim these at the ends of a value: RFC 9110 section 5.5.
@@ -202,6 +217,13 @@ fn response_headers(headers: Vec<Header>) -> Result<Vec<Header>, UnsafeDecision>
     }
     check_values(&joined)?;
     Ok(joined)
+}
+
+/// The name of a header of the request, in whatever spelling.
+fn request_name(name: String) -> Result<String, UnsafeDecision> {
+    let name = checked_name(name)?;
+    let is_envoys = name.get(..OF_ENVOY.len()).is_some_and(|begin| fold_alike(begin, OF_ENVOY));
+    if is_envoys { Err(UnsafeDecision::Name(name)) } else { Ok(name) }
 }
 
 fn checked_name(mut name: String) -> Result<String, UnsafeDecision> {

@@ -87,6 +87,8 @@ denied! {
     another_host_is_denied: "host_header" => "unsafe_decision",
     removing_the_host_is_denied: "remove_host" => "unsafe_decision",
     another_framing_is_denied: "hop_by_hop_header" => "unsafe_decision",
+    a_header_of_envoys_is_denied: "envoy_header" => "unsafe_decision",
+    the_removal_of_a_header_of_envoys_is_denied: "remove_envoy_header" => "unsafe_decision",
     a_line_break_in_a_response_header_is_denied: "crlf_response_header" => "unsafe_decision",
     a_line_break_in_a_header_of_a_deny_is_denied: "crlf_deny_header" => "unsafe_decision",
     a_line_break_in_a_query_is_denied: "query_injection" => "unsafe_decision",
