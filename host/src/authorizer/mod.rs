@@ -53,7 +53,7 @@ use revocation::refreshed;
 use route::{Route, RoutePolicy, Routes};
 
 use crate::{
-    attributes::{Attributes, Headers, HttpAttributes},
+    attributes::{Attributes, HeaderView, Headers, HttpAttributes},
     decision::{Allow, Decision, Reason, Verdict},
     policy::{self, Budget, Input, Policies, PolicyUse},
     timestamp::Timestamp,
@@ -241,6 +241,7 @@ impl Authorizer {
             raw_path: &http.path,
             query: line.path.query,
             headers: &http.headers,
+            header_view: http.header_view,
             context: &check.attributes.context_extensions,
             metadata: &check.attributes.metadata,
             identity: token.as_deref().map(identity::of),
@@ -269,6 +270,7 @@ impl Authorizer {
             raw_path: "",
             query: None,
             headers: &Headers::default(),
+            header_view: HeaderView::default(),
             context: &attributes.context_extensions,
             metadata: &attributes.metadata,
             identity: None,

@@ -253,6 +253,7 @@ fn input<'a>(
         raw_path: &http.path,
         query: None,
         headers: &http.headers,
+        header_view: http.header_view,
         context: &request.context_extensions,
         metadata: &request.metadata,
         identity: Some(Identity {
