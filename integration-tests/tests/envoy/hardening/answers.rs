@@ -4,6 +4,7 @@
 use portcullis_integration_tests::{
     client::Request,
     envoy::Config,
+    places,
     portcullis::{self, public_route},
     stub::Answer,
     upstream::Received,
@@ -48,16 +49,58 @@ async fn a_malformed_header_in_an_answer_is_an_error() {
     assert_eq!((seen.response.status, on.upstream.requests()), (500, 0));
     assert_eq!(on.envoy.stat("http.http.ext_authz.invalid").await, 1);
 
-    // The rules for mutations check the same.
-    let off = |envoy: Config| {
-        let envoy = shipped(envoy).with("decoder_header_mutation_rules", Value::Null);
-        envoy.with("validate_mutations", json!(false))
-    };
+    let off = |envoy: Config| shipped(envoy).with("decoder_header_mutation_rules", Value::Null);
     let off = Scene::answering(answer(), off).await;
     let seen = off.see(Request::get("/")).await;
     // As if the service were away: nothing tells that the answer is the cause.
     assert_eq!((seen.response.status, off.upstream.requests()), (503, 0));
     assert_eq!(off.envoy.stat("http.http.ext_authz.invalid").await, 0);
+}
+
+/// Portcullis with a policy that changes the query of each request.
+fn changing_the_query() -> portcullis::Config {
+    let mut route = everything(public_route);
+    let own = json!({
+        "allow_without_policy": false, "policy": "hostile", "deadline": "10s",
+        "settings": {"attack": "query_values", "when_path": ""},
+    });
+    route.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+    let file = places::component("hostile_guest");
+    portcullis::Config::new([route]).with("policies.hostile.file", file.to_string_lossy())
+}
+
+#[tokio::test]
+async fn query_parameters_of_an_answer_arrive_unless_envoy_validates_mutations() {
+    let shipped_as_it_is = Gate::with(&changing_the_query(), shipped).await;
+    for query in ["", "?x=1", "?%72ole=admin&next=x&debu%67=1"] {
+        let received = shipped_as_it_is.pass(Request::get(&format!("/{query}"))).await;
+        assert_eq!(received.parameters("role"), ["user"], "{query}");
+        assert_eq!(received.parameters("user"), ["a&role=admin"], "{query}");
+        assert_eq!(received.parameters("next"), ["a b#c"], "{query}");
+        assert!(received.parameters("debug").is_empty(), "{query}");
+    }
+    // To Envoy every `%` is a character that is not encoded.
+    let validating = |envoy: Config| shipped(envoy).with("validate_mutations", json!(true));
+    let validating = Gate::with(&changing_the_query(), validating).await;
+    validating.refuse(Request::get("/"), 500).await;
+}
+
+#[tokio::test]
+async fn a_client_keeps_the_headers_of_envoy_that_envoy_does_not_know() {
+    let names = ["x-envoy-foo", "x-envoy-auth-partial-body"];
+    let request =
+        names.into_iter().fold(Request::get("/"), |request, name| request.header(name, "a"));
+    let received = Scene::new(shipped).await.see(request.clone()).await.received();
+    for name in names {
+        assert_eq!(received.all(name), ["a"], "{name}");
+        let removing =
+            |envoy| shipped(envoy).with_route_config("request_headers_to_remove", json!([name]));
+        let received = Scene::new(removing).await.see(request.clone()).await.received();
+        assert!(received.all(name).is_empty(), "{name}");
+    }
+    // No answer may set one.
+    let answered = Scene::answering(allowing(&[("x-envoy-foo", "a")]), shipped).await;
+    assert_eq!(answered.see(Request::get("/")).await.response.status, 500);
 }
 
 #[tokio::test]
