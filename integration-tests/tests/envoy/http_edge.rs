@@ -248,11 +248,22 @@ async fn envoy_refuses_while_portcullis_is_dead() {
     assert_eq!(upstream.requests(), 0);
 }
 
-/// A policy that makes this attack on every path below `/attack`, and may take long.
-fn attacked_by(attack: &str) -> Config {
+#[tokio::test]
+async fn an_answer_with_more_headers_than_envoy_takes_is_a_deny_where_envoy_fails_open() {
+    for (attack, counts) in
+        [("many_deny_headers", [90, 91, 98, 100]), ("many_response_headers", [91, 97, 98, 100])]
+    {
+        for count in counts {
+            is_refused_where_envoy_fails_open(&attacked_by(attack, count)).await;
+        }
+    }
+}
+
+/// A policy that makes this attack of this size on every path below `/attack`, and may take long.
+fn attacked_by(attack: &str, size: usize) -> Config {
     let route = json!({
         "name": "attacked", "token": "ignored", "policy": "hostile", "deadline": "10s",
-        "settings": {"attack": attack},
+        "settings": {"attack": attack, "size": size},
     });
     let policy = places::component("hostile_guest");
     Config::new([route]).with("policies.hostile.file", policy.to_string_lossy())
@@ -279,10 +290,10 @@ async fn is_refused_where_envoy_fails_open(config: &Config) {
 
 #[tokio::test]
 async fn a_fault_of_a_policy_is_a_deny_where_envoy_fails_open() {
-    is_refused_where_envoy_fails_open(&attacked_by("panic")).await;
+    is_refused_where_envoy_fails_open(&attacked_by("panic", 0)).await;
 }
 
 #[tokio::test]
 async fn a_policy_that_takes_longer_than_envoy_waits_is_a_deny_where_envoy_fails_open() {
-    is_refused_where_envoy_fails_open(&attacked_by("spin")).await;
+    is_refused_where_envoy_fails_open(&attacked_by("spin", 0)).await;
 }
