@@ -8,10 +8,13 @@
 
 mod metadata;
 mod query;
+mod request_size;
 
 use std::collections::BTreeSet;
 
 pub(super) use query::rewrite as rewrite_query;
+pub use request_size::RequestLimits;
+pub(super) use request_size::check as check_request_size;
 
 use crate::{
     attributes::fold_alike,
@@ -79,6 +82,17 @@ pub(super) enum UnsafeDecision {
         "more than {MAX_HEADERS} headers or query parameters, or {MAX_HEADER_BYTES} bytes of them"
     )]
     TooLarge,
+    /// The request would be larger than the proxy takes.
+    #[error(
+        "the request would have {headers} headers of {bytes} bytes, and the proxy refuses it; see \
+         request_limits"
+    )]
+    Request {
+        /// All headers, those of the client included.
+        headers: usize,
+        /// The bytes of their names and values.
+        bytes: usize,
+    },
     /// A query parameter without a key, or with a control character. Only the key is told: the
     /// value may be anything.
     #[error("query parameter not permitted: {0:?}")]

@@ -206,6 +206,28 @@ async fn more_response_headers_than_envoy_takes_are_denied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_grows_beyond_what_envoy_takes_is_denied() {
+    for (limits, size, is_allowed) in [
+        (json!({}), 50, true),
+        (json!({}), 60, false),
+        (json!({"max_headers": 110}), 60, true),
+        (json!({"max_header_bytes": 200}), 50, false),
+    ] {
+        let service = attacked_by("many_request_headers", |config| {
+            config["routes"][0]["settings"]["size"] = json!(size);
+            config["request_limits"] = limits.clone();
+        });
+        let client = Client::connect(service.addresses.grpc).await;
+        let names = (0..45).map(|number| format!("x-client-{number}"));
+        let ask = names.fold(Ask::get("/attack"), |ask, name| ask.header(&name, "a"));
+        let answer = client.ask(&ask).await;
+        assert_eq!(answer.allowed, is_allowed, "{limits} {size}");
+        let reason = if is_allowed { "" } else { "unsafe_decision" };
+        assert_eq!(answer.reason, reason, "{limits} {size}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_without_body_by_its_status_has_none() {
     for (attack, status) in [("body_of_204", 204), ("body_of_205", 205), ("body_of_304", 304)] {
         let answer = suffer(&attacked_by(attack, |_| {})).await;

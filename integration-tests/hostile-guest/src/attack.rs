@@ -100,6 +100,8 @@ attacks! {
     HostHeader = "host_header",
     /// Sets `transfer-encoding`.
     HopByHopHeader = "hop_by_hop_header",
+    /// Sets `size` headers.
+    ManyRequestHeaders = "many_request_headers",
     /// Sets a header that Envoy takes for one of its own.
     EnvoyHeader = "envoy_header",
     /// Removes one.
@@ -279,6 +281,9 @@ impl Attack {
             Self::PseudoHeader => set(":path", "/admin"),
             Self::HostHeader => set("host", "internal.example"),
             Self::HopByHopHeader => set("transfer-encoding", "chunked"),
+            Self::ManyRequestHeaders => (0..size).fold(Allowed::new(), |allowed, number| {
+                allowed.set_header(format!("x-many-{number}"), "v")
+            }),
             Self::EnvoyHeader => set("x-envoy-foo", "a"),
             Self::RemoveEnvoyHeader => Allowed::new().remove_header("x-envoy-foo"),
             Self::SpoofIdentity => set("x-user-id", "admin"),

@@ -57,12 +57,12 @@ async fn a_malformed_header_in_an_answer_is_an_error() {
     assert_eq!(off.envoy.stat("http.http.ext_authz.invalid").await, 0);
 }
 
-/// Portcullis with a policy that changes the query of each request.
-fn changing_the_query() -> portcullis::Config {
+/// Portcullis with a policy that makes this attack of this size on each request.
+fn attacked_by(attack: &str, size: usize) -> portcullis::Config {
     let mut route = everything(public_route);
     let own = json!({
         "allow_without_policy": false, "policy": "hostile", "deadline": "10s",
-        "settings": {"attack": "query_values", "when_path": ""},
+        "settings": {"attack": attack, "size": size, "when_path": ""},
     });
     route.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
     let file = places::component("hostile_guest");
@@ -71,7 +71,8 @@ fn changing_the_query() -> portcullis::Config {
 
 #[tokio::test]
 async fn query_parameters_of_an_answer_arrive_unless_envoy_validates_mutations() {
-    let shipped_as_it_is = Gate::with(&changing_the_query(), shipped).await;
+    let changing = attacked_by("query_values", 0);
+    let shipped_as_it_is = Gate::with(&changing, shipped).await;
     for query in ["", "?x=1", "?%72ole=admin&next=x&debu%67=1"] {
         let received = shipped_as_it_is.pass(Request::get(&format!("/{query}"))).await;
         assert_eq!(received.parameters("role"), ["user"], "{query}");
@@ -81,8 +82,36 @@ async fn query_parameters_of_an_answer_arrive_unless_envoy_validates_mutations()
     }
     // To Envoy every `%` is a character that is not encoded.
     let validating = |envoy: Config| shipped(envoy).with("validate_mutations", json!(true));
-    let validating = Gate::with(&changing_the_query(), validating).await;
+    let validating = Gate::with(&changing, validating).await;
     validating.refuse(Request::get("/"), 500).await;
+}
+
+/// A request with so many headers.
+fn with_headers(count: usize) -> Request {
+    (0..count).fold(Request::get("/"), |request, number| {
+        request.header(&format!("x-client-{number}"), "a")
+    })
+}
+
+#[tokio::test]
+async fn what_an_allow_makes_too_large_for_envoy_is_refused_by_portcullis() {
+    // Envoy counts what the client sent with what it is told to set, and says nothing of it.
+    let names: Vec<_> = (0..60).map(|number| format!("x-answer-{number}")).collect();
+    let headers: Vec<_> = names.iter().map(|name| (name.as_str(), "a")).collect();
+    let envoy_alone = Scene::answering(allowing(&headers), shipped).await;
+    let seen = envoy_alone.see(with_headers(45)).await;
+    assert_eq!((seen.response.status, seen.response.text().as_str()), (500, ""));
+    assert_eq!(envoy_alone.see(with_headers(10)).await.response.status, 200);
+
+    for (attack, small, large) in
+        [("many_request_headers", 30, 60), ("huge_header", 15_000, 25_000)]
+    {
+        let gate = Gate::with(&attacked_by(attack, small), shipped).await;
+        gate.pass(with_headers(45)).await;
+        let gate = Gate::with(&attacked_by(attack, large), shipped).await;
+        let refused = gate.refuse(with_headers(45), 500).await;
+        assert_eq!(refused.text(), "internal authorization error", "{attack}");
+    }
 }
 
 #[tokio::test]
