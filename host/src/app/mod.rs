@@ -207,6 +207,7 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Parts, RunError> {
         paths: config.paths.clone(),
         cors: config.cors.clone(),
         denials: config.denials.clone(),
+        request_limits: config.request_limits,
     };
     let revocation = authorizer::Revocation { blacklist: blacklist.clone(), lookups, refresh };
     let authorizer =

@@ -3,7 +3,7 @@
 use super::{
     Authorizer,
     config::UnusableClaims,
-    guard,
+    guard::{self, RequestLimits},
     headers::{self, Names},
     identity::{self, Claimed},
     route::Route,
@@ -34,7 +34,8 @@ impl Authorizer {
             Err(detail) => return Decision::deny(Reason::UnusableClaim).with_detail(detail),
         };
         let overrides = route.map_or(&self.routes.overrides, |route| &route.overrides);
-        let decision = allowed(allow, own, http, &self.routes.identity_headers, overrides);
+        let identity = &self.routes.identity_headers;
+        let decision = allowed(allow, own, http, identity, overrides, self.request_limits);
         Decision { detail: decision.detail.or(left_out), ..decision }
     }
 
@@ -78,6 +79,7 @@ fn allowed(
     http: Option<&HttpAttributes>,
     identity: &Names,
     overrides: &Names,
+    limits: RequestLimits,
 ) -> Decision {
     let deny = |reason, detail: String| Decision::deny(reason).with_detail(detail);
     let mut allow = match guard::allow(allow, own) {
@@ -93,6 +95,10 @@ fn allowed(
     if let Err(error) = stripped {
         return deny(Reason::MalformedRequest, error.to_string());
     }
+    let size = http.map_or(Ok(()), |http| guard::check_request_size(&allow, http, limits));
+    if let Err(error) = size {
+        return deny(Reason::UnsafeDecision, error.to_string());
+    }
     Decision::new(Verdict::Allow(allow), Reason::Allowed)
 }
 
@@ -104,7 +110,8 @@ pub fn guard_verdict(verdict: Verdict, http: &HttpAttributes) -> Decision {
         Verdict::Deny(deny) => policy_deny(deny, None),
         Verdict::Allow(allow) => {
             let overrides = Names::overrides_but(&[]);
-            allowed(allow, Vec::new(), Some(http), &Names::default(), &overrides)
+            let (identity, limits) = (Names::default(), RequestLimits::default());
+            allowed(allow, Vec::new(), Some(http), &identity, &overrides, limits)
         }
     }
 }

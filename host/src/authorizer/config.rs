@@ -252,7 +252,7 @@ fn check_reasons<'a>(mut codes: impl Iterator<Item = &'a String>) -> Result<(), 
 
 fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), String> {
     for (name, value) in headers {
-        if !guard::is_permitted_name(name) {
+        if !guard::is_response_name(name) {
             return Err(format!(
                 "`{name}` is not a permitted header name; write it in lower case, and do not name a \
                  connection header"

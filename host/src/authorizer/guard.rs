@@ -8,10 +8,13 @@
 
 mod metadata;
 mod query;
+mod request_size;
 
 use std::collections::BTreeSet;
 
 pub(super) use query::rewrite as rewrite_query;
+pub use request_size::RequestLimits;
+pub(super) use request_size::check as check_request_size;
 
 use crate::{
     attributes::fold_alike,
@@ -49,11 +52,16 @@ const FORBIDDEN: [&str; 11] = [
 ];
 /// Envoy's own words in this protocol. Over HTTP, one of them says which headers to remove.
 const OF_THE_PROTOCOL: &str = "x-envoy-auth-";
+/// What Envoy's own headers begin with. With `decoder_header_mutation_rules` an answer that sets or
+/// removes one in the request is an error to Envoy; without, it sends the request elsewhere or gives it
+/// other limits.
+const OF_ENVOY: &str = "x-envoy";
 
 /// A decision would change the request or the response in a way that is not permitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UnsafeDecision {
-    /// A header name is malformed, a pseudo header, one of the connection's or of the protocol's.
+    /// A header name is malformed, a pseudo header, one of the connection's, of the protocol's or, in the
+    /// request, of Envoy's.
     #[error("header name not permitted: {0:?}")]
     Name(String),
     /// Two names that servers fold into one.
@@ -74,6 +82,17 @@ pub(super) enum UnsafeDecision {
         "more than {MAX_HEADERS} headers or query parameters, or {MAX_HEADER_BYTES} bytes of them"
     )]
     TooLarge,
+    /// The request would be larger than the proxy takes.
+    #[error(
+        "the request would have {headers} headers of {bytes} bytes, and the proxy refuses it; see \
+         request_limits"
+    )]
+    Request {
+        /// All headers, those of the client included.
+        headers: usize,
+        /// The bytes of their names and values.
+        bytes: usize,
+    },
     /// A query parameter without a key, or with a control character. Only the key is told: the
     /// value may be anything.
     #[error("query parameter not permitted: {0:?}")]
@@ -103,7 +122,7 @@ pub(super) fn allow(
     let is_identity = |name: &str| identity.iter().any(|(identity, _)| fold_alike(identity, name));
     let mut set: Vec<Header> = Vec::with_capacity(allow.set_request_headers.len() + identity.len());
     for mut header in allow.set_request_headers {
-        header.name = checked_name(header.name)?;
+        header.name = request_name(header.name)?;
         if is_identity(&header.name) {
             continue;
         }
@@ -114,7 +133,7 @@ pub(super) fn allow(
         set.push(header);
     }
     check_size(allow.remove_request_headers.iter().map(String::len))?;
-    let removed = allow.remove_request_headers.into_iter().map(checked_name);
+    let removed = allow.remove_request_headers.into_iter().map(request_name);
     let mut remove: BTreeSet<String> = removed.collect::<Result<_, _>>()?;
     allow.response_headers = response_headers(allow.response_headers)?;
     for Header { name, .. } in &allow.response_headers {
@@ -176,8 +195,18 @@ pub(super) fn deny(mut deny: Deny) -> Result<Deny, UnsafeDecision> {
 }
 
 /// Whether `name` may be set by configuration as an identity header.
-pub(super) fn is_permitted_name(name: &str) -> bool {
+pub(super) fn is_identity_name(name: &str) -> bool {
+    name != "authorization" && request_name(name.to_owned()).is_ok_and(|checked| checked == name)
+}
+
+/// Whether `name` may be set by configuration as a header of a denial.
+pub(super) fn is_response_name(name: &str) -> bool {
     name != "authorization" && checked_name(name.to_owned()).is_ok_and(|checked| checked == name)
+}
+
+/// Whether Envoy takes `name`, in lower case, for one of its own headers.
+pub(super) fn is_envoys(name: &str) -> bool {
+    name.starts_with(OF_ENVOY)
 }
 
 /// Proxies trim these at the ends of a value: RFC 9110 section 5.5.
@@ -202,6 +231,13 @@ fn response_headers(headers: Vec<Header>) -> Result<Vec<Header>, UnsafeDecision>
     }
     check_values(&joined)?;
     Ok(joined)
+}
+
+/// The name of a header of the request, in whatever spelling.
+fn request_name(name: String) -> Result<String, UnsafeDecision> {
+    let name = checked_name(name)?;
+    let is_envoys = name.get(..OF_ENVOY.len()).is_some_and(|begin| fold_alike(begin, OF_ENVOY));
+    if is_envoys { Err(UnsafeDecision::Name(name)) } else { Ok(name) }
 }
 
 fn checked_name(mut name: String) -> Result<String, UnsafeDecision> {

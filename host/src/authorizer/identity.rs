@@ -47,7 +47,7 @@ pub(super) fn presented(token: &VerifiedToken) -> Presented<'_> {
 /// Checks what a route says of identity headers.
 pub(super) fn check(config: &RouteConfig) -> Result<(), RouteCause> {
     for (name, claims) in &config.identity_headers {
-        if !guard::is_permitted_name(name) {
+        if !guard::is_identity_name(name) {
             return Err(RouteCause::HeaderName(name.clone()));
         }
         if claims.is_empty() {

@@ -38,6 +38,7 @@ pub use config::{
     TokenMode, UnusableClaims,
 };
 pub use cors::{CorsConfig, CorsError, Preflight};
+pub use guard::RequestLimits;
 pub use path::{CanonicalPath, PathConfig, PathError, Tolerance, TrailingSlash, canonicalize};
 pub use pattern::{ParsePatternError, Pattern};
 pub use record::{Recorder, reason_codes};
@@ -53,7 +54,7 @@ use revocation::refreshed;
 use route::{Route, RoutePolicy, Routes};
 
 use crate::{
-    attributes::{Attributes, Headers, HttpAttributes},
+    attributes::{Attributes, HeaderView, Headers, HttpAttributes},
     decision::{Allow, Decision, Reason, Verdict},
     policy::{self, Budget, Input, Policies, PolicyUse},
     timestamp::Timestamp,
@@ -73,6 +74,8 @@ pub struct Config {
     pub cors: CorsConfig,
     /// What denials say.
     pub denials: DenialConfig,
+    /// How large a request may be after an allow has changed it.
+    pub request_limits: RequestLimits,
 }
 
 /// The pipeline.
@@ -83,6 +86,7 @@ pub struct Authorizer {
     paths: PathConfig,
     cors: Cors,
     denials: DenialConfig,
+    request_limits: RequestLimits,
     verifier: Verifier,
     revocation: Revocation,
     recorder: Recorder,
@@ -139,13 +143,14 @@ pub fn build(
         compiled.check_reachable(&routes).map_err(error)?;
         routes.push(compiled);
     }
-    let Config { hosts, paths, cors, denials, .. } = config;
+    let Config { hosts, paths, cors, denials, request_limits, .. } = config;
     Ok(Authorizer {
         routes: Routes::new(routes, &paths)?,
         hosts,
         paths,
         cors: Cors::new(cors),
         denials,
+        request_limits,
         verifier,
         revocation,
         recorder,
@@ -241,6 +246,7 @@ impl Authorizer {
             raw_path: &http.path,
             query: line.path.query,
             headers: &http.headers,
+            header_view: http.header_view,
             context: &check.attributes.context_extensions,
             metadata: &check.attributes.metadata,
             identity: token.as_deref().map(identity::of),
@@ -269,6 +275,7 @@ impl Authorizer {
             raw_path: "",
             query: None,
             headers: &Headers::default(),
+            header_view: HeaderView::default(),
             context: &attributes.context_extensions,
             metadata: &attributes.metadata,
             identity: None,

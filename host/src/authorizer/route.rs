@@ -138,7 +138,7 @@ pub enum RouteCause {
     #[error(
         "`identity_headers`: `{0}` is not a permitted header name; write it in lower case, and \
              do not name a pseudo header, `host`, `authorization`, a connection header or one that \
-             begins with `x-envoy-auth-`"
+             begins with `x-envoy`"
     )]
     HeaderName(String),
     /// No claim to take the value from.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{CliError, print};
 use crate::{
-    attributes::{Body, Headers, Peer},
+    attributes::{Body, HeaderView, Headers, Peer},
     authorizer::DEFAULT_DEADLINE,
     config::{read_typed, read_yaml},
     decision::{Allow, Deny, Header, Verdict},
@@ -191,6 +191,7 @@ impl RequestFile {
             raw_path: &raw_path,
             query: self.query.as_deref(),
             headers: &headers,
+            header_view: HeaderView::default(),
             context: &context,
             metadata: &self.metadata,
             identity: identity.map(CompleteIdentity::as_input),

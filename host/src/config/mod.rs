@@ -28,7 +28,7 @@ use variable::{Variable, find, take_as_text};
 
 use crate::{
     admin,
-    authorizer::{CorsConfig, DenialConfig, HostsConfig, PathConfig, RouteConfig},
+    authorizer::{CorsConfig, DenialConfig, HostsConfig, PathConfig, RequestLimits, RouteConfig},
     blacklist,
     duration::{HumanDuration, longer_than_zero},
     grpc, http,
@@ -63,6 +63,8 @@ pub struct Config {
     pub hosts: HostsConfig,
     /// How paths are read.
     pub paths: PathConfig,
+    /// How large a request may be after an allow has changed it.
+    pub request_limits: RequestLimits,
     /// Cross-origin requests.
     pub cors: CorsConfig,
     /// What denials say.

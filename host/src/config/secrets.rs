@@ -40,6 +40,7 @@ fn configuration() -> Value {
             "forward_token": false,
         }],
         "paths": {"tolerate": []},
+        "request_limits": {"max_headers": 1},
         "cors": {"allowed_origins": ["https://a"]},
         "denials": {"bodies": {"no_route": "b"}},
         "log": {"format": "json", "filter": "info", "allowed_one_in": 1},

@@ -37,7 +37,7 @@ use crate::{
     decision::Decision,
     drain::Drain,
     listen::{self, Activity, BindError, Http1Limits, Incoming},
-    telemetry::{Edge, EdgeConnections},
+    telemetry::{Edge, EdgeConnections, LogLimit},
 };
 
 /// An open address that nobody serves yet.
@@ -86,6 +86,7 @@ impl Bound {
     pub async fn serve(self, authorizer: Arc<impl Authorize>, drain: Drain) {
         let (config, metrics) = (Arc::new(self.config), self.incoming.metrics().clone());
         let draining = drain.clone();
+        let left_out = Arc::new(LogLimit::default());
         let limits = Http1Limits {
             idle_timeout: config.idle_timeout.get(),
             max_head_bytes: MAX_HEAD_BYTES,
@@ -98,6 +99,7 @@ impl Bound {
                     config: Arc::clone(&config),
                     peer: accepted.peer,
                     activity: accepted.activity.clone(),
+                    left_out: Arc::clone(&left_out),
                 };
                 let service = TowerToHyperService::new(asker);
                 listen::serve_http1(accepted, limits, service, metrics.clone(), draining.clone())
@@ -113,6 +115,8 @@ struct Asker<A> {
     config: Arc<Config>,
     peer: SocketAddr,
     activity: Activity,
+    /// Limits the lines about denials without headers.
+    left_out: Arc<LogLimit>,
 }
 
 impl<A> Clone for Asker<A> {
@@ -122,6 +126,7 @@ impl<A> Clone for Asker<A> {
             config: Arc::clone(&self.config),
             peer: self.peer,
             activity: self.activity.clone(),
+            left_out: Arc::clone(&self.left_out),
         }
     }
 }
@@ -155,10 +160,11 @@ impl<A: Authorize> Asker<A> {
         B: Body<Data = Bytes> + Unpin,
     {
         let decision = self.decide(request).await;
-        response::response(decision, self.config.request_from).unwrap_or_else(|(reason, detail)| {
+        let proxy = self.config.request_from;
+        let write = |decision| response::response(decision, proxy, &self.left_out);
+        write(decision).unwrap_or_else(|(reason, detail)| {
             let refused = refuse(&*self.authorizer, reason, detail);
-            response::response(refused, self.config.request_from)
-                .unwrap_or_else(|_| response::last_resort(self.config.request_from))
+            write(refused).unwrap_or_else(|_| response::last_resort(proxy))
         })
     }
 

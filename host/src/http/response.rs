@@ -1,5 +1,9 @@
 //! Owns writing a [`Decision`] as an HTTP response.
 //!
+//! Envoy takes a response with too many headers for none, and a request passes where the filter fails
+//! open. So all that is written is counted: a deny that is too large is answered without its headers, an
+//! allow is denied.
+//!
 //! What the proxies make of it: Envoy takes 200 for an allow, and everything from 500 on for a failure
 //! to answer, which lets the request pass where the filter fails open. The others take everything from
 //! 200 to 299 for an allow; nginx passes 401 and 403 on and makes 500 of the rest. A header of an allow
@@ -16,6 +20,7 @@ use super::{RequestFrom, request::Refusal};
 use crate::{
     attributes::fold_alike,
     decision::{Allow, Decision, Deny, Header, Reason, Verdict},
+    telemetry::LogLimit,
 };
 
 /// What headers begin with that tell Envoy what to do with the request. Only those of this file do.
@@ -23,18 +28,31 @@ const TO_ENVOY: &str = "x-envoy-auth-";
 /// Envoy removes the request headers that this one lists.
 const REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
 
+/// Envoy takes 100 headers of a response by default (`max_headers_count`), among them those that hyper
+/// adds: `content-length`, `date` and, at the end, `connection`.
+const MAX_HEADERS: usize = 90;
+/// Envoy takes 60 KiB of them by default (`max_response_headers_kb`).
+const MAX_HEADER_BYTES: usize = 60_000;
+/// What the line of a header has besides name and value.
+const PER_HEADER: usize = ": \r\n".len();
+
+const TOO_LARGE: Refusal = (
+    Reason::UnsafeDecision,
+    "more than 90 headers, or 60000 bytes of them, in an answer over HTTP",
+);
 const TAKEN_BY_ENVOY: Refusal =
     (Reason::UnsafeDecision, "a header whose name begins with x-envoy-auth-");
 const UNWRITABLE: Refusal = (Reason::InternalError, "a header that cannot be written");
 
-/// A decision as this proxy understands it.
+/// A decision as this proxy understands it. `left_out` limits the lines about denials without headers.
 pub(super) fn response(
     decision: Decision,
     proxy: RequestFrom,
+    left_out: &LogLimit,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     match decision.verdict {
         Verdict::Allow(allow) => allowed(&allow, proxy),
-        Verdict::Deny(deny) => denied(deny, proxy),
+        Verdict::Deny(deny) => denied(deny, proxy, left_out),
     }
 }
 
@@ -60,7 +78,13 @@ fn allowed(allow: &Allow, proxy: RequestFrom) -> Result<Response<Full<Bytes>>, R
         let list = allow.remove_request_headers.join(",");
         headers.insert(REMOVE, HeaderValue::try_from(list).map_err(|_| UNWRITABLE)?);
     }
-    Ok(response)
+    if fits(headers) { Ok(response) } else { Err(TOO_LARGE) }
+}
+
+/// Whether Envoy takes a response with these headers.
+fn fits(headers: &HeaderMap) -> bool {
+    let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + PER_HEADER);
+    headers.len() <= MAX_HEADERS && bytes.sum::<usize>() <= MAX_HEADER_BYTES
 }
 
 /// Headers for the client share one list with those for the upstream: one under the name of a header
@@ -83,7 +107,11 @@ fn is_to_envoy(header: &Header) -> bool {
     header.name.get(..TO_ENVOY.len()).is_some_and(|begin| fold_alike(begin, TO_ENVOY))
 }
 
-fn denied(deny: Deny, proxy: RequestFrom) -> Result<Response<Full<Bytes>>, Refusal> {
+fn denied(
+    deny: Deny,
+    proxy: RequestFrom,
+    left_out: &LogLimit,
+) -> Result<Response<Full<Bytes>>, Refusal> {
     if deny.headers.iter().any(is_to_envoy) {
         return Err(TAKEN_BY_ENVOY);
     }
@@ -93,6 +121,16 @@ fn denied(deny: Deny, proxy: RequestFrom) -> Result<Response<Full<Bytes>>, Refus
     let headers = response.headers_mut();
     for header in &deny.headers {
         append(headers, header)?;
+    }
+    if !fits(headers) {
+        if let Some(held_back) = left_out.pass() {
+            tracing::warn!(
+                headers = headers.len(),
+                held_back,
+                "a denial has more headers than Envoy takes over HTTP; it is answered without them"
+            );
+        }
+        headers.clear();
     }
     if has_body && !headers.contains_key(CONTENT_TYPE) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -189,6 +189,10 @@ async fn answered(decision: Decision) -> String {
     edge.await.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await
 }
 
+fn written(decision: Decision, proxy: RequestFrom) -> Response<Full<Bytes>> {
+    response::response(decision, proxy, &LogLimit::default()).unwrap()
+}
+
 /// How long the authorizer is told that it has, when asked with these headers, each on its line.
 async fn given(config: Config, headers: &str) -> Duration {
     let seen = Arc::new(Mutex::new(None));
@@ -264,7 +268,7 @@ async fn a_fault_is_403_for_envoy_and_5xx_for_the_others() {
         assert!(response.starts_with("HTTP/1.1 403 "), "{response}");
         assert!(response.ends_with(reason.message()), "{response}");
         for proxy in [RequestFrom::XForwarded, RequestFrom::XOriginal] {
-            let response = response::response(Decision::deny(reason), proxy).unwrap();
+            let response = written(Decision::deny(reason), proxy);
             assert_eq!(response.status(), reason.status(), "{proxy:?}");
         }
     }
@@ -361,7 +365,7 @@ proptest! {
         for proxy in [RequestFrom::Envoy, RequestFrom::XForwarded, RequestFrom::XOriginal] {
             let deny = Deny { status, body: body.clone(), headers: vec![], metadata: vec![] };
             let decision = Decision::new(Verdict::Deny(deny), Reason::PolicyDenied);
-            let status = response::response(decision, proxy).unwrap().status();
+            let status = written(decision, proxy).status();
             prop_assert_ne!(status, 200);
             let is_envoy = proxy == RequestFrom::Envoy;
             prop_assert!(is_envoy || !status.is_success());

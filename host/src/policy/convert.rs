@@ -13,7 +13,7 @@ use super::{
     manifest::Manifest,
 };
 use crate::{
-    attributes::{NameLengths, fold_alike},
+    attributes::{HeaderView, NameLengths, fold_alike, likely_spellings},
     decision::{Allow, Deny, Header, Verdict},
     json::JsonRef,
 };
@@ -185,7 +185,7 @@ impl<'a> Lifted<'a> {
 pub(super) fn answer(decision: wit::Decision, manifest: &Manifest, input: &Input<'_>) -> Answer {
     match decision {
         wit::Decision::Allow(allowed) => {
-            let other_spellings = other_spellings(manifest, input).collect();
+            let other_spellings = other_spellings(manifest, input);
             let allow = Allow { other_spellings, ..allow(allowed) };
             Answer { verdict: Verdict::Allow(allow), reason: None }
         }
@@ -196,19 +196,20 @@ pub(super) fn answer(decision: wit::Decision, manifest: &Manifest, input: &Input
     }
 }
 
-/// The names in the request that a server may take for a header that the policy was shown. The policy
-/// has decided about the one, so the others must not reach the upstream.
-fn other_spellings<'a>(
-    manifest: &'a Manifest,
-    input: &Input<'a>,
-) -> impl Iterator<Item = String> + use<'a> {
-    let lengths: NameLengths = manifest.headers.iter().map(String::as_str).collect();
-    let names = input.headers.names_as_long_as(lengths);
-    let is_another = |name: &&str| {
-        manifest.headers.iter().any(|shown| shown != name && fold_alike(shown, name))
-            && !manifest.headers.iter().any(|shown| shown == name)
+/// The names that a server may take for a header that the policy was shown: those in the request, and
+/// the likely ones where the proxy does not show all. The policy has decided about the one, so the others
+/// must not reach the upstream.
+fn other_spellings(manifest: &Manifest, input: &Input<'_>) -> Vec<String> {
+    let shown = || manifest.headers.iter().map(String::as_str);
+    let names = input.headers.names_as_long_as(shown().collect::<NameLengths>());
+    let is_another = |name: &str| {
+        shown().any(|shown| fold_alike(shown, name)) && !shown().any(|shown| shown == name)
     };
-    names.filter(is_another).map(str::to_owned)
+    let mut others: Vec<_> = names.filter(|name| is_another(name)).map(str::to_owned).collect();
+    if input.header_view == HeaderView::Listed {
+        others.extend(likely_spellings(shown()).into_iter().filter(|name| is_another(name)));
+    }
+    others
 }
 
 fn allow(allowed: wit::Allowed) -> Allow {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::{
-    attributes::{Body, Headers, Peer},
+    attributes::{Body, HeaderView, Headers, Peer},
     json::JsonObject,
 };
 
@@ -26,6 +26,8 @@ pub struct Input<'a> {
     pub query: Option<&'a str>,
     /// Header fields.
     pub headers: &'a Headers,
+    /// Which header fields those are.
+    pub header_view: HeaderView,
     /// Envoy's `context_extensions`.
     pub context: &'a [(String, String)],
     /// Envoy's filter metadata by namespace.
@@ -49,6 +51,7 @@ pub(super) struct OwnedInput {
     raw_path: String,
     query: Option<String>,
     headers: Headers,
+    header_view: HeaderView,
     context: Vec<(String, String)>,
     metadata: Map<String, Value>,
     identity: Option<OwnedIdentity>,
@@ -109,6 +112,7 @@ impl From<&Input<'_>> for OwnedInput {
             raw_path: input.raw_path.to_owned(),
             query: input.query.map(str::to_owned),
             headers: input.headers.clone(),
+            header_view: input.header_view,
             context: input.context.to_vec(),
             metadata: input.metadata.clone(),
             identity: input.identity.map(|who| OwnedIdentity {
@@ -137,6 +141,7 @@ impl OwnedInput {
             raw_path: &self.raw_path,
             query: self.query.as_deref(),
             headers: &self.headers,
+            header_view: self.header_view,
             context: &self.context,
             metadata: &self.metadata,
             identity: self.identity.as_ref().map(|who| Identity {

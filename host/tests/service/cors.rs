@@ -55,6 +55,9 @@ fn imitations() -> Vec<Ask> {
         good().header("x-rewrite-url", "/admin"),
         good().header("cookie", "session=1"),
         good().header("content-length", "5"),
+        good().header("content-type", "application/json"),
+        good().header("expect", "100-continue"),
+        preflight(SHOP, "*"),
         good().header("transfer-encoding", "chunked"),
         good().body("hello"),
         good().raw_body(b"hello"),
@@ -154,9 +157,14 @@ async fn without_allowed_origins_options_is_a_method_like_any_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_preflight_that_is_passed_on_is_nobodys() {
-    let service = service(&json!({"preflight": "forward"}));
+    let service = service(&json!({"preflight": "forward", "proxy_headers": ["x-edge"]}));
     let client = Client::connect(service.addresses.grpc).await;
-    let answer = client.ask(&preflight(SHOP, "PUT").header("x-user-id", "root")).await;
+    for name in ["x-api-key", "x-user-id", "x-forwarded-user", "if-match", "x-edges"] {
+        let answer = client.ask(&preflight(SHOP, "PUT").header(name, "a")).await;
+        assert_eq!(outcome(&answer), (401, "missing_token"), "{name}");
+    }
+    let usual = preflight(SHOP, "PUT").header("x-edge", "1").header("x-forwarded-for", "192.0.2.1");
+    let answer = client.ask(&usual).await;
     assert!(answer.allowed, "{answer:?}");
     assert_eq!(json!(answer.set_request_headers), json!({}));
     for name in ["authorization", "x-user-id"] {
@@ -223,6 +231,11 @@ fn settings_that_would_never_apply_are_refused_with_their_key() {
         (
             json!({"preflight": "forward", "max_age": "1m"}),
             ["`cors.max_age`", "`cors.preflight: answer`"],
+        ),
+        (json!({"proxy_headers": ["x-a"]}), ["`cors.proxy_headers`", "`cors.preflight: forward`"]),
+        (
+            json!({"preflight": "forward", "proxy_headers": ["Content-Type"]}),
+            ["`cors.proxy_headers", "no preflight has it"],
         ),
     ] {
         let folder = Folder::new();

@@ -268,6 +268,8 @@ fn settings_of_headers_that_say_nothing_are_refused() {
         (json!({"identity_headers": {"x-a": ["sub"], "x_a": ["sub"]}}), &["x-a", "x_a"] as &[_]),
         (json!({"identity_headers": {"authorization": ["sub"]}}), &["`authorization`"]),
         (json!({"identity_headers": {"x-envoy-auth-x": ["sub"]}}), &["x-envoy-auth-x"]),
+        (json!({"identity_headers": {"x-envoy-user": ["sub"]}}), &["x-envoy-user", "`x-envoy`"]),
+        (json!({"identity_headers": {"x_envoy_user": ["sub"]}}), &["x_envoy_user"]),
         (
             json!({"identity_headers": {"x-a": ["https://a.test/b"]}}),
             &["identity_headers.x-a[0]", "list of names"],

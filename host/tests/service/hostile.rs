@@ -87,6 +87,8 @@ denied! {
     another_host_is_denied: "host_header" => "unsafe_decision",
     removing_the_host_is_denied: "remove_host" => "unsafe_decision",
     another_framing_is_denied: "hop_by_hop_header" => "unsafe_decision",
+    a_header_of_envoys_is_denied: "envoy_header" => "unsafe_decision",
+    the_removal_of_a_header_of_envoys_is_denied: "remove_envoy_header" => "unsafe_decision",
     a_line_break_in_a_response_header_is_denied: "crlf_response_header" => "unsafe_decision",
     a_line_break_in_a_header_of_a_deny_is_denied: "crlf_deny_header" => "unsafe_decision",
     a_line_break_in_a_query_is_denied: "query_injection" => "unsafe_decision",
@@ -200,6 +202,28 @@ async fn more_response_headers_than_envoy_takes_are_denied() {
             assert_eq!(answer.status, status, "{attack} {size}");
             assert_eq!(answer.response_headers.len(), if status == 500 { 0 } else { 100 });
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_grows_beyond_what_envoy_takes_is_denied() {
+    for (limits, size, is_allowed) in [
+        (json!({}), 50, true),
+        (json!({}), 60, false),
+        (json!({"max_headers": 110}), 60, true),
+        (json!({"max_header_bytes": 200}), 50, false),
+    ] {
+        let service = attacked_by("many_request_headers", |config| {
+            config["routes"][0]["settings"]["size"] = json!(size);
+            config["request_limits"] = limits.clone();
+        });
+        let client = Client::connect(service.addresses.grpc).await;
+        let names = (0..45).map(|number| format!("x-client-{number}"));
+        let ask = names.fold(Ask::get("/attack"), |ask, name| ask.header(&name, "a"));
+        let answer = client.ask(&ask).await;
+        assert_eq!(answer.allowed, is_allowed, "{limits} {size}");
+        let reason = if is_allowed { "" } else { "unsafe_decision" };
+        assert_eq!(answer.reason, reason, "{limits} {size}");
     }
 }
 

@@ -253,6 +253,7 @@ fn input<'a>(
         raw_path: &http.path,
         query: None,
         headers: &http.headers,
+        header_view: http.header_view,
         context: &request.context_extensions,
         metadata: &request.metadata,
         identity: Some(Identity {
@@ -289,9 +290,9 @@ impl Subject {
         writer.set_reliance(Reliance::Final);
         let revocation = Revocation { blacklist, lookups: None, refresh: None };
         let recorder = Recorder::new(metrics, DecisionLog::new(&config.log));
-        let Config { routes, hosts, paths, cors, denials, .. } = config;
+        let Config { routes, hosts, paths, cors, denials, request_limits, .. } = config;
         let authorizer = authorizer::build(
-            authorizer::Config { routes, hosts, paths, cors, denials },
+            authorizer::Config { routes, hosts, paths, cors, denials, request_limits },
             verifier.clone(),
             revocation,
             &policies,

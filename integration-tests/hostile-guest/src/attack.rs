@@ -100,6 +100,12 @@ attacks! {
     HostHeader = "host_header",
     /// Sets `transfer-encoding`.
     HopByHopHeader = "hop_by_hop_header",
+    /// Sets `size` headers.
+    ManyRequestHeaders = "many_request_headers",
+    /// Sets a header that Envoy takes for one of its own.
+    EnvoyHeader = "envoy_header",
+    /// Removes one.
+    RemoveEnvoyHeader = "remove_envoy_header",
     /// Sets `x-user-id`, which is for the host to say.
     SpoofIdentity = "spoof_identity",
     /// Removes `x-user-id`.
@@ -275,6 +281,11 @@ impl Attack {
             Self::PseudoHeader => set(":path", "/admin"),
             Self::HostHeader => set("host", "internal.example"),
             Self::HopByHopHeader => set("transfer-encoding", "chunked"),
+            Self::ManyRequestHeaders => (0..size).fold(Allowed::new(), |allowed, number| {
+                allowed.set_header(format!("x-many-{number}"), "v")
+            }),
+            Self::EnvoyHeader => set("x-envoy-foo", "a"),
+            Self::RemoveEnvoyHeader => Allowed::new().remove_header("x-envoy-foo"),
             Self::SpoofIdentity => set("x-user-id", "admin"),
             Self::SpoofFoldedIdentity => set("x_user_id", "admin"),
             Self::AlikeHeaders => set("x-role", "user").set_header("x_role", "admin"),

@@ -45,7 +45,8 @@ fn ext_authz() -> Value {
         "failure_mode_allow": false,
         "status_on_error": {"code": "ServiceUnavailable"},
         "encode_raw_headers": true,
-        "validate_mutations": true,
+        // It refuses what is percent-encoded.
+        "validate_mutations": null,
         "decoder_header_mutation_rules": {"disallow_system": true, "disallow_is_error": true},
         "clear_route_cache": false,
         "grpc_service": {"timeout": "0.2s"},

@@ -109,11 +109,41 @@ async fn a_chunked_body_does_not_reach_the_upstream_beside_a_preflight() {
 #[tokio::test]
 async fn a_preflight_is_passed_on_where_that_is_configured_without_what_the_client_says_of_itself()
 {
-    let gate = Gate::new(&routes().with("cors.preflight", "forward")).await;
-    let received = gate.pass(Request::preflight("/api/a?x=1").header("X-User-Id", "root")).await;
+    let proxies = json!(["x-edge", "x-user-id"]);
+    let config = routes().with("cors.preflight", "forward").with("cors.proxy_headers", proxies);
+    let gate = Gate::new(&config).await;
+    let preflight = Request::preflight("/api/a?x=1").header("X-User-Id", "root");
+    let received = gate.pass(preflight.header("X-Edge", "1")).await;
     assert_eq!((received.method.as_str(), received.target.as_str()), ("OPTIONS", "/api/a?x=1"));
     assert!(received.all("x-user-id").is_empty());
-    assert_eq!(received.all("origin"), [APP]);
+    assert_eq!((received.all("origin"), received.all("x-edge")), (vec![APP], vec!["1"]));
+}
+
+#[tokio::test]
+async fn a_preflight_that_is_passed_on_has_only_headers_of_browsers_and_proxies() {
+    let gate = Gate::new(&routes().with("cors.preflight", "forward")).await;
+    for (name, value) in [
+        ("X-Api-Key", "secret"),
+        ("X-User-Id", "root"),
+        ("X-Forwarded-User", "root"),
+        ("Content-Type", "application/json"),
+        ("If-Match", "*"),
+        ("Sec-WebSocket-Protocol", "token"),
+        ("X-Envoy-Auth-Partial-Body", "true"),
+    ] {
+        gate.refuse(Request::preflight("/api/a").header(name, value), 401).await;
+    }
+    gate.refuse(asking(APP, "*"), 401).await;
+    let usual = Request::preflight("/api/a")
+        .header("Access-Control-Request-Headers", "authorization,x-api-key")
+        .header("Accept", "*/*")
+        .header("User-Agent", "browser")
+        .header("Referer", "https://app.test/")
+        .header("Sec-Fetch-Mode", "cors")
+        .header("X-Forwarded-For", "192.0.2.1")
+        .header("Via", "1.1 proxy")
+        .header("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    gate.pass(usual).await;
 }
 
 #[tokio::test]

@@ -66,6 +66,50 @@ async fn the_same_decisions_are_made_over_http() {
     assert_eq!(upstream.requests(), 1);
 }
 
+/// Shows Portcullis each name in which a server could fold a character, as the documentation says.
+fn showing_spellings(config: envoy::Config) -> envoy::Config {
+    let folded = json!({"safe_regex": {"regex": "[^:]*[^a-z0-9:-][^:]*"}});
+    listing(config).with("allowed_headers", json!({"patterns": [folded]}))
+}
+
+/// Other spellings of `x-user-id` and of an override header, and whether Portcullis expects them where
+/// it is shown none.
+const SPELLINGS: [(&str, bool); 10] = [
+    ("x_user_id", true),
+    ("x.user.id", true),
+    ("X.User.Id", true),
+    ("x_user-id", true),
+    ("x-user.id", true),
+    ("x.http.method.override", true),
+    ("x-http_method.override", true),
+    ("x!user-id", false),
+    ("x~user|id", false),
+    ("x!http-method-override", false),
+];
+
+#[tokio::test]
+async fn no_other_spelling_of_a_header_that_matters_reaches_the_upstream_over_http() {
+    let portcullis = Portcullis::start(&routes()).await;
+    let upstream = Upstream::start().await;
+    let http = envoy::Config::http(portcullis.addresses().http(), upstream.address());
+    let shown = Envoy::start(&showing_spellings(http.clone())).await;
+    let unseen = Envoy::start(&listing(http)).await;
+    let claims = Claims::default();
+    for (name, is_expected) in SPELLINGS {
+        let request = Request::get("/api/a")
+            .bearer(&claims.hs256())
+            .header(name, "root")
+            .header("x.other", "kept");
+        let received = Received::from_response(&request.clone().send(shown.http()).await);
+        let name = name.to_lowercase();
+        assert!(received.all(&name).is_empty(), "{name}");
+        assert_eq!(received.all("x-user-id"), [SUBJECT], "{name}");
+        assert_eq!(received.all("x.other"), ["kept"], "{name}");
+        let received = Received::from_response(&request.send(unseen.http()).await);
+        assert_eq!(received.all(&name).is_empty(), is_expected, "{name} unseen");
+    }
+}
+
 #[tokio::test]
 async fn methods_other_than_get_are_decided_on_too() {
     let portcullis = Portcullis::start(&routes()).await;
@@ -204,11 +248,22 @@ async fn envoy_refuses_while_portcullis_is_dead() {
     assert_eq!(upstream.requests(), 0);
 }
 
-/// A policy that makes this attack on every path below `/attack`, and may take long.
-fn attacked_by(attack: &str) -> Config {
+#[tokio::test]
+async fn an_answer_with_more_headers_than_envoy_takes_is_a_deny_where_envoy_fails_open() {
+    for (attack, counts) in
+        [("many_deny_headers", [90, 91, 98, 100]), ("many_response_headers", [91, 97, 98, 100])]
+    {
+        for count in counts {
+            is_refused_where_envoy_fails_open(&attacked_by(attack, count)).await;
+        }
+    }
+}
+
+/// A policy that makes this attack of this size on every path below `/attack`, and may take long.
+fn attacked_by(attack: &str, size: usize) -> Config {
     let route = json!({
         "name": "attacked", "token": "ignored", "policy": "hostile", "deadline": "10s",
-        "settings": {"attack": attack},
+        "settings": {"attack": attack, "size": size},
     });
     let policy = places::component("hostile_guest");
     Config::new([route]).with("policies.hostile.file", policy.to_string_lossy())
@@ -235,10 +290,10 @@ async fn is_refused_where_envoy_fails_open(config: &Config) {
 
 #[tokio::test]
 async fn a_fault_of_a_policy_is_a_deny_where_envoy_fails_open() {
-    is_refused_where_envoy_fails_open(&attacked_by("panic")).await;
+    is_refused_where_envoy_fails_open(&attacked_by("panic", 0)).await;
 }
 
 #[tokio::test]
 async fn a_policy_that_takes_longer_than_envoy_waits_is_a_deny_where_envoy_fails_open() {
-    is_refused_where_envoy_fails_open(&attacked_by("spin")).await;
+    is_refused_where_envoy_fails_open(&attacked_by("spin", 0)).await;
 }

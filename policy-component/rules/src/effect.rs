@@ -10,7 +10,13 @@ use alloc::{
 use portcullis_policy::{Allowed, Decision, Denied, Header, Request, SettingsError};
 use serde_json::Value as Json;
 
-use crate::{field::Field, header, inputs::Inputs, source::Source, status};
+use crate::{
+    field::Field,
+    header::{self, Message},
+    inputs::Inputs,
+    source::Source,
+    status,
+};
 
 /// The body of a deny that does not say otherwise.
 const BODY: &str = "access denied";
@@ -109,11 +115,11 @@ impl AllowEffect {
         let object = field.object(keys)?;
         let mut effect = Self::default();
         if let Some(field) = object.get("set_request_headers") {
-            effect.set = read_headers(&field, inputs)?;
+            effect.set = read_headers(&field, Message::Request, inputs)?;
         }
         if let Some(field) = object.get("remove_request_headers") {
             effect.remove = field.list(|item| {
-                let name = header::writable(item, item.text()?)?;
+                let name = header::writable(item, item.text()?, Message::Request)?;
                 if effect.set.iter().any(|(set, _)| header::is_same(set, &name)) {
                     return Err(item.refuse("is also set; remove one of the two"));
                 }
@@ -121,7 +127,7 @@ impl AllowEffect {
             })?;
         }
         if let Some(field) = object.get("response_headers") {
-            effect.response = read_headers(&field, inputs)?;
+            effect.response = read_headers(&field, Message::Response, inputs)?;
         }
         Ok(effect)
     }
@@ -188,7 +194,7 @@ impl DenyEffect {
             effect.body = body.into();
         }
         if let Some(field) = object.get("headers") {
-            effect.headers = read_headers(&field, inputs)?;
+            effect.headers = read_headers(&field, Message::Response, inputs)?;
         }
         Ok(effect)
     }
@@ -213,14 +219,15 @@ pub(crate) fn read_word<'a>(field: &Field<'a>) -> Result<&'a str, SettingsError>
     Ok(word)
 }
 
-/// Reads a mapping of header names to sources.
+/// Reads a mapping of the names of headers in `message` to sources.
 fn read_headers(
     field: &Field<'_>,
+    message: Message,
     inputs: &mut Inputs,
 ) -> Result<Vec<(Box<str>, Source)>, SettingsError> {
     let mut headers: Vec<(Box<str>, Source)> = Vec::new();
     for (key, field) in field.map()?.entries() {
-        let name = header::writable(&field, key)?;
+        let name = header::writable(&field, key, message)?;
         if headers.iter().any(|(known, _)| header::is_same(known, &name)) {
             return Err(field.refuse(format!(
                 "`{name}` is set twice, since `_` and `-` are one to many servers; remove one"

@@ -25,6 +25,19 @@ const UNTOUCHABLE: &[&str] = &[
     "upgrade",
 ];
 
+/// What Envoy's own headers begin with. Portcullis refuses a decision that sets or removes one in the
+/// request.
+const OF_ENVOY: &str = "x-envoy";
+/// The same for those by which an answer tells Envoy what to do.
+const OF_THE_PROTOCOL: &str = "x-envoy-auth-";
+
+/// The message that a header travels in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Message {
+    Request,
+    Response,
+}
+
 /// A header and what must be true of it.
 #[derive(Debug)]
 pub(crate) struct HeaderCondition {
@@ -108,13 +121,22 @@ pub(crate) fn read_name(field: &Field<'_>) -> Result<String, SettingsError> {
     Ok(name)
 }
 
-/// Checks the name of a header that a rule writes; `field` is where it stands.
-pub(crate) fn writable(field: &Field<'_>, name: &str) -> Result<String, SettingsError> {
+/// Checks the name of a header that a rule writes into `message`; `field` is where it stands.
+pub(crate) fn writable(
+    field: &Field<'_>,
+    name: &str,
+    message: Message,
+) -> Result<String, SettingsError> {
     let lower = name.to_ascii_lowercase();
     if !is_token(name) {
         return Err(field.refuse("is not the name of a header; write for example `x-user-id`"));
     }
-    if UNTOUCHABLE.contains(&&*lower) {
+    let of_envoy = match message {
+        Message::Request => OF_ENVOY,
+        Message::Response => OF_THE_PROTOCOL,
+    };
+    let begin = lower.get(..of_envoy.len());
+    if UNTOUCHABLE.contains(&&*lower) || begin.is_some_and(|begin| is_alike(begin, of_envoy)) {
         return Err(field.refuse(format!("a policy must not touch `{lower}`; remove this line")));
     }
     Ok(lower)
@@ -123,6 +145,13 @@ pub(crate) fn writable(field: &Field<'_>, name: &str) -> Result<String, Settings
 /// Whether two names are one to servers that take `_` for `-`, as CGI and WSGI do.
 pub(crate) fn is_same(one: &str, other: &str) -> bool {
     let fold = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    one.bytes().map(fold).eq(other.bytes().map(fold))
+}
+
+/// Whether two names in lower case are one to servers that fold every character that is neither a letter
+/// nor a digit.
+fn is_alike(one: &str, other: &str) -> bool {
+    let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'-' };
     one.bytes().map(fold).eq(other.bytes().map(fold))
 }
 

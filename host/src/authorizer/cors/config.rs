@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 use url::Url;
 
+use super::{super::headers::is_override, usual::is_never_sent};
 use crate::duration::HumanDuration;
 
 /// How CORS is handled; `docs/cors.md` describes it.
@@ -14,6 +15,12 @@ pub struct CorsConfig {
     /// What becomes of preflights: the `OPTIONS` requests without credentials by which browsers ask
     /// what a page of another origin may send.
     pub preflight: Preflight,
+    /// Request headers that the proxies on the way add to each request, besides the usual ones such as
+    /// `x-forwarded-for`. Only with `preflight: forward`: an `OPTIONS` request with a header that neither
+    /// browsers nor proxies add is a request like any other. List none that a client can set to be
+    /// believed.
+    #[serde(deserialize_with = "proxy_headers")]
+    pub proxy_headers: Vec<String>,
     /// Origins whose pages may call, as browsers send them, such as `https://app.example.com`. They
     /// are compared exactly; there are no wildcards. Their scripts may read denials. Where none are
     /// listed, an `OPTIONS` request needs what any other request needs, a token for example.
@@ -46,7 +53,7 @@ pub enum Preflight {
     Answer,
     /// The upstream answers them, whatever their origin: a request with the shape of a preflight
     /// reaches it without a token, if a route matches its host, its path and the method that it asks
-    /// for. Envoy does not tell of a body without `content-length` unless it sends bodies: set
+    /// for, and it has no header but those that browsers send and proxies add. Envoy does not tell of a body without `content-length` unless it sends bodies: set
     /// `with_request_body`. `strict` is another name for this.
     #[serde(alias = "strict")]
     Forward,
@@ -117,6 +124,12 @@ impl CorsConfig {
         {
             return error(key, "only `cors.preflight: answer` uses it; set that, or remove this");
         }
+        if self.preflight != Preflight::Forward && is_written("proxy_headers") {
+            return error(
+                "proxy_headers",
+                "only `cors.preflight: forward` uses it; set that, or remove this",
+            );
+        }
         if !self.allowed_origins.is_empty() {
             return Ok(());
         }
@@ -144,6 +157,7 @@ impl Default for CorsConfig {
         let texts = |texts: &[&str]| texts.iter().copied().map(str::to_owned).collect();
         Self {
             preflight: Preflight::default(),
+            proxy_headers: Vec::new(),
             allowed_origins: Vec::new(),
             allowed_methods: texts(&["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
             allowed_headers: texts(&["authorization", "content-type"]),
@@ -231,6 +245,11 @@ fn request_headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Str
 fn exposed_headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let is_forbidden = |name: &str| ["set-cookie", "set-cookie2"].contains(&name);
     names(deserializer, is_forbidden, "no script can read it")
+}
+
+fn proxy_headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let is_forbidden = |name: &str| is_never_sent(name) || is_override(name);
+    names(deserializer, is_forbidden, "no preflight has it")
 }
 
 /// Header names, in lower case whatever they were written in.

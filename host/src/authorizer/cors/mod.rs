@@ -5,6 +5,7 @@
 //! fetch". Anything else with the method `OPTIONS` is a request like any other.
 
 mod config;
+mod usual;
 
 pub use config::{CorsConfig, CorsError, Preflight};
 
@@ -14,26 +15,18 @@ use super::{
     route::{Key, NotFound},
 };
 use crate::{
-    attributes::{HttpAttributes, fold_alike},
+    attributes::HttpAttributes,
     decision::{Allow, Decision, Header, Reason, Verdict},
 };
 use config::{FORBIDDEN_METHODS, canonical_origin, is_method};
-
-/// What no browser adds to a preflight, besides what overrides the request. A length of zero may come from a
-/// proxy.
-const NEVER_SENT: [&str; 6] = [
-    "authorization",
-    "content-length",
-    "cookie",
-    "proxy-authorization",
-    "transfer-encoding",
-    "upgrade",
-];
+use usual::is_never_sent;
 
 /// The settings, in the form in which requests need them.
 #[derive(Debug)]
 pub(super) struct Cors {
     preflight: Preflight,
+    /// What proxies add to each request, besides what is usual.
+    proxy_headers: Vec<String>,
     origins: Vec<String>,
     allow_credentials: bool,
     exposed: Option<Header>,
@@ -77,7 +70,13 @@ impl Authorizer {
         match self.cors.preflight {
             Preflight::Deny => None,
             Preflight::AnyOptions => forward(asked(http).map(|asked| asked.method)),
-            Preflight::Forward => forward(Some(asked(http)?.method)),
+            Preflight::Forward => {
+                let asked = asked(http)?;
+                if !self.cors.is_usual(http) {
+                    return None;
+                }
+                forward(Some(asked.method))
+            }
             Preflight::Answer if self.cors.origins.is_empty() => None,
             Preflight::Answer => {
                 let asked = asked(http)?;
@@ -109,11 +108,20 @@ impl Cors {
         ];
         Self {
             preflight: config.preflight,
+            proxy_headers: config.proxy_headers,
             exposed: list("access-control-expose-headers", &config.exposed_headers),
             answer: answer.into_iter().flatten().collect(),
             allow_credentials: config.allow_credentials,
             origins: config.allowed_origins,
         }
+    }
+
+    /// Whether a preflight has nothing but what a browser sends and proxies add. One that is answered here
+    /// may have more: it does not reach the upstream.
+    fn is_usual(&self, http: &HttpAttributes) -> bool {
+        http.headers.iter().all(|(name, _)| {
+            usual::is_usual(name) || self.proxy_headers.iter().any(|known| known == name)
+        })
     }
 
     fn allows(&self, origin: &str) -> bool {
@@ -161,8 +169,7 @@ fn asked(http: &HttpAttributes) -> Option<Asked<'_>> {
             "access-control-request-method" => &mut method,
             "access-control-request-headers" => &mut names,
             "content-length" if value == "0" => continue,
-            _ if NEVER_SENT.iter().any(|never| fold_alike(name, never)) => return None,
-            _ if is_override(name) => return None,
+            _ if is_never_sent(name) || is_override(name) => return None,
             _ => continue,
         };
         // A header that comes twice has two readings.
@@ -171,8 +178,11 @@ fn asked(http: &HttpAttributes) -> Option<Asked<'_>> {
         }
     }
     let asked = Asked { origin: origin?, method: method? };
+    // `*` is a method to the letter of the standard, and all methods to a route.
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let is_sent = is_origin(asked.origin)
         && is_method(asked.method)
+        && asked.method.bytes().all(is_word)
         && !FORBIDDEN_METHODS.contains(&asked.method)
         && names.is_none_or(is_list_of_names);
     is_sent.then_some(asked)

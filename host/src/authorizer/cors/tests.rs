@@ -40,7 +40,9 @@ fn what_no_browser_sends_is_none() {
     let names = |value| vec![ORIGIN, METHOD, ("access-control-request-headers", value)];
     let with = |name, value| vec![ORIGIN, METHOD, (name, value)];
     let mut cases = vec![vec![ORIGIN], vec![METHOD], vec![], with("origin", "https://shop.test")];
-    cases.extend(["", "x", "put", "PuT", "PUT,GET", "P T", "TRACE", "CONNECT", "É"].map(method));
+    cases.extend(
+        ["", "x", "*", "P*", "put", "PuT", "PUT,GET", "P T", "TRACE", "CONNECT", "É"].map(method),
+    );
     cases.extend(
         [
             "",
@@ -65,6 +67,10 @@ fn what_no_browser_sends_is_none() {
     for name in [
         "authorization",
         "cookie",
+        "content-type",
+        "content.type",
+        "content-encoding",
+        "expect",
         "proxy-authorization",
         "transfer-encoding",
         "transfer_encoding",
@@ -95,6 +101,24 @@ fn what_no_browser_sends_is_none() {
         let http = HttpAttributes { body, ..options(&[ORIGIN, METHOD]) };
         assert_eq!(super::asked(&http), None, "{truncated}");
     }
+}
+
+#[test]
+fn what_reaches_the_upstream_has_only_headers_of_browsers_and_proxies() {
+    let usual = |proxy_headers: &[&str], name: &str| {
+        let settings = json!({"preflight": "forward", "proxy_headers": proxy_headers});
+        let cors = Cors::new(serde_json::from_value(settings).unwrap());
+        let http = options(&[ORIGIN, METHOD, (name, "v")]);
+        assert!(super::asked(&http).is_some(), "{name}");
+        cors.is_usual(&http)
+    };
+    for name in ["x-forwarded-for", "User-Agent", "sec-fetch-mode", "x-request-id"] {
+        assert!(usual(&[], name), "{name}");
+    }
+    for name in ["x-api-key", "x-user-id", "x-forwarded-user", "x-edge", "if-match"] {
+        assert!(!usual(&[], name), "{name}");
+    }
+    assert!(usual(&["X-Edge"], "x-edge") && !usual(&["x-edge"], "x-edges"));
 }
 
 /// Header fields of all kinds, good and bad, in any number.

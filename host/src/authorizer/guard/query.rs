@@ -3,7 +3,8 @@
 //!
 //! Envoy compares keys as they are spelled and writes what it is told. Servers decode first, so that
 //! `%72ole` is `role`, and some have further names for one parameter: PHP, Rails and `qs` of Node take
-//! `role[]` and `role[0]` for parts of `role`, PHP takes `a.b` and `a b` for `a_b`.
+//! `role[]` and `role[0]` for parts of `role`, `qs` and older Racks take `[role]` for `role`, PHP takes
+//! `a.b`, `a b` and `a[b` for `a_b`.
 
 use super::super::identity::push_escape;
 use crate::decision::Allow;
@@ -78,17 +79,44 @@ fn is_one_of(raw: &str, keys: &[&str]) -> Result<bool, AmbiguousQuery> {
 
 /// Whether a server may take a parameter of this name for that of the key.
 fn names_parameter(name: &[u8], key: &[u8]) -> bool {
-    if name == key {
+    if folded(name).eq(folded(key)) {
         return true;
     }
     // A key with a bracket means one part of a parameter, not those beside it.
-    let name = match name.iter().position(|byte| *byte == b'[') {
-        Some(bracket) if !key.contains(&b'[') => &name[..bracket],
-        _ => name,
-    };
-    let fold = |byte: u8| if matches!(byte, b' ' | b'.') { b'_' } else { byte };
-    let name = &name[name.iter().take_while(|byte| **byte == b' ').count()..];
-    name.len() == key.len() && name.iter().zip(key).all(|(a, b)| fold(*a) == fold(*b))
+    if key.contains(&b'[') {
+        return folded(part(name)).eq(folded(part(key)));
+    }
+    folded(whole(name)).eq(folded(key))
+}
+
+/// A name as PHP reads one that is no array's: without blanks at its beginning, and with an underscore
+/// for each dot, each blank and a bracket that nothing closes. What follows such a bracket is replaced by
+/// some versions and kept by others, so nothing here depends on it.
+fn folded(name: &[u8]) -> impl Iterator<Item = u8> {
+    let blanks = name.iter().take_while(|byte| **byte == b' ').count();
+    let fold = |byte: &u8| if matches!(byte, b' ' | b'.' | b'[') { b'_' } else { *byte };
+    name[blanks..].iter().map(fold)
+}
+
+/// The parameter that a name is, or is a part of: `a` of `a[b]` and of `[a][b]`.
+fn whole(name: &[u8]) -> &[u8] {
+    let is_bracket = |byte: &u8| matches!(byte, b'[' | b']');
+    let begin = name.iter().position(|byte| !is_bracket(byte)).unwrap_or(name.len());
+    let name = &name[begin..];
+    &name[..name.iter().position(is_bracket).unwrap_or(name.len())]
+}
+
+/// The part of a parameter that a name is, without what follows it, which PHP does not read: `a[b]` of
+/// `a[b]c`.
+fn part(name: &[u8]) -> &[u8] {
+    let Some(mut end) = name.iter().position(|byte| *byte == b'[') else { return name };
+    let begin = end;
+    while name.get(end) == Some(&b'[')
+        && let Some(closing) = name[end..].iter().position(|byte| *byte == b']')
+    {
+        end += closing + 1;
+    }
+    if end == begin { name } else { &name[..end] }
 }
 
 /// The name of a parameter, percent-decoded, with `+` for a blank.
@@ -117,7 +145,8 @@ fn decoded(raw: &str) -> Result<Vec<u8>, AmbiguousQuery> {
 }
 
 /// Text of which every server that decodes it makes the same: all but the unreserved characters of
-/// RFC 3986 section 2.3 is encoded.
+/// RFC 3986 section 2.3 is encoded. An Envoy with `validate_mutations` refuses every `%`, so the files of
+/// `deploy` leave that off.
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -176,8 +205,19 @@ mod tests {
         }
         let (_, removed) = rewritten(&[], &["a_b"], "a.b=1&a+b=2&a%5Fb=3&a-b=4").unwrap();
         assert_eq!(removed, ["a.b", "a+b", "a%5Fb"]);
-        let (_, removed) = rewritten(&[], &["f[a]"], "f[a]=1&f[b]=2&f%5Ba%5D=3").unwrap();
-        assert_eq!(removed, ["f[a]", "f%5Ba%5D"]);
+        let (_, removed) =
+            rewritten(&[], &["f[a]"], "f[a]=1&f[b]=2&f%5Ba%5D=3&f[a]x=4&f=5").unwrap();
+        assert_eq!(removed, ["f[a]", "f%5Ba%5D", "f[a]x"]);
+        let query = "de[ug=1&de%5Bug=2&de%5bug=3&+de[ug=4&de[u]g=5&de[=6&de[ugs=7";
+        let (_, removed) = rewritten(&[], &["de_ug"], query).unwrap();
+        assert_eq!(removed, ["de[ug", "de%5Bug", "de%5bug", "+de[ug"]);
+        let (_, removed) = rewritten(&[], &["a_b_c"], "a[b[c=1&a[b.c=2&a.b[c=3").unwrap();
+        assert_eq!(removed, ["a[b[c", "a[b.c", "a.b[c"]);
+        let (_, removed) = rewritten(&[], &["a[b"], "a_b=1&a.b=2&a[b=3&a[b]=4").unwrap();
+        assert_eq!(removed, ["a_b", "a.b", "a[b"]);
+        let (_, removed) =
+            rewritten(&[], &["debug"], "[debug]=1&%5Bdebug%5D=2&debug]=3&[x]=4").unwrap();
+        assert_eq!(removed, ["[debug]", "%5Bdebug%5D", "debug]"]);
     }
 
     #[test]
@@ -216,7 +256,42 @@ mod tests {
         names
     }
 
+    /// The variable that PHP makes of a decoded name, as `php_register_variable_ex` reads it. Versions
+    /// differ in whether they replace what follows a bracket that nothing closes.
+    fn php(name: &[u8], replaces_rest: bool) -> Vec<u8> {
+        let mut variable = Vec::new();
+        let mut rest = name.iter().copied().skip_while(|byte| *byte == b' ').collect::<Vec<_>>();
+        while !rest.is_empty() {
+            match rest.remove(0) {
+                b' ' | b'.' => variable.push(b'_'),
+                // A name that begins with a bracket is none.
+                b'[' if variable.is_empty() => break,
+                b'[' if rest.contains(&b']') => break,
+                b'[' => {
+                    variable.push(b'_');
+                    let replaced = |byte| if b" .[".contains(&byte) { b'_' } else { byte };
+                    let kept = |byte| if replaces_rest { replaced(byte) } else { byte };
+                    variable.extend(rest.drain(..).map(kept));
+                }
+                byte => variable.push(byte),
+            }
+        }
+        variable
+    }
+
     proptest! {
+        #[test]
+        fn php_reads_a_parameter_that_is_set_once_and_a_removed_one_never(
+            query in "(de|ug|_|\\.|\\+|%20|%2E|\\[|%5B|\\]|%5d|=|&|x){0,14}",
+            replaces_rest: bool,
+        ) {
+            let Ok(set) = rewritten(&[("de_ug", "1")], &[], &query) else { return Ok(()) };
+            let is_read = |name: &Vec<u8>| php(name, replaces_rest) == b"de_ug";
+            prop_assert_eq!(read(&query, set).iter().filter(|name| is_read(name)).count(), 1);
+            let removed = rewritten(&[], &["de_ug"], &query).unwrap();
+            prop_assert_eq!(read(&query, removed).iter().filter(|name| is_read(name)).count(), 0);
+        }
+
         #[test]
         fn a_parameter_that_is_set_is_there_once_and_a_removed_one_never(
             query in "(%72|r|ole|o%6Ce|role|=|&|x|\\[|\\+|;|a){0,12}",

@@ -92,6 +92,33 @@ fn headers_that_redirect_or_reframe_a_request_are_refused() {
 }
 
 #[test]
+fn envoys_own_headers_of_the_request_are_refused_in_every_spelling() {
+    for name in [
+        "x-envoy-foo",
+        "X-Envoy-Retry-On",
+        "x-envoy-upstream-rq-timeout-ms",
+        "x-envoy",
+        "x-envoyfoo",
+        "x_envoy_original_path",
+        "x.envoy-foo",
+    ] {
+        assert!(allow(setting(&[(name, "v")]), identity(&[])).is_err(), "set {name}");
+        assert!(allow(setting(&[(name, "")]), identity(&[])).is_err(), "set nothing {name}");
+        let wanted = Allow { remove_request_headers: vec![name.to_owned()], ..Allow::default() };
+        assert!(allow(wanted, identity(&[])).is_err(), "remove {name}");
+        assert!(!is_identity_name(name), "{name}");
+    }
+    for name in ["x-env", "x-env-oy", "my-x-envoy-a"] {
+        allow(setting(&[(name, "v")]), identity(&[])).unwrap();
+        assert!(is_identity_name(name), "{name}");
+    }
+    // To a client they are headers like any other, apart from those of the protocol.
+    deny(denying(403, "", &[("x-envoy-overloaded", "true")])).unwrap();
+    allow(responding(&[("x-envoy-overloaded", "true")]), identity(&[])).unwrap();
+    assert!(is_response_name("x-envoy-overloaded") && !is_response_name("x-envoy-auth-a"));
+}
+
+#[test]
 fn line_breaks_in_a_claim_deny_the_request() {
     for value in ["a\r\nx-admin: 1", "a\nb", "a\0", "\u{85}"] {
         let result = allow(Allow::default(), identity(&[("x-user-id", Some(value))]));

@@ -41,6 +41,58 @@ async fn a_response_header_under_the_name_of_a_request_header_that_changes_is_re
     assert!(!response.contains("x-envoy-auth"), "{response}");
 }
 
+/// So many headers, each with a value of so many bytes.
+fn many(count: usize, bytes: usize) -> Vec<Header> {
+    (0..count).map(|number| header(&format!("x-{number}"), &"a".repeat(bytes))).collect()
+}
+
+#[tokio::test]
+async fn a_deny_that_envoy_would_not_read_is_answered_without_its_headers() {
+    for (headers, is_whole) in
+        [(many(80, 1), true), (many(90, 1), true), (many(91, 1), false), (many(256, 1), false)]
+            .into_iter()
+            .chain([(many(10, 5_900), true), (many(10, 6_000), false), (many(1, 60_000), false)])
+    {
+        let deny = Deny { status: 404, body: "gone".to_owned(), headers, metadata: vec![] };
+        let response = answered(Decision::new(Verdict::Deny(deny), Reason::PolicyDenied)).await;
+        assert!(response.starts_with("HTTP/1.1 404 "), "{response}");
+        assert!(response.ends_with("\r\n\r\ngone"), "{response}");
+        assert_eq!(response.contains("\r\nx-0: "), is_whole, "{}", response.len());
+        assert!(response.lines().count() < 100, "{response}");
+        assert!(response.len() < 60 * 1024, "{}", response.len());
+    }
+}
+
+#[tokio::test]
+async fn an_allow_that_envoy_would_not_read_is_denied() {
+    let allow = |set, response, removed: usize| {
+        let allow = Allow {
+            set_request_headers: many(set, 1),
+            response_headers: many(response, 1)
+                .into_iter()
+                .map(|own| header(&own.name.replace("x-", "y-"), &own.value))
+                .collect(),
+            remove_request_headers: (0..removed).map(|number| format!("z-{number}")).collect(),
+            ..Allow::default()
+        };
+        Decision::new(Verdict::Allow(allow), Reason::Allowed)
+    };
+    for (decision, status) in [
+        // The names to remove are one header.
+        (allow(45, 44, 1_000), 200),
+        (allow(45, 45, 0), 200),
+        (allow(45, 45, 1), 403),
+        (allow(0, 91, 0), 403),
+        (allow(100, 100, 0), 403),
+        (allow(0, 0, 10_000), 403),
+    ] {
+        let response = answered(decision).await;
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {response}");
+        assert!(response.lines().count() < 100, "{response}");
+        assert!(response.len() < 60 * 1024, "{}", response.len());
+    }
+}
+
 /// Whether a request with these headers passes, where a token names `u1` and no roles.
 async fn passes(config: Config, headers: &str) -> bool {
     let edge = edge(config, |_: &Attributes, _: Option<Duration>| {

@@ -4,6 +4,7 @@
 use portcullis_integration_tests::{
     client::Request,
     envoy::Config,
+    places,
     portcullis::{self, public_route},
     stub::Answer,
     upstream::Received,
@@ -48,16 +49,87 @@ async fn a_malformed_header_in_an_answer_is_an_error() {
     assert_eq!((seen.response.status, on.upstream.requests()), (500, 0));
     assert_eq!(on.envoy.stat("http.http.ext_authz.invalid").await, 1);
 
-    // The rules for mutations check the same.
-    let off = |envoy: Config| {
-        let envoy = shipped(envoy).with("decoder_header_mutation_rules", Value::Null);
-        envoy.with("validate_mutations", json!(false))
-    };
+    let off = |envoy: Config| shipped(envoy).with("decoder_header_mutation_rules", Value::Null);
     let off = Scene::answering(answer(), off).await;
     let seen = off.see(Request::get("/")).await;
     // As if the service were away: nothing tells that the answer is the cause.
     assert_eq!((seen.response.status, off.upstream.requests()), (503, 0));
     assert_eq!(off.envoy.stat("http.http.ext_authz.invalid").await, 0);
+}
+
+/// Portcullis with a policy that makes this attack of this size on each request.
+fn attacked_by(attack: &str, size: usize) -> portcullis::Config {
+    let mut route = everything(public_route);
+    let own = json!({
+        "allow_without_policy": false, "policy": "hostile", "deadline": "10s",
+        "settings": {"attack": attack, "size": size, "when_path": ""},
+    });
+    route.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+    let file = places::component("hostile_guest");
+    portcullis::Config::new([route]).with("policies.hostile.file", file.to_string_lossy())
+}
+
+#[tokio::test]
+async fn query_parameters_of_an_answer_arrive_unless_envoy_validates_mutations() {
+    let changing = attacked_by("query_values", 0);
+    let shipped_as_it_is = Gate::with(&changing, shipped).await;
+    for query in ["", "?x=1", "?%72ole=admin&next=x&debu%67=1"] {
+        let received = shipped_as_it_is.pass(Request::get(&format!("/{query}"))).await;
+        assert_eq!(received.parameters("role"), ["user"], "{query}");
+        assert_eq!(received.parameters("user"), ["a&role=admin"], "{query}");
+        assert_eq!(received.parameters("next"), ["a b#c"], "{query}");
+        assert!(received.parameters("debug").is_empty(), "{query}");
+    }
+    // To Envoy every `%` is a character that is not encoded.
+    let validating = |envoy: Config| shipped(envoy).with("validate_mutations", json!(true));
+    let validating = Gate::with(&changing, validating).await;
+    validating.refuse(Request::get("/"), 500).await;
+}
+
+/// A request with so many headers.
+fn with_headers(count: usize) -> Request {
+    (0..count).fold(Request::get("/"), |request, number| {
+        request.header(&format!("x-client-{number}"), "a")
+    })
+}
+
+#[tokio::test]
+async fn what_an_allow_makes_too_large_for_envoy_is_refused_by_portcullis() {
+    // Envoy counts what the client sent with what it is told to set, and says nothing of it.
+    let names: Vec<_> = (0..60).map(|number| format!("x-answer-{number}")).collect();
+    let headers: Vec<_> = names.iter().map(|name| (name.as_str(), "a")).collect();
+    let envoy_alone = Scene::answering(allowing(&headers), shipped).await;
+    let seen = envoy_alone.see(with_headers(45)).await;
+    assert_eq!((seen.response.status, seen.response.text().as_str()), (500, ""));
+    assert_eq!(envoy_alone.see(with_headers(10)).await.response.status, 200);
+
+    for (attack, small, large) in
+        [("many_request_headers", 30, 60), ("huge_header", 15_000, 25_000)]
+    {
+        let gate = Gate::with(&attacked_by(attack, small), shipped).await;
+        gate.pass(with_headers(45)).await;
+        let gate = Gate::with(&attacked_by(attack, large), shipped).await;
+        let refused = gate.refuse(with_headers(45), 500).await;
+        assert_eq!(refused.text(), "internal authorization error", "{attack}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_keeps_the_headers_of_envoy_that_envoy_does_not_know() {
+    let names = ["x-envoy-foo", "x-envoy-auth-partial-body"];
+    let request =
+        names.into_iter().fold(Request::get("/"), |request, name| request.header(name, "a"));
+    let received = Scene::new(shipped).await.see(request.clone()).await.received();
+    for name in names {
+        assert_eq!(received.all(name), ["a"], "{name}");
+        let removing =
+            |envoy| shipped(envoy).with_route_config("request_headers_to_remove", json!([name]));
+        let received = Scene::new(removing).await.see(request.clone()).await.received();
+        assert!(received.all(name).is_empty(), "{name}");
+    }
+    // No answer may set one.
+    let answered = Scene::answering(allowing(&[("x-envoy-foo", "a")]), shipped).await;
+    assert_eq!(answered.see(Request::get("/")).await.response.status, 500);
 }
 
 #[tokio::test]

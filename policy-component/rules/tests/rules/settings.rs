@@ -106,6 +106,21 @@ fn refused_settings_name_the_place_and_the_fix() {
             "must not touch `host`",
         ),
         (
+            "rules: [{effect: {allow: {set_request_headers: {X-Envoy-Retry-On: '5xx'}}}}]",
+            "rules[0].effect.allow.set_request_headers.X-Envoy-Retry-On",
+            "must not touch `x-envoy-retry-on`",
+        ),
+        (
+            "rules: [{effect: {allow: {remove_request_headers: [x_envoy_foo]}}}]",
+            "rules[0].effect.allow.remove_request_headers[0]",
+            "must not touch `x_envoy_foo`",
+        ),
+        (
+            "rules: [{effect: {deny: {headers: {x-envoy-auth-headers-to-remove: a}}}}]",
+            "rules[0].effect.deny.headers.x-envoy-auth-headers-to-remove",
+            "must not touch",
+        ),
+        (
             "rules: [{effect: {allow: {set_request_headers: {':path': x}}}}]",
             "rules[0].effect.allow.set_request_headers.:path",
             "is not the name of a header",
