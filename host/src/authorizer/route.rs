@@ -95,10 +95,8 @@ pub enum RouteCause {
     #[error("`issuers` is needed, because several are configured: {0}")]
     IssuersNeeded(String),
     /// A method that no request has.
-    #[error(
-        "`match.methods`: `{0}`: {1}; list single methods in upper case, for example `[GET, POST]`"
-    )]
-    Method(String, &'static str),
+    #[error("`match.methods`: `{0}` {1}")]
+    Method(String, String),
     /// A pattern that no request matches.
     #[error("`match.{key}`: no request matches `{pattern}`: it {fault}")]
     Unmatchable {

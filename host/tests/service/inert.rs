@@ -38,6 +38,15 @@ fn what_no_request_matches_is_refused_with_route_key_and_remedy() {
         ("methods", "GET,POST", "[GET, POST]"),
         ("methods", "GET ", "[GET, POST]"),
         ("methods", "", "[GET, POST]"),
+        ("methods", "GET|POST", "[GET, POST]"),
+        ("methods", "GET+POST", "[GET, POST]"),
+        ("methods", "GET-POST", "[GET, POST]"),
+        ("methods", "GET.*", "[GET, POST]"),
+        ("methods", "*", "leave `methods` out"),
+        ("methods", "ANY", "leave `methods` out"),
+        ("methods", "all", "leave `methods` out"),
+        ("methods", "PRI", "leave `methods` out"),
+        ("methods", "CONNECT", "leave `methods` out"),
     ] {
         let refused = check_match(&json!({key: [pattern]}));
         refused.assert_refused(&["route `admin`", &format!("match.{key}"), pattern, remedy]);

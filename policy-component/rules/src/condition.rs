@@ -3,7 +3,7 @@
 //! Blocks nest under `any`, `all` and `not`. Evaluating one allocates nothing and fails in no way:
 //! what a request does not have does not match.
 
-use alloc::{boxed::Box, format, vec::Vec};
+use alloc::{boxed::Box, vec::Vec};
 
 use portcullis_policy::{Identity, Parts, Request, SettingsError};
 
@@ -13,9 +13,10 @@ use crate::{
     conflict::Demands,
     field::{Field, Object},
     glob::Glob,
-    header::{self, HeaderCondition},
+    header::HeaderCondition,
     host,
     inputs::Inputs,
+    method,
     path::{PathTemplate, PathTemplates},
     path_segment::SegmentCondition,
 };
@@ -135,7 +136,7 @@ fn read_request(
     inputs: &mut Inputs,
 ) -> Result<(), SettingsError> {
     if let Some(field) = object.get("methods") {
-        others.push(Condition::Methods(field.list(read_method)?));
+        others.push(Condition::Methods(field.list(method::read)?));
     }
     if let Some(field) = object.get("hosts") {
         others.push(Condition::Hosts(field.list(host::read)?));
@@ -216,18 +217,6 @@ fn read_nested(
         others.push(Condition::Not(Conditions::read(&field, outer, inputs)?));
     }
     Ok(())
-}
-
-fn read_method(field: &Field<'_>) -> Result<Box<str>, SettingsError> {
-    let method = field.text()?;
-    if !header::is_token(method) {
-        return Err(field.refuse("is not an HTTP method; write for example `GET`"));
-    }
-    let upper = method.to_ascii_uppercase();
-    if upper != method {
-        return Err(field.refuse(format!("methods are in upper case; write `{upper}`")));
-    }
-    Ok(method.into())
 }
 
 fn read_scope(field: &Field<'_>) -> Result<Box<str>, SettingsError> {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 use url::Url;
 
-use crate::duration::HumanDuration;
+use crate::{authorizer::method::wrong_in_settings, duration::HumanDuration};
 
 /// How CORS is handled; `docs/cors.md` describes it.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -172,7 +172,7 @@ pub(super) fn canonical_origin(url: &str) -> Option<String> {
     Some(format!("{scheme}://{host}{port}"))
 }
 
-/// Whether a method is one that a request can have: a token in upper case.
+/// Whether a method is one that a request can have: a token in upper case. Settings name fewer.
 pub(super) fn is_method(text: &str) -> bool {
     http::Method::from_bytes(text.as_bytes()).is_ok()
         && !text.bytes().any(|byte| byte.is_ascii_lowercase())
@@ -210,7 +210,7 @@ fn check_origin(origin: &str) -> Result<(), String> {
 fn methods<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let methods = Vec::<String>::deserialize(deserializer)?;
     let is_bad = |method: &&String| {
-        *method == "*" || !is_method(method) || FORBIDDEN_METHODS.contains(&method.as_str())
+        wrong_in_settings(method).is_some() || FORBIDDEN_METHODS.contains(&method.as_str())
     };
     match methods.iter().find(is_bad) {
         Some(method) => Err(D::Error::custom(format!(

@@ -230,7 +230,7 @@ fn an_origin_that_no_browser_sends_is_refused_with_the_remedy() {
 #[test]
 fn settings_that_no_browser_or_no_other_setting_has_a_use_for_are_refused() {
     let with = |key: &str, value: serde_json::Value| json!({"allowed_origins": ["https://shop.test"], key: value});
-    for method in ["*", "put", "TRACE", "CONNECT", "", "A B"] {
+    for method in ["*", "put", "TRACE", "CONNECT", "", "A B", "GET|POST", "ANY", "PRI"] {
         assert!(refusal(&with("allowed_methods", json!([method]))).is_some(), "{method}");
     }
     for name in ["*", "cookie", "Cookie", "sec-fetch-mode", "origin", "", "a b", "a,b"] {
