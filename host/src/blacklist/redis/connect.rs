@@ -16,7 +16,7 @@ use super::{
     BuildError,
     error::{StoreError, describe},
 };
-use crate::secret::Secret;
+use crate::secret::{Secret, ShownPath};
 
 /// Knows where the primary is, or who knows it.
 pub(super) struct Connector {
@@ -222,7 +222,7 @@ fn primary(config: &RedisConfig) -> Result<ConnectionInfo, BuildError> {
 /// The same, trusting the certificates in `file` only.
 fn with_roots(info: ConnectionInfo, file: &Path) -> Result<ConnectionInfo, BuildError> {
     let unusable =
-        |message: &str| BuildError::new("ca_file", format!("{}: {message}", file.display()));
+        |message: &str| BuildError::new("ca_file", format!("{}: {message}", ShownPath::of(file)));
     let pem = std::fs::read(file).map_err(|error| unusable(&format!("cannot read it: {error}")))?;
     let roots = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     if !roots.is_ok_and(|roots| !roots.is_empty()) {
@@ -250,13 +250,16 @@ impl Sentinels {
                 .map_err(|_| unusable(format!("{}: the file is not UTF-8", file.display())))?;
             redis = redis.set_password(password);
         }
-        let info = |text: &String| {
+        // The text is not shown: it may be a URL with a password.
+        let info = |(index, text): (usize, &String)| {
             let address = Address::parse(text).ok_or_else(|| {
-                BuildError::new("sentinels", format!("`{text}` is no address; write host:port"))
+                let message = format!("[{index}] is not an address; write host:port");
+                BuildError::new("sentinels", message)
             })?;
             Ok(address.on(primary).set_redis_settings(redis.clone()))
         };
-        let all = config.sentinels.iter().map(info).collect::<Result<_, BuildError>>()?;
+        let all =
+            config.sentinels.iter().enumerate().map(info).collect::<Result<_, BuildError>>()?;
         Ok(Self { master_name: master_name.to_owned(), all })
     }
 

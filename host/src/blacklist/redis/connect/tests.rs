@@ -85,7 +85,7 @@ fn what_cannot_work_is_refused_with_key_and_fix() {
         ("url: 'redis://store', ca_file: /nonexistent", "`blacklist.redis.ca_file`: means nothing"),
         ("url: 'rediss://store', ca_file: /nonexistent", "`blacklist.redis.ca_file`: /nonexistent"),
         (not_pem.as_str(), "holds no certificate"),
-        ("sentinels: [one], master_name: m", "`blacklist.redis.sentinels`: `one` is no address"),
+        ("sentinels: [one], master_name: m", "`blacklist.redis.sentinels`: [0] is not an address"),
         (
             "sentinels: ['one:1'], master_name: m, sentinel_password_file: /nonexistent",
             "`blacklist.redis.sentinel_password_file`: /nonexistent",
@@ -98,6 +98,23 @@ fn what_cannot_work_is_refused_with_key_and_fix() {
     ] {
         let complaint = complaint(yaml);
         assert!(complaint.contains(words), "{yaml}: {complaint}");
+    }
+}
+
+#[test]
+fn a_password_in_place_of_a_sentinel_or_a_file_is_not_shown() {
+    for yaml in [
+        "sentinels: ['a:1', 'u:hunter2@h:26379'], master_name: m",
+        "sentinels: ['redis://u:hunter2@h'], master_name: m",
+        "sentinels: ['hunter2'], master_name: m",
+        "sentinels: ['a:1'], master_name: m, sentinel_password_file: hunter2",
+        "url_file: 'redis://u:hunter2@h'",
+        "url: 'redis://h', password_file: hunter2",
+        "url: 'rediss://h', ca_file: 'redis://u:hunter2@h'",
+    ] {
+        let complaint = complaint(yaml);
+        assert!(!complaint.contains("hunter2"), "{complaint}");
+        assert!(complaint.starts_with("`blacklist.redis."), "{complaint}");
     }
 }
 
