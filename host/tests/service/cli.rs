@@ -136,6 +136,23 @@ fn a_secret_in_place_of_a_file_or_an_address_is_not_shown() {
 }
 
 #[test]
+fn a_filter_that_would_silence_the_log_is_refused() {
+    let folder = Folder::new();
+    let mut config = folder.config();
+    for filter in ["nonsense", "info,decision=of", "info,decisions=off", "decision=off", ""] {
+        config["log"] = json!({"filter": filter});
+        for refused in [folder.check_config(&config), serve(&folder, &config)] {
+            refused.assert_refused(&["log.filter: ", "info,decision=off"]);
+            assert_eq!(refused.code, Some(2));
+        }
+    }
+    for filter in ["off", "warn,portcullis::policy=debug"] {
+        config["log"] = json!({"filter": filter});
+        assert_eq!(folder.check_config(&config).code, Some(0), "{filter}");
+    }
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
