@@ -10,7 +10,6 @@ use portcullis_policy::{Identity, Parts, Request, SettingsError};
 use crate::{
     claim::ClaimCondition,
     claim_prefix::ClaimPrefix,
-    conflict::Demands,
     field::{Field, Object},
     glob::Glob,
     header::HeaderCondition,
@@ -67,21 +66,13 @@ enum Condition {
     Not(Conditions),
 }
 
-/// The blocks around one.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Outer<'a> {
-    /// The paths that name segments for a block without paths of its own.
-    named: Option<&'a PathTemplates>,
-    demands: Demands<'a>,
-}
-
 // === impl Conditions ===
 
 impl Conditions {
-    /// Reads a block.
+    /// Reads a block. `named` are the paths that name segments for a block without paths of its own.
     pub(crate) fn read(
         field: &Field<'_>,
-        outer: Outer<'_>,
+        named: Option<&PathTemplates>,
         inputs: &mut Inputs,
     ) -> Result<Self, SettingsError> {
         let object = field.object(KEYS)?;
@@ -90,12 +81,11 @@ impl Conditions {
             None => None,
             Some(field) => Some(PathTemplates::read(&field, options)?),
         };
-        let named = paths.as_ref().or(outer.named);
+        let named = paths.as_ref().or(named);
         let mut others = Vec::new();
         read_request(&object, &mut others, inputs)?;
         read_caller(&object, named, &mut others, inputs)?;
-        let demands = outer.demands.of(&object, options)?;
-        read_nested(&object, Outer { named, demands }, &mut others, inputs)?;
+        read_nested(&object, named, &mut others, inputs)?;
         Ok(Self { paths, others })
     }
 
@@ -199,22 +189,20 @@ fn read_caller(
 /// The blocks inside this one.
 fn read_nested(
     object: &Object<'_>,
-    outer: Outer<'_>,
+    named: Option<&PathTemplates>,
     others: &mut Vec<Condition>,
     inputs: &mut Inputs,
 ) -> Result<(), SettingsError> {
     if let Some(field) = object.get("any") {
-        let blocks = field.list(|item| Conditions::read(item, outer, inputs))?;
+        let blocks = field.list(|item| Conditions::read(item, named, inputs))?;
         others.push(Condition::Any(blocks));
     }
     if let Some(field) = object.get("all") {
-        let blocks = field.list(|item| Conditions::read(item, outer, inputs))?;
+        let blocks = field.list(|item| Conditions::read(item, named, inputs))?;
         others.push(Condition::All(blocks));
     }
     if let Some(field) = object.get("not") {
-        // A block that is to fail may demand what the others do not.
-        let outer = Outer { demands: Demands::default(), ..outer };
-        others.push(Condition::Not(Conditions::read(&field, outer, inputs)?));
+        others.push(Condition::Not(Conditions::read(&field, named, inputs)?));
     }
     Ok(())
 }
