@@ -217,6 +217,9 @@ fn read_scope(field: &Field<'_>) -> Result<Box<str>, SettingsError> {
 
 fn read_principal(field: &Field<'_>) -> Result<Glob, SettingsError> {
     let principal = field.text()?;
+    if principal.trim() != principal {
+        return Err(field.refuse("begins or ends with a blank, which no principal has; remove it"));
+    }
     let inner = principal.strip_prefix('*').unwrap_or(principal);
     if inner.strip_suffix('*').unwrap_or(inner).contains('*') {
         return Err(field.refuse("`*` stands at the beginning or at the end: `*/sa/frontend`"));

@@ -1,5 +1,7 @@
 //! CORS settings: origins, methods and header names, checked against what browsers send.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
@@ -30,8 +32,8 @@ pub struct CorsConfig {
     /// Headers of a denial that these pages may read besides those that every page may.
     #[serde(deserialize_with = "exposed_headers")]
     pub exposed_headers: Vec<String>,
-    /// How long browsers remember the answer to a preflight, in whole seconds. Only with
-    /// `preflight: answer`.
+    /// How long browsers remember the answer to a preflight, in whole seconds; 24h at the most, as no
+    /// browser remembers it for longer. Only with `preflight: answer`.
     #[serde(deserialize_with = "whole_seconds")]
     pub max_age: HumanDuration,
 }
@@ -72,6 +74,9 @@ const OF_ANSWERS: [&str; 3] = ["allowed_methods", "allowed_headers", "max_age"];
 
 /// Methods that no script can use: Fetch, "forbidden method".
 pub(super) const FORBIDDEN_METHODS: [&str; 3] = ["CONNECT", "TRACE", "TRACK"];
+
+/// What browsers cut `access-control-max-age` down to: Firefox to this, others to less.
+const LONGEST_AGE: Duration = Duration::from_hours(24);
 
 /// Headers that no script can set: Fetch, "forbidden request-header".
 const FORBIDDEN_HEADERS: [&str; 21] = [
@@ -257,6 +262,11 @@ fn whole_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HumanDura
     let duration = HumanDuration::deserialize(deserializer)?;
     if duration.get().subsec_nanos() > 0 {
         return Err(D::Error::custom("browsers count whole seconds; write such a time, as 10m"));
+    }
+    if duration.get() > LONGEST_AGE {
+        return Err(D::Error::custom(
+            "no browser remembers it for longer than 24h; write 24h or less",
+        ));
     }
     Ok(duration)
 }

@@ -238,6 +238,8 @@ fn settings_that_no_browser_or_no_other_setting_has_a_use_for_are_refused() {
     }
     assert!(refusal(&with("exposed_headers", json!(["set-cookie"]))).is_some());
     assert!(refusal(&with("max_age", json!("1500ms"))).is_some());
+    assert!(refusal(&with("max_age", json!("25h"))).is_some());
+    assert!(refusal(&with("max_age", json!("24h"))).is_none());
     for (settings, key) in [
         (json!({"preflight": "answer"}), "cors.preflight"),
         (json!({"max_age": "1h"}), "cors.max_age"),
