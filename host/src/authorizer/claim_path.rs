@@ -19,6 +19,9 @@ pub enum ParseClaimPathError {
          `realm_access`"
     )]
     EmptyName(String),
+    /// A name has blanks that no claim has.
+    #[error("`{0}` has a name with a blank at its beginning or end, which no claim has; remove it")]
+    Blank(String),
     /// A backslash before another character than a dot or a backslash.
     #[error("`{0}`: a backslash is only written before a dot or another backslash")]
     Escape(String),
@@ -35,6 +38,9 @@ impl ClaimPath {
     fn from_names(names: Vec<String>) -> Result<Self, ParseClaimPathError> {
         if names.is_empty() || names.iter().any(String::is_empty) {
             return Err(ParseClaimPathError::EmptyName(names.join(".")));
+        }
+        if names.iter().any(|name| name.trim() != name) {
+            return Err(ParseClaimPathError::Blank(names.join(".")));
         }
         Ok(Self(names))
     }
@@ -82,7 +88,10 @@ impl FromStr for ClaimPath {
         if splits_url(text, &dots) {
             return Err(ParseClaimPathError::SplitUrl(text.to_owned()));
         }
-        Self::from_names(names).map_err(|_| ParseClaimPathError::EmptyName(text.to_owned()))
+        Self::from_names(names).map_err(|error| match error {
+            ParseClaimPathError::EmptyName(_) => ParseClaimPathError::EmptyName(text.to_owned()),
+            error => error,
+        })
     }
 }
 

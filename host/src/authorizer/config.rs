@@ -133,7 +133,8 @@ pub struct MatchConfig {
     /// must decide on the route: `paths` has a prefix of it, and neither `not_paths` nor an earlier route
     /// for the same host and method has a pattern that what follows could match.
     pub tolerate: Vec<Tolerance>,
-    /// Methods, in upper case.
+    /// Methods, in upper case: letters, digits, `-` and `_`. Without this key, any method belongs to the
+    /// route; `*`, `ANY` and `ALL` are refused, and so are `CONNECT` and `PRI`, which no route matches.
     #[serde(deserialize_with = "not_empty")]
     pub methods: Vec<String>,
     /// Matches checks of raw TCP connections, from Envoy's network filter, instead of HTTP requests.

@@ -56,8 +56,8 @@ pub(super) fn check(config: &RouteConfig) -> Result<(), RouteCause> {
     if !config.ignored_schemes.is_empty() && config.token != TokenMode::Optional {
         return Err(RouteCause::SchemesWithoutOption);
     }
-    match config.ignored_schemes.iter().find(|scheme| !token::is_other_scheme(scheme)) {
-        Some(scheme) => Err(RouteCause::Scheme(scheme.clone())),
+    match config.ignored_schemes.iter().position(|scheme| !token::is_other_scheme(scheme)) {
+        Some(index) => Err(RouteCause::Scheme(index)),
         None => Ok(()),
     }
 }

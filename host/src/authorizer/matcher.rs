@@ -4,9 +4,9 @@ use super::{
     ambiguity::is_for_routes,
     authority::{self, HostsConfig},
     config::MatchConfig,
+    method::wrong_in_settings,
     path::{self, PathConfig, Tolerance},
     pattern::Pattern,
-    request_line::wrong_method,
     route::RouteCause,
 };
 
@@ -45,7 +45,7 @@ impl Matcher {
             |pattern: &Pattern| authority::compile(pattern, reading.hosts).map(|host| vec![host]);
         let path = |pattern: &Pattern| path::compile(pattern, reading.paths);
         for method in methods {
-            if let Some(wrong) = wrong_method(method) {
+            if let Some(wrong) = wrong_in_settings(method) {
                 return Err(RouteCause::Method(method.clone(), wrong));
             }
         }

@@ -15,6 +15,7 @@ mod guard;
 mod headers;
 mod identity;
 mod matcher;
+mod method;
 mod path;
 mod patience;
 mod pattern;

@@ -16,11 +16,14 @@ mod tests;
 use std::{borrow::Cow, num::NonZeroU32};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 pub(super) use pattern::compile;
 
 use crate::decision::Reason;
+
+/// What `paths.max_bytes` is at the least.
+const LEAST_BYTES: u32 = 64;
 
 /// How paths are read: those of requests, and the patterns of routes with them. Policies are told the
 /// canonical path.
@@ -38,7 +41,8 @@ pub struct PathConfig {
     /// Whether a slash at the end makes another path.
     pub trailing_slash: TrailingSlash,
     /// The longest path of a request, in bytes as sent, without its query. A longer one is denied with
-    /// `request_too_large`.
+    /// `request_too_large`. 64 at the least.
+    #[serde(deserialize_with = "enough_bytes")]
     pub max_bytes: NonZeroU32,
 }
 
@@ -195,6 +199,14 @@ impl PathConfig {
     fn max_bytes(&self) -> usize {
         usize::try_from(self.max_bytes.get()).unwrap_or(usize::MAX)
     }
+}
+
+fn enough_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NonZeroU32, D::Error> {
+    let bytes = NonZeroU32::deserialize(deserializer)?;
+    if bytes.get() < LEAST_BYTES {
+        return Err(D::Error::custom("must be at least 64, or hardly a path would be let through"));
+    }
+    Ok(bytes)
 }
 
 impl Default for PathConfig {

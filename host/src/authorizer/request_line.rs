@@ -3,6 +3,7 @@
 use super::{
     ambiguity::{self, Ambiguity},
     authority::{Host, HostsConfig, read_host},
+    method::wrong_in_request,
     path::{CanonicalPath, PathConfig, canonicalize},
     route::Key,
 };
@@ -29,7 +30,7 @@ impl<'a> RequestLine<'a> {
         paths: &PathConfig,
         tolerant: Option<&PathConfig>,
     ) -> Result<Self, (Reason, String)> {
-        if let Some(wrong) = wrong_method(&http.method) {
+        if let Some(wrong) = wrong_in_request(&http.method) {
             return Err((Reason::MalformedRequest, wrong.to_owned()));
         }
         let host = read_host(&http.host, hosts)
@@ -51,20 +52,5 @@ impl<'a> RequestLine<'a> {
             method: Some(self.method),
             ambiguity: self.ambiguity.as_ref(),
         }
-    }
-}
-
-/// What is wrong with a method. Methods are case-sensitive (RFC 9110 section 9.1), but some servers turn
-/// them into upper case, so one in lower case has two readings.
-pub(super) fn wrong_method(method: &str) -> Option<&'static str> {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if method.is_empty() {
-        Some("no method")
-    } else if !method.bytes().all(is_token) {
-        Some("method is not a token")
-    } else if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
-        Some("method is not in upper case")
-    } else {
-        None
     }
 }

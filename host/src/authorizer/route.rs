@@ -95,12 +95,10 @@ pub enum RouteCause {
     #[error("`issuers` is needed, because several are configured: {0}")]
     IssuersNeeded(String),
     /// A method that no request has.
-    #[error(
-        "`match.methods`: `{0}`: {1}; list single methods in upper case, for example `[GET, POST]`"
-    )]
-    Method(String, &'static str),
+    #[error("`match.methods`: `{0}` {1}")]
+    Method(String, String),
     /// A pattern that no request matches.
-    #[error("`match.{key}`: no request matches `{pattern}`: it {fault}")]
+    #[error("`match.{key}`: no request matches `{}`: it {fault}", without_user(.pattern))]
     Unmatchable {
         /// `hosts`, `paths` or `not_paths`.
         key: &'static str,
@@ -161,10 +159,10 @@ pub enum RouteCause {
     SchemesWithoutOption,
     /// A text is not an authorization scheme, or is that of the tokens.
     #[error(
-        "`ignored_schemes`: `{0}` is not the name of another scheme than `Bearer`; write `Basic`, \
-         `Negotiate` or the like"
+        "`ignored_schemes[{0}]` is not the name of another scheme than `Bearer`; write `Basic`, \
+         `Negotiate` or the like, without credentials"
     )]
-    Scheme(String),
+    Scheme(usize),
     /// Servers would take one identity header for the other.
     #[error(
         "`identity_headers`: servers in the tradition of CGI take `{0}` and `{1}` for one header; \
@@ -180,6 +178,12 @@ pub enum RouteCause {
     /// A zero deadline denies everything.
     #[error("`deadline` is zero; write at least 1ms")]
     ZeroDeadline,
+}
+
+/// A pattern as messages show it: what stands before an `@` may be a password.
+fn without_user(pattern: &Pattern) -> String {
+    let pattern = pattern.to_string();
+    pattern.rsplit_once('@').map_or_else(|| pattern.clone(), |(_, host)| format!("…@{host}"))
 }
 
 /// There is no one route for a request.

@@ -126,6 +126,7 @@ impl Cli {
             Command::Dev(dev) => dev.run(),
             Command::CheckConfig(file) => {
                 let config = file.read()?;
+                telemetry::log::check(&config.log)?;
                 app::check(&config)?;
                 for warning in token::warnings(&config.token()) {
                     print(&format!("{}: warning: {warning}\n", file.config.display()))?;

@@ -20,6 +20,7 @@ use crate::{
     },
     config::Config,
     duration::HumanDuration,
+    secret::ShownPath,
     telemetry::RedisMetrics,
     timestamp::Timestamp,
     token::{UnverifiedToken, VerifyError},
@@ -105,7 +106,7 @@ pub enum RevokeCommandError {
     #[error(transparent)]
     Target(#[from] BlankTargetError),
     /// The token cannot be read.
-    #[error("{}: cannot read the token: {source}; check the path and the permissions", .path.display())]
+    #[error("{}: cannot read the token: {source}; check the path and the permissions", ShownPath::of(.path))]
     Unreadable {
         /// The file.
         path: PathBuf,

@@ -84,7 +84,7 @@ pub struct TokensConfig {
     /// taken: a larger token counts as several, and 100,000 take 120 MB at the most. Tokens that have
     /// expired leave. 0 remembers none.
     pub cache_capacity: usize,
-    /// The largest token that is looked at, in bytes; 65,536 at the most. Tokens with hundreds of
+    /// The largest token that is looked at, in bytes; 256 at the least and 65,536 at the most. Tokens with hundreds of
     /// groups need more than the default. Envoy's `max_request_headers_kb` limits all headers
     /// together, and `grpc.max_message_bytes` the whole request.
     pub max_bytes: usize,

@@ -18,7 +18,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use prost::Message;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
@@ -34,6 +34,9 @@ use crate::{
 };
 use check::{CheckService, Limits};
 
+/// What limits in bytes are at the least: a question of Envoy has some hundred bytes.
+const LEAST_BYTES: u32 = 1024;
+
 /// The `grpc` section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -44,7 +47,8 @@ pub struct Config {
     /// The largest `CheckRequest`, in bytes. A larger one is denied with `request_too_large`. The
     /// default fits the 60 KiB of headers that Envoy lets through by default, of which it tells the
     /// path twice. Raise it together with Envoy's `max_request_headers_kb` and with
-    /// `with_request_body.max_request_bytes`.
+    /// `with_request_body.max_request_bytes`. 1,024 at the least.
+    #[serde(deserialize_with = "enough_bytes")]
     pub max_message_bytes: u32,
     /// Connections that may be open. Each worker thread of each Envoy that asks holds one. Where all
     /// are open and a new one comes, the one that has been idle for the longest is closed, first of
@@ -54,9 +58,11 @@ pub struct Config {
     #[serde(deserialize_with = "at_least_one")]
     pub max_connections: u32,
     /// Checks that one connection may have under way. Envoy queues what exceeds it.
+    #[serde(deserialize_with = "at_least_one")]
     pub max_concurrent_streams: u32,
     /// The largest set of HTTP/2 headers of a call, in bytes. The headers that are to be authorized
     /// are part of the message and do not count.
+    #[serde(deserialize_with = "enough_bytes")]
     pub max_header_list_bytes: u32,
     /// Time for a new connection to say that it speaks HTTP/2, and for a message to arrive once its
     /// call has begun.
@@ -116,6 +122,15 @@ pub async fn bind(config: &Config) -> Result<Bound, BindError> {
 }
 
 // === impl Config ===
+
+fn enough_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        0..LEAST_BYTES => Err(D::Error::custom(
+            "must be at least 1024, or no question would be read; write bytes",
+        )),
+        bytes => Ok(bytes),
+    }
+}
 
 impl Default for Config {
     fn default() -> Self {

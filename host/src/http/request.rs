@@ -29,7 +29,10 @@ pub struct PathPrefix(String);
 
 /// A text is not a path prefix.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not a path prefix; begin it with a slash, or leave it empty")]
+#[error(
+    "`{0}` is not a path prefix; begin it with a slash, write it without query, fragment and blanks and \
+     percent-encoded, or leave it empty"
+)]
 pub struct ParsePrefixError(String);
 
 /// What is asked about, wherever it is described.
@@ -228,7 +231,10 @@ impl TryFrom<String> for PathPrefix {
     type Error = ParsePrefixError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        if text.is_empty() || text.starts_with('/') {
+        // Of anything else, no path on the wire has a part.
+        let is_sent =
+            text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
+        if text.is_empty() || text.starts_with('/') && is_sent {
             return Ok(Self(text));
         }
         Err(ParsePrefixError(text))

@@ -339,6 +339,11 @@ async fn without_an_address_there_is_no_edge() {
 fn what_makes_no_sense_is_refused() {
     for bad in [
         r#"{"path_prefix": "check"}"#,
+        r#"{"path_prefix": "/a?b"}"#,
+        r#"{"path_prefix": "/a#b"}"#,
+        r#"{"path_prefix": "/a b"}"#,
+        r#"{"path_prefix": "/a "}"#,
+        r#"{"path_prefix": "/é"}"#,
         r#"{"request_from": "nginx"}"#,
         r#"{"a": 1}"#,
         r#"{"timeout": "0s"}"#,

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::UpdateDeadline;
 
-use super::engine::ticks;
+use super::{
+    engine::ticks,
+    turns::{SLICE, Turn},
+};
 
 /// How much longer than its processor time a call may last where the caller names no limit: on a
 /// machine that runs four times as much as it has processors for, a call takes four times as long.
@@ -32,6 +35,10 @@ pub(super) struct Meter {
     /// The thread's processor time when the engine first asked, which is one to two ticks after the
     /// call began. Calls that end before that cost no system call.
     first: Option<Duration>,
+    /// What a call has that takes turns with others.
+    turn: Option<Turn>,
+    /// The thread's processor time when the turn began.
+    turn_began: Duration,
 }
 
 // === impl Budget ===
@@ -67,22 +74,39 @@ impl Budget {
 // === impl Meter ===
 
 impl Meter {
-    pub(super) fn new(budget: Budget) -> Self {
-        Self { budget, first: None }
+    pub(super) fn new(budget: Budget, turn: Option<Turn>) -> Self {
+        Self { budget, first: None, turn, turn_began: Duration::ZERO }
+    }
+
+    /// The call is over. The turn ends, unless the caller has a use for the rest of it.
+    pub(super) fn end(&mut self) -> Option<Turn> {
+        self.turn.take()
     }
 
     /// Whether the call may go on, and for how many ticks until the next look.
     pub(super) fn look(&mut self) -> UpdateDeadline {
         let now = thread_time();
-        let used = now.saturating_sub(*self.first.get_or_insert(now));
+        if self.first.is_none() {
+            self.first = Some(now);
+            self.turn_began = now;
+        }
+        let used = now.saturating_sub(self.first.unwrap_or(now));
         let left = self.budget.processor.saturating_sub(used);
         let wait = self.budget.until.saturating_duration_since(Instant::now());
         if left.is_zero() || wait.is_zero() {
-            UpdateDeadline::Interrupt
-        } else {
-            // The rest of the processor time cannot pass before as much time has passed.
-            UpdateDeadline::Continue(ticks(left.min(wait)))
+            return UpdateDeadline::Interrupt;
         }
+        // The rest of the processor time cannot pass before as much time has passed.
+        let rest = left.min(wait);
+        let Some(turn) = &mut self.turn else { return UpdateDeadline::Continue(ticks(rest)) };
+        if now.saturating_sub(self.turn_began) >= SLICE {
+            if !turn.pass_on(self.budget.until) {
+                return UpdateDeadline::Interrupt;
+            }
+            // Waiting takes no processor time.
+            self.turn_began = now;
+        }
+        UpdateDeadline::Continue(ticks(rest.min(SLICE)))
     }
 }
 
@@ -105,7 +129,7 @@ mod tests {
     #[test]
     fn a_call_that_waits_for_the_processor_uses_none_of_its_budget() {
         let budget = Budget::new(Duration::from_millis(20), Some(Duration::from_mins(1)));
-        let mut meter = Meter::new(budget);
+        let mut meter = Meter::new(budget, None);
         assert!(matches!(meter.look(), UpdateDeadline::Continue(_)));
         std::thread::sleep(Duration::from_millis(30));
         assert!(matches!(meter.look(), UpdateDeadline::Continue(_)));
@@ -115,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_caller_who_no_longer_waits_ends_the_call() {
-        let mut meter = Meter::new(Budget::new(Duration::from_mins(1), Some(Duration::ZERO)));
+        let mut meter = Meter::new(Budget::new(Duration::from_mins(1), Some(Duration::ZERO)), None);
         assert!(matches!(meter.look(), UpdateDeadline::Interrupt));
     }
 

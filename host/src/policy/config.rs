@@ -38,6 +38,12 @@ pub struct HostConfig {
     /// caller's time is up. Without it, half as many as there are processors, and at least one.
     #[serde(deserialize_with = "at_least_one")]
     pub slow_calls: Option<usize>,
+    /// How many slow calls of all policies together may run at once. Where there are more, they take
+    /// turns of 5 ms, policy by policy, and each policy has an equal part. Together they hold 256
+    /// threads at most. Without it, half as many as there are processors, and at least one: the
+    /// other processors are left to everything else.
+    #[serde(deserialize_with = "at_least_one")]
+    pub all_slow_calls: Option<usize>,
 }
 
 /// Where one policy comes from.
@@ -60,6 +66,7 @@ impl Default for HostConfig {
             max_component_bytes: 16 << 20,
             configure_deadline: HumanDuration::from_millis(5000),
             slow_calls: None,
+            all_slow_calls: None,
         }
     }
 }

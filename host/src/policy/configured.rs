@@ -19,7 +19,8 @@ use super::{
     instance::{CallError, Instance},
     manifest::{Manifest, ManifestError},
     pool::{NoInstance, Pool, Seated},
-    share::{QUICK, Share},
+    share::{PolicyShare, QUICK, Share, slow_threads},
+    turns::Turn,
 };
 
 /// Instances that are started before a revision serves, where there are that many threads. More are
@@ -50,6 +51,7 @@ pub(super) struct Surroundings {
     /// Threads that serve requests.
     pub(super) threads: usize,
     pub(super) filler: Filler,
+    pub(super) share: PolicyShare,
     pub(super) ticker: Arc<EpochTicker>,
 }
 
@@ -91,8 +93,10 @@ pub enum EvaluateError {
     /// It returned an error.
     #[error("`evaluate` failed: {0}")]
     Failed(String),
-    /// Slow calls hold all the threads that the policy may use.
-    #[error("slow calls hold all threads of the policy; no thread became free in time")]
+    /// Slow calls, of this policy or of others, use all that it may have.
+    #[error(
+        "slow calls use all threads and turns that the policy may have; none became free in time"
+    )]
     Busy,
     /// No instance became free, and none could be started, in time.
     #[error("no instance became free in time")]
@@ -127,11 +131,6 @@ pub(super) fn capacity(host: &HostConfig, threads: usize) -> usize {
     threads + slow_threads(host, threads) + 1
 }
 
-/// Threads that slow calls of one configured policy may hold.
-fn slow_threads(host: &HostConfig, threads: usize) -> usize {
-    host.slow_calls.unwrap_or(threads / 2).max(1)
-}
-
 // === impl EvaluateError ===
 
 impl EvaluateError {
@@ -154,16 +153,16 @@ impl Configured {
         settings: String,
         surroundings: Surroundings,
     ) -> Result<Arc<Self>, ConfigureError> {
-        let Surroundings { host, threads, filler, ticker } = surroundings;
+        let Surroundings { host, threads, filler, share, ticker } = surroundings;
         let (capacity, slow_threads) = (capacity(&host, threads), slow_threads(&host, threads));
-        let (instance, manifest) = start(prepared, &host, &settings)?;
+        let (instance, manifest) = start(prepared, &host, &settings, None)?;
         let configured = Arc::new_cyclic(|this| Self {
             prepared: prepared.clone(),
             host,
             settings,
             manifest,
             pool: Pool::new(AT_FIRST.min(threads + 1), capacity),
-            share: Share::new(slow_threads),
+            share: Share::new(share, slow_threads),
             filler,
             is_asked: AtomicBool::new(false),
             _ticker: ticker,
@@ -173,7 +172,7 @@ impl Configured {
         configured.seat(instance);
         while configured.pool.reserve() {
             let (instance, manifest) =
-                start(&configured.prepared, &configured.host, &configured.settings)
+                start(&configured.prepared, &configured.host, &configured.settings, None)
                     .inspect_err(|_| configured.pool.release())?;
             if manifest != configured.manifest {
                 configured.pool.release();
@@ -204,7 +203,14 @@ impl Configured {
         budget: Budget,
     ) -> Result<Answer, Unanswered> {
         if matches!(attempt, Attempt::NoInstance) {
-            attempt = self.attempt(self.instance(budget).await?, input, budget);
+            let seated = self.instance(budget).await?;
+            // Many may have waited, and the first of them may have used up the ration.
+            attempt = if self.share.is_used_up() {
+                self.pool.put(seated);
+                Attempt::Slow
+            } else {
+                self.attempt(seated, input, budget)
+            };
         }
         if let Attempt::Answered(outcome) = attempt {
             return outcome.map_err(Unanswered::Error);
@@ -216,7 +222,11 @@ impl Configured {
         let call = spawn_blocking(move || {
             // Held until the call is over, even if the caller has gone away.
             let _thread = thread;
-            this.call(seated, &input.as_input(), budget)
+            let Some(turn) = this.share.turn(budget.until) else {
+                this.pool.put(seated);
+                return Err(EvaluateError::Busy);
+            };
+            this.call(seated, &input.as_input(), budget, Some(turn))
         });
         match call.await {
             Ok(outcome) => outcome.map_err(Unanswered::Error),
@@ -229,7 +239,8 @@ impl Configured {
         // From here on, a request that finds none asks again.
         self.is_asked.store(false, SeqCst);
         while self.pool.reserve() {
-            match start(&self.prepared, &self.host, &self.settings) {
+            let turn = self.share.turn_to_start();
+            match start(&self.prepared, &self.host, &self.settings, turn) {
                 Ok((instance, manifest)) if manifest == self.manifest => self.seat(instance),
                 failed => {
                     // Requests wait for one, and ask again; to go on trying here would be a loop.
@@ -250,7 +261,7 @@ impl Configured {
     /// Asks the policy on this thread, for [`QUICK`] at most. A policy that needs longer has not
     /// answered; as it is a function of the request, asking it again does no harm.
     fn attempt(&self, seated: Seated, input: &Input<'_>, budget: Budget) -> Attempt {
-        let outcome = self.call(seated, input, budget.at_most(QUICK));
+        let outcome = self.call(seated, input, budget.at_most(QUICK), None);
         if !matches!(outcome, Err(EvaluateError::Call(CallError::Timeout(_)))) {
             return Attempt::Answered(outcome);
         }
@@ -258,10 +269,16 @@ impl Configured {
         if budget.processor > QUICK { Attempt::Slow } else { Attempt::Answered(outcome) }
     }
 
-    fn call(&self, mut seated: Seated, input: &Input<'_>, budget: Budget) -> Outcome {
+    fn call(
+        &self,
+        mut seated: Seated,
+        input: &Input<'_>,
+        budget: Budget,
+        turn: Option<Turn>,
+    ) -> Outcome {
         let instance = &mut seated.instance;
         let decision = convert::with_request(&self.manifest, input, |request| {
-            instance.evaluate(request, budget)
+            instance.evaluate(request, budget, turn)
         })?;
         // Only an instance that returned is put back; `?` above drops one that did not.
         if instance.calls < self.host.instance_reuse {
@@ -305,14 +322,15 @@ impl Drop for Seat {
     }
 }
 
-/// Starts an instance and gives it its settings.
+/// Starts an instance and gives it its settings, in turns with others if it has a turn.
 fn start(
     prepared: &Prepared,
     host: &HostConfig,
     settings: &str,
+    turn: Option<Turn>,
 ) -> Result<(Instance, Manifest), ConfigureError> {
     let budget = Budget::new(host.configure_deadline.get(), None);
-    let mut instance = Instance::new(&prepared.pre, host, budget)?;
+    let mut instance = Instance::new(&prepared.pre, host, budget, turn)?;
     match instance.configure(settings, budget)? {
         Ok(manifest) => Ok((instance, Manifest::check(manifest)?)),
         Err(wit::SettingsError::Syntax(message)) => {

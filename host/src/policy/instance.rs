@@ -11,6 +11,7 @@ use super::{
     HostConfig,
     bindings::{PolicyPre, exports::portcullis::policy::evaluator as wit},
     budget::{Budget, Meter},
+    turns::Turn,
 };
 
 /// What a store carries: limits and the meter of the call. A policy has no capabilities.
@@ -48,17 +49,20 @@ pub enum CallError {
 // === impl Instance ===
 
 impl Instance {
-    /// Instantiates; runs the component's own start functions within `budget`.
+    /// Instantiates; runs the component's own start functions within `budget`. A `turn` lasts until
+    /// the settings are read.
     pub(super) fn new(
         pre: &PolicyPre<State>,
         config: &HostConfig,
         budget: Budget,
+        turn: Option<Turn>,
     ) -> Result<Self, CallError> {
         let limits = StoreLimitsBuilder::new()
             .memory_size(config.memory_limit_bytes)
             .table_elements(config.table_elements)
             .build();
-        let mut store = Store::new(pre.engine(), State { limits, meter: Meter::new(budget) });
+        let meter = Meter::new(budget, turn);
+        let mut store = Store::new(pre.engine(), State { limits, meter });
         store.limiter(|state| &mut state.limits);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().meter.look()));
         store.set_epoch_deadline(Budget::first_ticks());
@@ -77,28 +81,30 @@ impl Instance {
         settings: &str,
         budget: Budget,
     ) -> Result<Result<wit::Manifest, wit::SettingsError>, CallError> {
-        self.prepare(budget);
-        self.evaluator
-            .call_configure(&mut self.store, settings)
-            .map_err(|error| describe(&error, budget))
+        let turn = self.store.data_mut().meter.end();
+        self.prepare(budget, turn);
+        let called = self.evaluator.call_configure(&mut self.store, settings);
+        self.store.data_mut().meter.end();
+        called.map_err(|error| describe(&error, budget))
     }
 
-    /// Calls `evaluate`.
+    /// Calls `evaluate`, in turns with others if it has a turn.
     pub(super) fn evaluate(
         &mut self,
         request: wit::Request<'_>,
         budget: Budget,
+        turn: Option<Turn>,
     ) -> Result<Result<wit::Decision, wit::EvaluateError>, CallError> {
-        self.prepare(budget);
+        self.prepare(budget, turn);
         self.calls = self.calls.saturating_add(1);
-        self.evaluator
-            .call_evaluate(&mut self.store, request)
-            .map_err(|error| describe(&error, budget))
+        let called = self.evaluator.call_evaluate(&mut self.store, request);
+        self.store.data_mut().meter.end();
+        called.map_err(|error| describe(&error, budget))
     }
 
     /// Each call gets its full budget and its full output limit.
-    fn prepare(&mut self, budget: Budget) {
-        self.store.data_mut().meter = Meter::new(budget);
+    fn prepare(&mut self, budget: Budget, turn: Option<Turn>) {
+        self.store.data_mut().meter = Meter::new(budget, turn);
         self.store.set_epoch_deadline(Budget::first_ticks());
         self.store.set_hostcall_fuel(self.output_limit);
     }

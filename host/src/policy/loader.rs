@@ -20,11 +20,11 @@ use super::{
     configured::{ConfigureError, Configured, Surroundings},
     slot::{Revision, Slot},
 };
-use crate::{telemetry::PolicyMetrics, timestamp::Timestamp};
+use crate::{secret::ShownPath, telemetry::PolicyMetrics, timestamp::Timestamp};
 
 /// A policy could not be loaded. The message names the policy, the file, and what to do.
 #[derive(Debug, thiserror::Error)]
-#[error("policy `{policy}` ({}): {cause}", .file.display())]
+#[error("policy `{policy}` ({}): {cause}", ShownPath::of(.file))]
 pub struct LoadError {
     /// Name of the policy.
     pub policy: String,

@@ -21,6 +21,7 @@ mod pool;
 mod reloader;
 mod share;
 mod slot;
+mod turns;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, thread};
 
@@ -41,6 +42,7 @@ pub use slot::{Evaluation, PolicyHandle};
 use configured::Surroundings;
 use filler::Filler;
 use loader::{Loaded, Loader};
+use share::SharedByAll;
 
 use crate::{file_watch::FileWatch, telemetry::Metrics};
 
@@ -83,11 +85,13 @@ pub fn build(
     let beat = Beat::default();
     let ticker = EpochTicker::start(&engine, beat.clone()).map_err(EngineError::from)?;
     let ticker = Arc::new(ticker);
+    let shared = SharedByAll::new(host, threads);
     // Watched before they are read: a change in between is then seen at the first look.
     let watches: Vec<_> = policies.values().map(|policy| FileWatch::new(&policy.file)).collect();
     let loaded = policies
         .iter()
-        .map(|(name, policy)| {
+        .enumerate()
+        .map(|(number, (name, policy))| {
             let loader = Loader {
                 name: name.clone(),
                 file: policy.file.clone(),
@@ -97,6 +101,7 @@ pub fn build(
                     host: host.clone(),
                     threads,
                     filler: Filler::start().map_err(EngineError::from)?,
+                    share: shared.policy(number),
                     ticker: Arc::clone(&ticker),
                 },
                 metrics: metrics.policy(name),

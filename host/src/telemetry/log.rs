@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
+pub use super::log_filter::FilterError;
+use super::log_filter::{self, DECISION};
+
 /// The `log` section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -20,9 +23,11 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 pub struct Config {
     /// How lines are written.
     pub format: Format,
-    /// Which lines are written: a level (`error`, `warn`, `info`, `debug`, `trace`), or a list of
-    /// `target=level`, such as `info,decision=off`. Decisions have the target `decision` and the
-    /// level `info`.
+    /// Which lines are written: a level (`error`, `warn`, `info`, `debug`, `trace`, or `off` for no
+    /// lines at all), and after it, where single targets have another one, `target=level`, such as
+    /// `info,decision=off`. Targets are `decision`, `portcullis`, its modules such as
+    /// `portcullis::policy`, `h2`, `hyper_util`, `tonic` and `tower`; others are refused. Decisions
+    /// have the level `info`.
     pub filter: String,
     /// Every denied decision is logged; of the allowed ones, one in this many. 0 logs none.
     pub allowed_one_in: u32,
@@ -40,14 +45,8 @@ pub enum Format {
 
 /// The configured log cannot be built.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "log.filter: `{filter}` is not a filter: {source}; write a level such as info, or a list such \
-     as info,decision=off"
-)]
-pub struct BuildError {
-    filter: String,
-    source: tracing_subscriber::filter::ParseError,
-}
+#[error("log.filter: {0}")]
+pub struct BuildError(#[from] FilterError);
 
 /// What the line about a decision says.
 #[derive(Debug, Clone, Copy)]
@@ -99,10 +98,19 @@ impl Default for Config {
     }
 }
 
+/// Checks what can be checked without writing a line.
+///
+/// # Errors
+/// When the filter is none.
+pub fn check(config: &Config) -> Result<(), BuildError> {
+    log_filter::read(&config.filter)?;
+    Ok(())
+}
+
 /// A subscriber that writes as configured, for the app to install.
 ///
 /// # Errors
-/// When the filter cannot be parsed.
+/// When the filter is none.
 pub fn subscriber<W>(
     config: &Config,
     writer: W,
@@ -110,9 +118,9 @@ pub fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&config.filter)
-        .and_then(|filter| Ok(filter.add_directive(NEVER_LOGGED.parse()?)))
-        .map_err(|source| BuildError { filter: config.filter.clone(), source })?;
+    let filter = log_filter::read(&config.filter)?;
+    // Every word of it is known, and the last one for a target counts.
+    let filter = EnvFilter::new(format!("{filter},{NEVER_LOGGED}"));
     let builder = tracing_subscriber::fmt()
         .with_writer(writer)
         .with_env_filter(filter)
@@ -163,7 +171,7 @@ impl DecisionLog {
         let line = line();
         let path = line.path.split(['?', '#']).next().unwrap_or_default();
         tracing::info!(
-            target: "decision",
+            target: DECISION,
             result = if allowed { "allow" } else { "deny" },
             reason = line.reason,
             detail = line.detail.map(clip),
@@ -308,9 +316,32 @@ mod tests {
 
     #[test]
     fn a_bad_filter_names_its_key() {
-        let config = Config { filter: "info,decision=loud".to_owned(), ..Config::default() };
-        let error = subscriber(&config, io::sink).err().unwrap().to_string();
-        assert!(error.starts_with("log.filter"), "{error}");
+        for filter in ["nonsense", "info,decision=loud", "info,decisions=off"] {
+            let config = Config { filter: filter.to_owned(), ..Config::default() };
+            let error = subscriber(&config, io::sink).err().unwrap().to_string();
+            assert!(error.starts_with("log.filter: ") && !error.contains(filter), "{error}");
+            assert!(check(&config).is_err());
+        }
+    }
+
+    #[test]
+    fn decisions_can_be_silenced_and_so_can_all_else() {
+        for (filter, decisions, others) in [
+            ("info", 1, 1),
+            ("info,decision=off", 0, 1),
+            ("off,decision=info", 1, 0),
+            ("off", 0, 0),
+        ] {
+            let config = Config { filter: filter.to_owned(), ..Config::default() };
+            let lines = logged(&config, || {
+                DecisionLog::new(&config).write(false, line);
+                tracing::info!("another line");
+                tracing::error!(target: "lapin", "never");
+            });
+            let is_decision = |line: &&Value| line["target"] == "decision";
+            let count = lines.iter().filter(is_decision).count();
+            assert_eq!((count, lines.len() - count), (decisions, others), "{filter}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod feed;
 mod histogram;
 mod keys;
 pub mod log;
+mod log_filter;
 mod log_limit;
 pub mod log_writer;
 mod metrics;

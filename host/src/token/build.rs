@@ -10,6 +10,10 @@ use super::{
     verifier::Verifier,
 };
 
+/// What `tokens.max_bytes` may be at the least: a token with the fewest claims and the shortest
+/// signature is hardly smaller.
+const SMALLEST_TOKEN_BYTES: usize = 256;
+
 /// What `tokens.max_bytes` may be at the most: Envoy limits all headers together to 60 KiB unless it
 /// is told otherwise.
 const LARGEST_TOKEN_BYTES: usize = 64 * 1024;
@@ -39,7 +43,9 @@ pub enum BuildError {
     #[error("tokens.key_reload_interval: must be longer than zero, such as 1s")]
     NoReloadInterval,
     /// No token would be looked at, or one that no proxy passes on.
-    #[error("tokens.max_bytes: must be 1 to {LARGEST_TOKEN_BYTES}, such as 16384")]
+    #[error(
+        "tokens.max_bytes: must be {SMALLEST_TOKEN_BYTES} to {LARGEST_TOKEN_BYTES}, such as 16384"
+    )]
     MaxBytes,
 }
 
@@ -52,7 +58,7 @@ pub fn build(config: &Config) -> Result<(Verifier, KeyReloader), BuildError> {
     if interval == Duration::ZERO {
         return Err(BuildError::NoReloadInterval);
     }
-    if !(1..=LARGEST_TOKEN_BYTES).contains(&config.max_bytes) {
+    if !(SMALLEST_TOKEN_BYTES..=LARGEST_TOKEN_BYTES).contains(&config.max_bytes) {
         return Err(BuildError::MaxBytes);
     }
     let mut issuers = Vec::new();

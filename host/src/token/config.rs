@@ -9,6 +9,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::setting::is_key_id;
 use crate::duration::HumanDuration;
 
 /// How tokens are verified.
@@ -50,9 +51,9 @@ pub struct IssuerConfig {
     pub audiences: Vec<String>,
     /// Where the keys come from. Only these keys can verify this issuer's tokens.
     pub keys: Vec<KeyConfig>,
-    /// How far the issuer's clock may be off: a token is still good this long after `exp`, and
-    /// already good this long before `nbf`. Its `iat` may be as far ahead, or by `blacklist.skew` if
-    /// that is more.
+    /// How far the issuer's clock may be off, 1h at the most: a token is still good this long after
+    /// `exp`, and already good this long before `nbf`. Its `iat` may be as far ahead, or by
+    /// `blacklist.skew` if that is more.
     #[serde(default = "default_leeway")]
     pub leeway: HumanDuration,
     /// The claims that a token must have. A token without `jti` cannot be revoked one by one, and
@@ -187,6 +188,11 @@ enum ReadKeyConfigError {
     NoAlgorithm(Algorithm),
     #[error("`{0}` does not go with `{1}`; remove it")]
     OutOfPlace(&'static str, &'static str),
+    #[error(
+        "`kid` is empty, or has a blank at its beginning or end; write it as tokens have it, or \
+         leave it out"
+    )]
+    KeyId,
 }
 
 fn default_cache_capacity() -> usize {
@@ -271,8 +277,11 @@ impl TryFrom<KeyFields> for KeyConfig {
     type Error = ReadKeyConfigError;
 
     fn try_from(fields: KeyFields) -> Result<Self, Self::Error> {
-        use ReadKeyConfigError::{NoAlgorithm, NotOneSource, OutOfPlace};
+        use ReadKeyConfigError::{KeyId, NoAlgorithm, NotOneSource, OutOfPlace};
         let KeyFields { algorithm, kid, allow_short_secret, .. } = fields;
+        if kid.as_ref().is_some_and(|kid| !is_key_id(kid)) {
+            return Err(KeyId);
+        }
         match (fields.secret_file, fields.pem_file, fields.jwks_file) {
             (Some(secret_file), None, None) => Ok(Self::Secret(SecretFile {
                 secret_file,
@@ -406,6 +415,8 @@ mod tests {
             (json!({"jwks_file": "j", "algorithm": "RS256"}), "`algorithm` does not go with"),
             (json!({"pem_file": "p", "algorithm": "RS256", "allow_short_secret": true}), "remove"),
             (json!({"jwks_url": "https://x"}), "unknown field `jwks_url`"),
+            (json!({"pem_file": "p", "algorithm": "RS256", "kid": ""}), "`kid` is empty"),
+            (json!({"secret_file": "s", "algorithm": "HS256", "kid": "k "}), "`kid` is empty, or"),
             (json!({"pem_file": "p", "algorithm": "ES512"}), "unknown variant `ES512`"),
             (json!({"pem_file": "p", "algorithm": "none"}), "unknown variant `none`"),
         ] {

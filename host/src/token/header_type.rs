@@ -13,6 +13,9 @@ const NEVER: [&str; 3] = ["logout+jwt", "secevent+jwt", "dpop+jwt"];
 /// What stands for a header without `typ` in the configuration.
 const ABSENT: &str = "absent";
 
+/// Words that may be meant for a header without `typ`, or for any type.
+const WORDS: [&str; 5] = ["*", "any", "missing", "none", "null"];
+
 /// The types that an issuer's access tokens have.
 #[derive(Debug)]
 pub(super) struct HeaderTypes {
@@ -31,6 +34,16 @@ pub(super) fn comparable(text: &str) -> String {
     }
 }
 
+/// Whether a text is the name of a media type, or of one below `application` (RFC 6838 section 4.2).
+fn is_media_type(name: &str) -> bool {
+    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
+    let is_name = |part: &str| !part.is_empty() && part.bytes().all(is_known);
+    match name.split_once('/') {
+        Some((kind, subtype)) => is_name(kind) && is_name(subtype),
+        None => is_name(name),
+    }
+}
+
 // === impl HeaderTypes ===
 
 impl HeaderTypes {
@@ -43,6 +56,17 @@ impl HeaderTypes {
         if named.iter().any(|name| NEVER.contains(&name.as_str())) {
             return Err("names `logout+jwt`, `secevent+jwt` or `dpop+jwt`, none of which is an \
                         access token; remove it");
+        }
+        if named.iter().any(|name| WORDS.contains(&name.as_str())) {
+            return Err(
+                "names what is no type; write `absent` for a header without `typ`, and each \
+                        type by its name: [at+jwt, JWT, absent]",
+            );
+        }
+        if !named.iter().all(|name| is_media_type(name)) {
+            return Err(
+                "names what is no media type, so no token has it; write for example at+jwt",
+            );
         }
         let count = named.len();
         named.retain(|name| name != ABSENT);

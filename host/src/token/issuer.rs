@@ -8,6 +8,7 @@ use super::{
     config::IssuerConfig,
     header_type::HeaderTypes,
     parse::Jws,
+    setting,
     verify_error::VerifyError,
 };
 use crate::{
@@ -37,31 +38,12 @@ struct TokenType {
 }
 
 impl Issuer {
-    /// Takes the rules over from the configuration, which must not contain blanks: a blank
-    /// audience, say, would be one that nobody meant.
+    /// Takes the rules over from the configuration, where tokens can meet them.
     pub(super) fn new(name: &str, config: &IssuerConfig) -> Result<Self, BuildError> {
         let error =
             |setting, problem| BuildError::Setting { issuer: name.into(), setting, problem };
+        setting::check(config).map_err(|(setting, problem)| error(setting, problem))?;
         let token_type = config.token_type.as_ref();
-        for (setting, values) in [
-            ("issuer", config.issuer.as_slice()),
-            ("audiences", &config.audiences),
-            ("required_claims", &config.required_claims),
-            ("required_scopes", &config.required_scopes),
-            ("header_types", &config.header_types),
-            ("token_type.claim", token_type.map_or(&[], |rule| std::slice::from_ref(&rule.claim))),
-            ("token_type.one_of", token_type.map_or(&[], |rule| &rule.one_of)),
-        ] {
-            if values.iter().any(|value| value.trim().is_empty()) {
-                return Err(error(setting, "has a blank value; remove it or fill it in"));
-            }
-        }
-        if token_type.is_some_and(|rule| rule.one_of.is_empty()) {
-            return Err(error("token_type.one_of", "is empty, so no token would be accepted"));
-        }
-        if config.keys.is_empty() {
-            return Err(error("keys", "is empty; name a secret_file, a pem_file or a jwks_file"));
-        }
         let header_types = HeaderTypes::new(&config.header_types)
             .map_err(|problem| error("header_types", problem))?;
         let shared = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();

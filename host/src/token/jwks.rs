@@ -14,6 +14,7 @@ use super::{
     key::Key,
     key_fault::{JsonFault, KeyFault, LoadKeysError},
 };
+use crate::secret::ShownPath;
 
 /// What some editors put before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -36,7 +37,7 @@ struct JwkSet {
 pub(super) fn keys(path: &Path, content: &[u8]) -> Result<Vec<Arc<Key>>, LoadKeysError> {
     let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
     let set: JwkSet = serde_json::from_slice(content).map_err(|error| {
-        LoadKeysError::NotKeySet { path: path.to_owned(), fault: JsonFault::from(&error) }
+        LoadKeysError::NotKeySet { path: ShownPath::of(path), fault: JsonFault::from(&error) }
     })?;
     let count = set.keys.len();
     let mut keys = Vec::new();
@@ -55,7 +56,7 @@ pub(super) fn keys(path: &Path, content: &[u8]) -> Result<Vec<Arc<Key>>, LoadKey
     match first_fault {
         Some((index, fault)) if keys.is_empty() => {
             let first = format!("; the one at index {index}: {fault}");
-            Err(LoadKeysError::NoUsableKey { path: path.to_owned(), count, first })
+            Err(LoadKeysError::NoUsableKey { path: ShownPath::of(path), count, first })
         }
         _ => Ok(keys),
     }

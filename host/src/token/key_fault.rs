@@ -1,11 +1,9 @@
 //! Reasons why a key or a key file is not used.
 
-use std::path::PathBuf;
-
 use serde_json::error::Category;
 
 use super::config::Algorithm;
-use crate::secret::ReadSecretError;
+use crate::secret::{ReadSecretError, ShownPath};
 
 /// A key file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +15,7 @@ pub enum LoadKeysError {
     #[error("{path}: cannot read the key file: {source}; check the path and the permissions")]
     Unreadable {
         /// The file.
-        path: PathBuf,
+        path: ShownPath,
         /// What the operating system says.
         source: std::io::Error,
     },
@@ -25,7 +23,7 @@ pub enum LoadKeysError {
     #[error("{path}: not a JWKS file: {fault}")]
     NotKeySet {
         /// The file.
-        path: PathBuf,
+        path: ShownPath,
         /// What is wrong with its JSON.
         fault: JsonFault,
     },
@@ -33,7 +31,7 @@ pub enum LoadKeysError {
     #[error("{path}: {fault}")]
     Unusable {
         /// The file.
-        path: PathBuf,
+        path: ShownPath,
         /// What is wrong with it.
         fault: KeyFault,
     },
@@ -41,7 +39,7 @@ pub enum LoadKeysError {
     #[error("{path}: none of its {count} keys can be used{first}")]
     NoUsableKey {
         /// The file.
-        path: PathBuf,
+        path: ShownPath,
         /// How many keys it holds.
         count: usize,
         /// What is wrong with the first one.

@@ -15,7 +15,7 @@ use super::{
     key::Key,
     key_fault::{KeyFault, LoadKeysError},
 };
-use crate::secret::Secret;
+use crate::secret::{Secret, ShownPath};
 
 /// No key file is larger than this.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -29,14 +29,14 @@ pub(super) fn load(config: &KeyConfig) -> Result<Vec<Arc<Key>>, LoadKeysError> {
         KeyConfig::Jwks(_) => return jwks::keys(path, &read(path)?),
     };
     key.map(|key| vec![Arc::new(key)])
-        .map_err(|fault| LoadKeysError::Unusable { path: path.to_owned(), fault })
+        .map_err(|fault| LoadKeysError::Unusable { path: ShownPath::of(path), fault })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, LoadKeysError> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes))
-        .map_err(|source| LoadKeysError::Unreadable { path: path.to_owned(), source })?;
+        .map_err(|source| LoadKeysError::Unreadable { path: ShownPath::of(path), source })?;
     Ok(bytes)
 }
 

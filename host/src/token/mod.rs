@@ -16,6 +16,7 @@ mod key_file;
 mod memory;
 pub mod parse;
 mod reload;
+mod setting;
 mod strength;
 mod sweep;
 #[cfg(test)]

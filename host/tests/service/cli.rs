@@ -5,7 +5,7 @@ use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path};
 
 use serde_json::{Map, Value, json};
 
-use crate::process::{Finished, Folder, component, example_file, examples, run};
+use crate::process::{Finished, Folder, command, component, example_file, examples, run};
 
 /// Runs `portcullis serve`, which is to fail.
 fn serve(folder: &Folder, config: &Value) -> Finished {
@@ -92,6 +92,63 @@ fn a_configuration_that_is_not_there_is_named() {
         let refused = run(&[command, "--config", "/nonexistent/portcullis.yaml"]);
         refused.assert_refused(&["/nonexistent/portcullis.yaml", "check the path"]);
         is_one_line(&refused);
+    }
+}
+
+#[test]
+fn a_secret_in_place_of_a_file_or_an_address_is_not_shown() {
+    let folder = Folder::new();
+    let address = "redis://u:hunter2@h";
+    let key = |file: &str, value: &str| json!({"keys": [{file: value, "algorithm": "HS256"}]});
+    for (section, value, words) in [
+        ("issuers", json!({"main": key("secret_file", "hunter2")}), "issuers.main.keys"),
+        ("issuers", json!({"main": key("secret_file", "hunter2/+Secret==")}), "issuers.main.keys"),
+        ("issuers", json!({"main": {"keys": [{"jwks_file": address}]}}), "issuers.main.keys"),
+        ("blacklist", json!({"redis": {"url_file": address}}), "blacklist.redis.url_file"),
+        (
+            "blacklist",
+            json!({"redis": {"url": "redis://h", "password_file": "hunter2"}}),
+            "blacklist.redis.password_file",
+        ),
+        (
+            "blacklist",
+            json!({"redis": {"sentinels": ["u:hunter2@h:26379"], "master_name": "m"}}),
+            "blacklist.redis.sentinels",
+        ),
+        ("admin", json!({"listen": "127.0.0.1:0", "token_file": "hunter2"}), "admin.token_file"),
+        ("policies", json!({"main": {"file": address}}), "policy `main`"),
+    ] {
+        let mut config = folder.config();
+        config[section] = value;
+        let refused = folder.check_config(&config);
+        refused.assert_refused(&[words]);
+        assert!(!refused.stderr.contains("hunter2"), "{refused:?}");
+    }
+    let file = folder.write(&folder.config());
+    let output = command()
+        .args(["check-config", "--config"])
+        .arg(file)
+        .env("PORTCULLIS__BLACKLIST__REDIS__URL_FILE", address)
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_filter_that_would_silence_the_log_is_refused() {
+    let folder = Folder::new();
+    let mut config = folder.config();
+    for filter in ["nonsense", "info,decision=of", "info,decisions=off", "decision=off", ""] {
+        config["log"] = json!({"filter": filter});
+        for refused in [folder.check_config(&config), serve(&folder, &config)] {
+            refused.assert_refused(&["log.filter: ", "info,decision=off"]);
+            assert_eq!(refused.code, Some(2));
+        }
+    }
+    for filter in ["off", "warn,portcullis::policy=debug"] {
+        config["log"] = json!({"filter": filter});
+        assert_eq!(folder.check_config(&config).code, Some(0), "{filter}");
     }
 }
 

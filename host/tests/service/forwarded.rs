@@ -282,8 +282,8 @@ fn settings_of_headers_that_say_nothing_are_refused() {
         (json!({"identity_headers": {}, "unusable_claims": "deny"}), &["unusable_claims"]),
         (json!({"identity_headers": {}, "identity_encoding": "utf8"}), &["identity_encoding"]),
         (json!({"keep_override_headers": ["x-user-id"]}), &["x-user-id", "x-original-url"]),
-        (json!({"ignored_schemes": ["Bearer"]}), &["ignored_schemes", "Bearer"]),
-        (json!({"ignored_schemes": ["Basic x"]}), &["Basic x"]),
+        (json!({"ignored_schemes": ["Bearer"]}), &["ignored_schemes[0]", "Bearer"]),
+        (json!({"ignored_schemes": ["Basic", "Basic x"]}), &["ignored_schemes[1]"]),
         (json!({"ignored_schemes": ["Basic"], "token": "required"}), &["ignored_schemes"]),
     ] {
         let folder = Folder::new();

@@ -1,4 +1,5 @@
-//! Routes that can never apply, and parts of them: `check-config` refuses each with the remedy.
+//! Routes that can never apply, parts of them, and settings that deny every request: `check-config`
+//! refuses each with the remedy.
 
 use serde_json::{Value, json};
 
@@ -38,6 +39,15 @@ fn what_no_request_matches_is_refused_with_route_key_and_remedy() {
         ("methods", "GET,POST", "[GET, POST]"),
         ("methods", "GET ", "[GET, POST]"),
         ("methods", "", "[GET, POST]"),
+        ("methods", "GET|POST", "[GET, POST]"),
+        ("methods", "GET+POST", "[GET, POST]"),
+        ("methods", "GET-POST", "[GET, POST]"),
+        ("methods", "GET.*", "[GET, POST]"),
+        ("methods", "*", "leave `methods` out"),
+        ("methods", "ANY", "leave `methods` out"),
+        ("methods", "all", "leave `methods` out"),
+        ("methods", "PRI", "leave `methods` out"),
+        ("methods", "CONNECT", "leave `methods` out"),
     ] {
         let refused = check_match(&json!({key: [pattern]}));
         refused.assert_refused(&["route `admin`", &format!("match.{key}"), pattern, remedy]);
@@ -106,4 +116,44 @@ fn a_route_that_is_never_reached_is_refused_with_the_one_before_it() {
     ] {
         assert_eq!(check(&first, &second).code, Some(0), "{first} {second}");
     }
+}
+
+#[test]
+fn a_setting_that_denies_every_request_is_refused_with_the_remedy() {
+    let folder = Folder::new();
+    for (section, key, value, remedy) in [
+        ("tokens", "max_bytes", json!(1), "256 to 65536"),
+        ("grpc", "max_message_bytes", json!(1), "at least 1024"),
+        ("grpc", "max_header_list_bytes", json!(1), "at least 1024"),
+        ("grpc", "max_concurrent_streams", json!(0), "at least 1"),
+        ("paths", "max_bytes", json!(1), "at least 64"),
+        ("http", "path_prefix", json!("/a?b"), "without query"),
+        ("http", "path_prefix", json!("/a b"), "without query"),
+        ("cors", "max_age", json!("100d"), "24h"),
+    ] {
+        let mut config = folder.config();
+        config[section][key] = value;
+        folder.check_config(&config).assert_refused(&[&format!("{section}.{key}"), remedy]);
+    }
+    for (key, value, remedy) in [
+        ("issuer", json!("https://id "), "remove the blank"),
+        ("audiences", json!(["api "]), "remove the blank"),
+        ("required_claims", json!(["sub "]), "remove the blank"),
+        ("required_scopes", json!(["a b"]), "one by one"),
+        ("header_types", json!(["at+jwt "]), "remove the blank"),
+        ("header_types", json!(["none"]), "write `absent`"),
+        ("header_types", json!(["application/"]), "at+jwt"),
+        ("leeway", json!("100d"), "such as 5s"),
+        ("token_type", json!({"one_of": ["access "]}), "remove the blank"),
+    ] {
+        let mut config = folder.config();
+        config["issuers"]["test"][key] = value;
+        folder.check_config(&config).assert_refused(&[&format!("issuers.test.{key}"), remedy]);
+    }
+    let mut config = folder.config();
+    config["routes"] = json!([{
+        "name": "a", "token": "required", "allow_without_policy": true,
+        "identity_headers": {"x-user-id": ["sub "]},
+    }]);
+    folder.check_config(&config).assert_refused(&["routes[0].identity_headers", "remove it"]);
 }

@@ -1,4 +1,5 @@
-//! Isolation of slow policies: their callers wait for each other, and no others wait.
+//! Isolation of slow policies: their callers wait for each other, and no others wait, however many
+//! policies are slow.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crate::{
     process::{Folder, Service, component},
 };
 
-/// Callers that sit on the slow route.
+/// Callers that sit on the slow routes, all together.
 const CALLERS: usize = 64;
 /// An answer on another route is to come within this time.
 const PROMISED: Duration = Duration::from_millis(50);
@@ -19,27 +20,47 @@ const SHARE: usize = 99;
 /// A machine that does something else at the wrong moment gets another chance.
 const ATTEMPTS: usize = 3;
 
-/// A service whose route for `slow.test` has a policy that never answers.
-fn service() -> Service {
+/// A service with slow routes, for `slow-0.test` and so on, on each of which a policy never answers.
+/// Half of them have a policy of their own, the others share one. The route for the rest has another
+/// policy, which is quick.
+fn service(slow_routes: usize) -> Service {
     let folder = Folder::new();
-    let settings = json!({"attack": "spin"});
-    let mut config = folder.config_with_policy(&component("hostile_guest"), &settings);
-    config["routes"][0]["match"] = json!({"hosts": ["slow.test"]});
-    config["routes"][0]["deadline"] = json!("50ms");
-    let other = json!({"name": "other", "token": "ignored", "allow_without_policy": true});
-    config["routes"] = json!([config["routes"][0].take(), other]);
+    let mut config = folder.config_with_policy(&component("hostile_guest"), &json!(null));
+    let file = config["policies"]["main"]["file"].take();
+    let names = (0..slow_routes).map(|n| format!("slow-{}", n.min(slow_routes / 2)));
+    let names: Vec<String> = names.chain(["quick".to_owned()]).collect();
+    config["policies"] = names.iter().map(|name| (name.clone(), json!({"file": file}))).collect();
+    let mut routes: Vec<Value> = names[..slow_routes]
+        .iter()
+        .enumerate()
+        .map(|(n, policy)| {
+            json!({
+                "name": format!("slow-{n}"), "match": {"hosts": [slow_host(n)]}, "token": "ignored",
+                "policy": policy, "settings": {"attack": "spin"}, "deadline": "50ms",
+            })
+        })
+        .collect();
+    routes.push(json!({
+        "name": "other", "token": "ignored", "policy": "quick", "settings": {"attack": "none"},
+    }));
+    config["routes"] = json!(routes);
     config["log"] = json!({"filter": "info,decision=off"});
     Service::start(folder, &config)
 }
 
-/// Callers that ask the slow route again and again, until this is dropped.
-async fn flood(service: &Service) -> JoinSet<()> {
+fn slow_host(number: usize) -> String {
+    format!("slow-{number}.test")
+}
+
+/// Callers that ask the slow routes again and again, until this is dropped.
+async fn flood(service: &Service, slow_routes: usize) -> JoinSet<()> {
     let mut callers = JoinSet::new();
-    for _ in 0..CALLERS {
+    for number in 0..CALLERS {
         let client = Client::connect(service.addresses.grpc).await;
+        let host = slow_host(number % slow_routes);
         callers.spawn(async move {
             loop {
-                let answer = client.ask(&Ask::get("/attack").host("slow.test")).await;
+                let answer = client.ask(&Ask::get("/attack").host(&host)).await;
                 assert_eq!(answer.reason, "policy_timeout", "{answer:?}");
             }
         });
@@ -65,10 +86,10 @@ async fn in_time(service: &Service) -> (usize, usize) {
     (checks / 2, livez * 2)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_of_a_policy_that_never_answers_hold_up_no_other_route() {
-    let mut service = service();
-    let callers = flood(&service).await;
+/// Callers of so many slow routes leave the others what is promised, and the end comes in time.
+async fn assert_isolated(slow_routes: usize) {
+    let mut service = service(slow_routes);
+    let callers = flood(&service, slow_routes).await;
     let mut seen = Vec::new();
     for _ in 0..ATTEMPTS {
         let (checks, livez) = in_time(&service).await;
@@ -86,14 +107,24 @@ async fn callers_of_a_policy_that_never_answers_hold_up_no_other_route() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_of_a_policy_that_never_answers_hold_up_no_other_route() {
+    assert_isolated(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_of_many_policies_that_never_answer_hold_up_no_other_route() {
+    assert_isolated(8).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn quick_requests_of_a_slow_route_are_answered_between_slow_ones() {
-    let service = service();
+    let service = service(1);
     let slow = Client::connect(service.addresses.grpc).await;
     let quick = Client::connect(service.addresses.grpc).await;
     for _ in 0..5 {
-        let denied = slow.ask(&Ask::get("/attack").host("slow.test")).await;
+        let denied = slow.ask(&Ask::get("/attack").host("slow-0.test")).await;
         assert_eq!(denied.reason, "policy_timeout");
-        let answer = quick.ask(&Ask::get("/harmless").host("slow.test")).await;
+        let answer = quick.ask(&Ask::get("/harmless").host("slow-0.test")).await;
         assert!(answer.allowed, "{answer:?}");
     }
 }
@@ -149,6 +180,8 @@ async fn two_thousand_routes_with_a_policy_fit_into_the_address_space() {
 fn a_share_of_no_threads_is_refused() {
     let folder = Folder::new();
     let mut config = folder.config();
-    config["policy_host"] = json!({"slow_calls": 0});
-    folder.check_config(&config).assert_refused(&["policy_host.slow_calls", "at least 1"]);
+    for key in ["slow_calls", "all_slow_calls"] {
+        config["policy_host"] = json!({key: 0});
+        folder.check_config(&config).assert_refused(&["policy_host", key, "at least 1"]);
+    }
 }

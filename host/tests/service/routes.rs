@@ -186,7 +186,7 @@ fn a_route_that_cannot_mean_what_it_says_is_refused_with_its_name_and_the_key() 
         (json!({"token": "ignored"}), "`identity_headers` needs a token"),
         (json!({"identity_headers": {"Host": ["sub"]}}), "`Host` is not a permitted"),
         (json!({"identity_headers": {"x-user-id": []}}), "lists no claim"),
-        (json!({"match": {"methods": ["get"]}}), "`get`: method is not in upper case"),
+        (json!({"match": {"methods": ["get"]}}), "`get` is not in upper case; write `GET`"),
         (json!({"match": {"tcp": true}}), "`match.tcp` takes no other"),
     ];
     for (change, expected) in table {

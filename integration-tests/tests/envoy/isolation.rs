@@ -1,4 +1,4 @@
-//! Isolation behind Envoy: a route with a slow policy, and what the clients of other routes notice.
+//! Isolation behind Envoy: routes with slow policies, and what the clients of other routes notice.
 
 #![expect(clippy::expect_used, reason = "a panic is how a test reports")]
 
@@ -31,13 +31,23 @@ const PROMISED: Duration = Duration::from_millis(50);
 const ATTEMPTS: usize = 3;
 
 /// A gate whose requests below `/slow` are decided by `component` with `settings`.
-async fn gate(component: &str, settings: Value) -> Gate {
-    let slow = json!({
-        "name": "slow", "match": {"paths": ["/slow/*"]}, "token": "ignored", "policy": "slow",
-        "settings": settings,
-    });
+async fn gate(component: &str, settings: &Value) -> Gate {
+    gate_with(component, vec![slow_route("slow", settings)]).await
+}
+
+/// A route for what is below the folder of its name.
+fn slow_route(name: &str, settings: &Value) -> Value {
+    json!({
+        "name": name, "match": {"paths": [format!("/{name}/*")]}, "token": "ignored",
+        "policy": "slow", "settings": settings,
+    })
+}
+
+/// A gate with these routes, whose policy is `component`, and one for `/other`.
+async fn gate_with(component: &str, mut routes: Vec<Value>) -> Gate {
+    routes.push(public_route("other", &["/other"]));
     let file = places::component(component);
-    let config = Config::new([slow, public_route("other", &["/other"])])
+    let config = Config::new(routes)
         .with("policies.slow.file", file.to_str().expect("the path is text"))
         .with("log.filter", "info,decision=off");
     Gate::with(&config, |envoy| envoy.with_timeout(ENVOYS_TIMEOUT)).await
@@ -80,8 +90,25 @@ async fn others_are_answered(gate: &Gate, _callers: JoinSet<()>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_of_a_policy_that_never_answers_hold_up_no_other_route() {
-    let gate = gate("hostile_guest", json!({"attack": "spin", "when_path": "/slow/attack"})).await;
+    let gate = gate("hostile_guest", &json!({"attack": "spin", "when_path": "/slow/attack"})).await;
     let callers = flood(gate.envoy.http(), "/slow/attack", CALLERS, Duration::ZERO);
+    others_are_answered(&gate, callers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_of_many_routes_that_never_answer_hold_up_no_other_route() {
+    const ROUTES: usize = 8;
+    let name = |number: usize| format!("slow-{number}");
+    let attack = |number| format!("/{}/attack", name(number));
+    let route =
+        |number| slow_route(&name(number), &json!({"attack": "spin", "when_path": attack(number)}));
+    let gate = gate_with("hostile_guest", (0..ROUTES).map(route).collect()).await;
+    let mut callers = JoinSet::new();
+    for number in 0..ROUTES {
+        let target = attack(number);
+        let mut some = flood(gate.envoy.http(), &target, CALLERS / ROUTES, Duration::ZERO);
+        callers.spawn(async move { while some.join_next().await.is_some() {} });
+    }
     others_are_answered(&gate, callers).await;
 }
 
@@ -90,7 +117,7 @@ async fn long_paths_against_many_patterns_hold_up_no_other_route() {
     let rule =
         |word: &str| json!({"match": {"paths": [format!("/**/*{word}*/**")]}, "effect": "deny"});
     let rules: Vec<_> = ["alpha", "bravo", "charlie", "delta"].map(rule).into();
-    let gate = gate("portcullis_rules", json!({ "rules": rules })).await;
+    let gate = gate("portcullis_rules", &json!({ "rules": rules })).await;
     // As long as `paths.max_bytes` permits.
     let target = format!("/slow{}", "/a".repeat(4_000));
     let callers = flood(gate.envoy.http(), &target, LONG_PATHS, PACE);

@@ -2,7 +2,13 @@
 //!
 //! A claim that is `null` counts as absent. An anonymous request has no claims.
 
-use alloc::{borrow::ToOwned, boxed::Box, string::ToString, vec, vec::Vec};
+use alloc::{
+    borrow::ToOwned,
+    boxed::Box,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
 
 use portcullis_policy::{Identity, SettingsError, Value};
 use serde_json::{Number, Value as Json};
@@ -46,6 +52,60 @@ enum Scalar {
     Text(Box<str>),
     Boolean(bool),
     Integer(i128),
+}
+
+/// What the verification of tokens makes sure of.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// A text that is not empty and has no blanks at its ends.
+    Name,
+    /// A text.
+    Text,
+    /// A number, of seconds.
+    Time,
+    /// Nothing.
+    Any,
+}
+
+// === impl Kind ===
+
+impl Kind {
+    fn of(path: &[String]) -> Self {
+        match path {
+            [name] => match name.as_str() {
+                "sub" | "jti" | "sid" => Self::Name,
+                "iss" => Self::Text,
+                "exp" | "nbf" | "iat" => Self::Time,
+                _ => Self::Any,
+            },
+            _ => Self::Any,
+        }
+    }
+
+    /// Reads a value that a claim of this kind can have.
+    fn read(self, field: &Field<'_>) -> Result<Scalar, SettingsError> {
+        let scalar = Scalar::read(field)?;
+        match (self, &scalar) {
+            (Self::Name | Self::Text, Scalar::Boolean(_) | Scalar::Integer(_)) => {
+                Err(field.refuse("never holds, since this claim is a string; put it in quotes"))
+            }
+            (Self::Name, Scalar::Text(text)) if text.trim().is_empty() => {
+                Err(field
+                    .refuse("never holds, since this claim is never blank; test `present: false`"))
+            }
+            (Self::Name, Scalar::Text(text)) if text.trim() != &**text => Err(field.refuse(
+                "never holds, since this claim has no blanks at its ends; remove the blank",
+            )),
+            (Self::Time, Scalar::Boolean(_) | Scalar::Text(_)) => Err(field.refuse(
+                "never holds, since this claim is a time and so a number; times are checked when \
+                 the token is verified, so remove this test",
+            )),
+            (Self::Time, Scalar::Integer(seconds)) if *seconds < 0 => Err(field.refuse(
+                "never holds, since this claim is a time, which is not negative; remove this test",
+            )),
+            _ => Ok(scalar),
+        }
+    }
 }
 
 // === impl ClaimRef ===
@@ -155,14 +215,11 @@ impl ClaimCondition {
     /// Reads `{claim: .., equals: ..}`.
     pub(crate) fn read(field: &Field<'_>, inputs: &mut Inputs) -> Result<Self, SettingsError> {
         let object = field.object(&["claim", "equals", "one_of", "contains", "present"])?;
-        let claim = ClaimRef::read(&object.require("claim", "the name of a claim")?, inputs)?;
+        let name = object.require("claim", "the name of a claim")?;
+        let kind = Kind::of(&claim_path::read(&name)?);
+        let claim = ClaimRef::read(&name, inputs)?;
         let (key, field) = object.only(&["equals", "one_of", "contains", "present"])?;
-        let scalar = |field: &Field<'_>| match Scalar::read(field)? {
-            Scalar::Boolean(_) | Scalar::Integer(_) if !matches!(claim, ClaimRef::At(_)) => {
-                Err(field.refuse("never holds, since this claim is a string; put it in quotes"))
-            }
-            scalar => Ok(scalar),
-        };
+        let scalar = |field: &Field<'_>| kind.read(field);
         let test = match key {
             "equals" => Test::OneOf(vec![scalar(&field)?]),
             "one_of" => Test::OneOf(field.list(scalar)?),

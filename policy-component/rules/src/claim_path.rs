@@ -25,6 +25,11 @@ pub(crate) fn read(field: &Field<'_>) -> Result<Vec<String>, SettingsError> {
              names",
         ));
     }
+    if names.iter().any(|name| name.trim() != name) {
+        return Err(field.refuse(
+            "has a blank at the beginning or end of a name, which no claim has; remove the blank",
+        ));
+    }
     Ok(names)
 }
 

@@ -3,19 +3,19 @@
 //! Blocks nest under `any`, `all` and `not`. Evaluating one allocates nothing and fails in no way:
 //! what a request does not have does not match.
 
-use alloc::{boxed::Box, format, vec::Vec};
+use alloc::{boxed::Box, vec::Vec};
 
 use portcullis_policy::{Identity, Parts, Request, SettingsError};
 
 use crate::{
     claim::ClaimCondition,
     claim_prefix::ClaimPrefix,
-    conflict::Demands,
     field::{Field, Object},
     glob::Glob,
-    header::{self, HeaderCondition},
+    header::HeaderCondition,
     host,
     inputs::Inputs,
+    method,
     path::{PathTemplate, PathTemplates},
     path_segment::SegmentCondition,
 };
@@ -66,21 +66,13 @@ enum Condition {
     Not(Conditions),
 }
 
-/// The blocks around one.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Outer<'a> {
-    /// The paths that name segments for a block without paths of its own.
-    named: Option<&'a PathTemplates>,
-    demands: Demands<'a>,
-}
-
 // === impl Conditions ===
 
 impl Conditions {
-    /// Reads a block.
+    /// Reads a block. `named` are the paths that name segments for a block without paths of its own.
     pub(crate) fn read(
         field: &Field<'_>,
-        outer: Outer<'_>,
+        named: Option<&PathTemplates>,
         inputs: &mut Inputs,
     ) -> Result<Self, SettingsError> {
         let object = field.object(KEYS)?;
@@ -89,12 +81,11 @@ impl Conditions {
             None => None,
             Some(field) => Some(PathTemplates::read(&field, options)?),
         };
-        let named = paths.as_ref().or(outer.named);
+        let named = paths.as_ref().or(named);
         let mut others = Vec::new();
         read_request(&object, &mut others, inputs)?;
         read_caller(&object, named, &mut others, inputs)?;
-        let demands = outer.demands.of(&object, options)?;
-        read_nested(&object, Outer { named, demands }, &mut others, inputs)?;
+        read_nested(&object, named, &mut others, inputs)?;
         Ok(Self { paths, others })
     }
 
@@ -135,7 +126,7 @@ fn read_request(
     inputs: &mut Inputs,
 ) -> Result<(), SettingsError> {
     if let Some(field) = object.get("methods") {
-        others.push(Condition::Methods(field.list(read_method)?));
+        others.push(Condition::Methods(field.list(method::read)?));
     }
     if let Some(field) = object.get("hosts") {
         others.push(Condition::Hosts(field.list(host::read)?));
@@ -198,36 +189,22 @@ fn read_caller(
 /// The blocks inside this one.
 fn read_nested(
     object: &Object<'_>,
-    outer: Outer<'_>,
+    named: Option<&PathTemplates>,
     others: &mut Vec<Condition>,
     inputs: &mut Inputs,
 ) -> Result<(), SettingsError> {
     if let Some(field) = object.get("any") {
-        let blocks = field.list(|item| Conditions::read(item, outer, inputs))?;
+        let blocks = field.list(|item| Conditions::read(item, named, inputs))?;
         others.push(Condition::Any(blocks));
     }
     if let Some(field) = object.get("all") {
-        let blocks = field.list(|item| Conditions::read(item, outer, inputs))?;
+        let blocks = field.list(|item| Conditions::read(item, named, inputs))?;
         others.push(Condition::All(blocks));
     }
     if let Some(field) = object.get("not") {
-        // A block that is to fail may demand what the others do not.
-        let outer = Outer { demands: Demands::default(), ..outer };
-        others.push(Condition::Not(Conditions::read(&field, outer, inputs)?));
+        others.push(Condition::Not(Conditions::read(&field, named, inputs)?));
     }
     Ok(())
-}
-
-fn read_method(field: &Field<'_>) -> Result<Box<str>, SettingsError> {
-    let method = field.text()?;
-    if !header::is_token(method) {
-        return Err(field.refuse("is not an HTTP method; write for example `GET`"));
-    }
-    let upper = method.to_ascii_uppercase();
-    if upper != method {
-        return Err(field.refuse(format!("methods are in upper case; write `{upper}`")));
-    }
-    Ok(method.into())
 }
 
 fn read_scope(field: &Field<'_>) -> Result<Box<str>, SettingsError> {
@@ -240,6 +217,9 @@ fn read_scope(field: &Field<'_>) -> Result<Box<str>, SettingsError> {
 
 fn read_principal(field: &Field<'_>) -> Result<Glob, SettingsError> {
     let principal = field.text()?;
+    if principal.trim() != principal {
+        return Err(field.refuse("begins or ends with a blank, which no principal has; remove it"));
+    }
     let inner = principal.strip_prefix('*').unwrap_or(principal);
     if inner.strip_suffix('*').unwrap_or(inner).contains('*') {
         return Err(field.refuse("`*` stands at the beginning or at the end: `*/sa/frontend`"));

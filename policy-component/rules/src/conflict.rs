@@ -1,77 +1,161 @@
 //! Contradictions: blocks of conditions that can never hold, and lists of which a part never counts.
 //!
+//! What must hold together is collected: a block, those around it, and those below its `all`. Two of
+//! these that exclude each other are refused, and so is a `not` whose block follows from the others.
+//! Only what is simple to tell is looked for; `docs/rules.md` lists it.
+//!
 //! The conditions were read before, so their text is known to be well-formed.
 
-use alloc::{format, vec::Vec};
+mod exclude;
+mod imply;
+
+use alloc::{vec, vec::Vec};
 
 use portcullis_policy::SettingsError;
 use serde_json::Value as Json;
 
-use crate::{
-    cover::covers_path,
-    field::{Field, Object},
-    path::PathOptions,
-};
+use crate::{field::Field, path::PathOptions};
 
-/// What the blocks around a block demand already.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Demands<'a> {
-    /// Whether there must be an identity, or must be none.
-    identity: Option<bool>,
-    /// The list of methods.
-    methods: Option<&'a Json>,
+/// No more blocks than this are compared with each other, so that the time to read settings grows with
+/// their length alone.
+const MAX_BLOCKS: usize = 64;
+
+/// What must hold together.
+#[derive(Debug, Clone, Default)]
+struct Facts<'a> {
+    /// Blocks whose own conditions must hold, the outer ones first.
+    hold: Vec<&'a Json>,
+    /// Blocks that must not hold.
+    fail: Vec<&'a Json>,
 }
 
-impl<'a> Demands<'a> {
-    /// Checks one block; returns what it and those around it demand.
-    pub(crate) fn of(
-        self,
-        object: &Object<'a>,
-        options: PathOptions,
-    ) -> Result<Self, SettingsError> {
-        let identity = self.identity(object)?;
-        let methods = self.methods(object)?;
-        check_tests(object, "claims", "claim", &["equals", "one_of"])?;
-        check_tests(object, "headers", "name", &["equals", "one_of"])?;
-        check_not_paths(object, options)?;
-        Ok(Self { identity, methods })
-    }
+/// Refuses a block that can never hold, and what is in it and can never hold.
+pub(crate) fn check(field: &Field<'_>, options: PathOptions) -> Result<(), SettingsError> {
+    let mut facts = Facts::default();
+    facts.add(field.value());
+    check_block(field, &facts, options)
+}
 
-    fn identity(self, object: &Object<'a>) -> Result<Option<bool>, SettingsError> {
-        let mut demanded = self.identity;
-        for key in ["identity", "scopes", "path_segment", "claim_prefixes_path", "claims"] {
-            let Some(field) = object.get(key) else { continue };
-            let needs = match (key, field.value()) {
-                ("identity", value) => value.as_str() == Some("required"),
-                ("claims", Json::Array(claims)) if claims.iter().all(is_absence) => continue,
-                _ => true,
-            };
-            if demanded.is_some_and(|demanded| demanded != needs) {
-                return Err(field.refuse(
-                    "can never hold, since a request cannot both have a verified token (`identity: \
-                     required`, `scopes`, `claims`, ..) and have none (`identity: absent`); remove \
-                     one of the two",
-                ));
-            }
-            demanded = Some(needs);
-        }
-        Ok(demanded)
-    }
-
-    fn methods(self, object: &Object<'a>) -> Result<Option<&'a Json>, SettingsError> {
-        let Some(field) = object.get("methods") else { return Ok(self.methods) };
-        let outer = self.methods.and_then(Json::as_array);
-        let own = field.value().as_array();
-        if let (Some(outer), Some(own)) = (outer, own)
-            && !own.iter().any(|method| outer.contains(method))
+/// Checks a block that is among the facts.
+fn check_block(
+    field: &Field<'_>,
+    facts: &Facts<'_>,
+    options: PathOptions,
+) -> Result<(), SettingsError> {
+    let object = field.map()?;
+    exclude::check(&object, facts.before(field.value()), options)?;
+    if let Some(not) = object.get("not") {
+        if imply::holds(not.value(), facts, options) || imply::leaves_no_method(not.value(), facts)
         {
-            return Err(field.refuse(
-                "can never hold, since the block around it has other methods; remove one of the \
-                 two lists",
+            return Err(not.refuse(
+                "can never hold, since the conditions around it make its block hold always; remove \
+                 one of the two",
             ));
         }
-        Ok(Some(field.value()))
+        match not.map()?.get("not") {
+            // What must not fail to hold must hold.
+            Some(inner) if sole(not.value()).is_some() => check_block(&inner, facts, options)?,
+            _ => check(&not, options)?,
+        }
     }
+    for key in ["any", "all"] {
+        let Some(list) = object.get(key) else { continue };
+        for item in list.items()? {
+            if is_part(key, list.value()) {
+                check_block(&item, facts, options)?;
+            } else {
+                let mut facts = facts.clone();
+                facts.add(item.value());
+                check_block(&item, &facts, options)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the blocks of this list must hold whenever the block around them does.
+fn is_part(key: &str, list: &Json) -> bool {
+    key == "all" || elements(list).len() == 1
+}
+
+// === impl Facts ===
+
+impl<'a> Facts<'a> {
+    /// Adds a block and what must hold with it.
+    fn add(&mut self, block: &'a Json) {
+        if self.hold.len() >= MAX_BLOCKS {
+            return;
+        }
+        self.hold.push(block);
+        for key in ["any", "all"] {
+            if let Some(list) = block.get(key).filter(|list| is_part(key, list)) {
+                for item in elements(list) {
+                    self.add(item);
+                }
+            }
+        }
+        let Some(not) = block.get("not") else { return };
+        match sole(not) {
+            Some(("not", inner)) => self.add(inner),
+            Some(("any", list)) => self.fail.extend(elements(list)),
+            _ => self.fail.push(not),
+        }
+    }
+
+    /// The blocks before this one.
+    fn before(&self, block: &Json) -> &[&'a Json] {
+        let place = self.hold.iter().position(|other| core::ptr::eq(*other, block));
+        self.hold.get(..place.unwrap_or(self.hold.len())).unwrap_or_default()
+    }
+
+    /// Whether there must be an identity, or must be none.
+    fn identity(&self) -> Option<bool> {
+        let demanded = self.hold.iter().find_map(|block| exclude::identity(block));
+        demanded.or_else(|| {
+            self.fail.iter().find_map(|block| match sole(block) {
+                Some(("identity", value)) => Some(value.as_str() != Some("required")),
+                _ => None,
+            })
+        })
+    }
+
+    /// The methods that are left, if not all are.
+    fn methods(&self) -> Option<Vec<&'a str>> {
+        let mut lists = self.hold.iter().filter_map(|block| block.get("methods"));
+        let mut left = strings(lists.next()?);
+        for list in lists {
+            let list = strings(list);
+            left.retain(|method| list.contains(method));
+        }
+        Some(left)
+    }
+}
+
+/// The only key of a block and its value.
+fn sole(block: &Json) -> Option<(&str, &Json)> {
+    let mut entries = block.as_object()?.iter();
+    match (entries.next(), entries.next()) {
+        (Some((key, value)), None) => Some((key.as_str(), value)),
+        _ => None,
+    }
+}
+
+fn elements(list: &Json) -> &[Json] {
+    list.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn strings(list: &Json) -> Vec<&str> {
+    elements(list).iter().filter_map(Json::as_str).collect()
+}
+
+/// The path templates of a block, under either name.
+fn paths(block: &Json) -> Option<&Json> {
+    block.get("path_templates").or_else(|| block.get("paths"))
+}
+
+/// The tests below `claims` or `headers`.
+fn tests<'a>(block: &'a Json, key: &str) -> &'a [Json] {
+    block.get(key).map_or(&[], elements)
 }
 
 /// `{claim: .., present: false}`
@@ -79,63 +163,30 @@ fn is_absence(test: &Json) -> bool {
     test.get("present") == Some(&Json::Bool(false))
 }
 
-/// All tests of a list must hold. Refuses two of the same claim or header of which each excludes the
-/// other.
-fn check_tests(
-    object: &Object<'_>,
-    key: &'static str,
-    subject: &str,
-    lists: &[&str],
-) -> Result<(), SettingsError> {
-    let Some(field) = object.get(key) else { return Ok(()) };
-    let values = |test: &'_ Json| -> Option<Vec<Json>> {
-        let value = lists.iter().find_map(|list| test.get(list))?;
-        Some(value.as_array().cloned().unwrap_or_else(|| alloc::vec![value.clone()]))
-    };
-    let excludes = |one: &Json, other: &Json| {
-        if is_absence(one) != is_absence(other) {
-            return true;
-        }
-        match (values(one), values(other)) {
-            (Some(one), Some(other)) => !one.iter().any(|value| other.contains(value)),
-            _ => false,
-        }
-    };
-    let mut before: Vec<Field<'_>> = Vec::new();
-    for item in field.items()? {
-        let is_same = |earlier: &&Field<'_>| {
-            let (one, other) = (earlier.value().get(subject), item.value().get(subject));
-            let is_same_text = one.and_then(Json::as_str).zip(other.and_then(Json::as_str));
-            is_same_text.map_or(one == other, |(one, other)| {
-                if key == "headers" { one.eq_ignore_ascii_case(other) } else { one == other }
-            })
-        };
-        if before.iter().filter(is_same).any(|earlier| excludes(earlier.value(), item.value())) {
-            return Err(item.refuse(format!(
-                "can never hold together with another test of the same {}; write alternatives as \
-                 `one_of`, or as blocks below `any`",
-                if key == "headers" { "header" } else { "claim" }
-            )));
-        }
-        before.push(item);
+/// Whether two tests are about the same claim or header.
+fn is_same_subject(one: &Json, other: &Json) -> bool {
+    let name = |test: &Json| test.get("name").and_then(Json::as_str).map(str::to_ascii_lowercase);
+    match (name(one), name(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => one.get("claim").is_some() && one.get("claim") == other.get("claim"),
     }
-    Ok(())
 }
 
-/// Refuses what `not_paths` leaves nothing of.
-fn check_not_paths(object: &Object<'_>, options: PathOptions) -> Result<(), SettingsError> {
-    let Some(not) = object.get("not_paths") else { return Ok(()) };
-    let not_paths = not.value().as_array().into_iter().flatten().filter_map(Json::as_str);
-    let takes = |path: &str| not_paths.clone().any(|not| covers_path(not, path, options));
-    if takes("/**") {
-        return Err(not.refuse("can never hold, since `/**` matches every path; remove it"));
+/// The values of which a test wants one, if it wants such.
+fn values(test: &Json) -> Option<Vec<&Json>> {
+    match (test.get("equals"), test.get("one_of")) {
+        (Some(value), _) => Some(vec![value]),
+        (None, Some(list)) => Some(elements(list).iter().collect()),
+        (None, None) => None,
     }
-    let paths = object.get("path_templates").or_else(|| object.get("paths"));
-    let Some(paths) = paths else { return Ok(()) };
-    for item in paths.items()? {
-        if item.value().as_str().is_some_and(takes) {
-            return Err(item.refuse("never counts, since `not_paths` takes all of it away"));
-        }
-    }
-    Ok(())
+}
+
+/// The text with which a header must begin, if a test wants that.
+fn prefix(test: &Json) -> Option<&str> {
+    test.get("prefix").and_then(Json::as_str)
+}
+
+/// Whether all values are strings that begin with `prefix`.
+fn all_begin_with(values: &[&Json], prefix: &str) -> bool {
+    values.iter().all(|value| value.as_str().is_some_and(|value| value.starts_with(prefix)))
 }

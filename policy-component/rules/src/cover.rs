@@ -204,6 +204,38 @@ fn segments(path: &str, options: PathOptions) -> Vec<Segment<'_>> {
     rest.split('/').map(segment).collect()
 }
 
+/// Whether the host pattern `own` certainly matches whatever `host` matches.
+pub(crate) fn covers_host(own: &str, host: &str) -> bool {
+    is_wider(&lower(own), &lower(host))
+}
+
+/// Whether some host matches both patterns.
+pub(crate) fn hosts_overlap(one: &str, other: &str) -> bool {
+    covers_host(one, other) || covers_host(other, one)
+}
+
+/// Whether some path may match both patterns.
+pub(crate) fn paths_overlap(one: &str, other: &str, options: PathOptions) -> bool {
+    let (one, other) = (segments(one, options), segments(other, options));
+    let has_several =
+        |path: &[Segment<'_>]| path.iter().filter(|segment| **segment == Segment::Any).count() > 1;
+    // With several `**` it would take long to tell.
+    has_several(&one) || has_several(&other) || overlap(&one, &other)
+}
+
+fn overlap(one: &[Segment<'_>], other: &[Segment<'_>]) -> bool {
+    match (one, other) {
+        ([], []) => true,
+        ([Segment::Any, rest @ ..], _) => {
+            overlap(rest, other)
+                || other.split_first().is_some_and(|(_, other)| overlap(one, other))
+        }
+        (_, [Segment::Any, ..]) => overlap(other, one),
+        ([first, one @ ..], [second, other @ ..]) => first.may_be(second) && overlap(one, other),
+        _ => false,
+    }
+}
+
 /// Whether the path pattern `own` certainly matches whatever `path` matches.
 pub(crate) fn covers_path(own: &str, path: &str, options: PathOptions) -> bool {
     covers(&segments(own, options), &segments(path, options))
@@ -220,6 +252,17 @@ fn covers(own: &[Segment<'_>], path: &[Segment<'_>]) -> bool {
 }
 
 impl Segment<'_> {
+    /// Whether a segment may be both. Neither stands for several.
+    fn may_be(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text(one), Self::Text(other)) => {
+                one == other || one.contains('*') || other.contains('*')
+            }
+            (Self::Text(text), _) | (_, Self::Text(text)) => !text.is_empty(),
+            _ => true,
+        }
+    }
+
     /// Whether it stands for exactly one segment, which is not the empty one at the end.
     fn is_one(&self) -> bool {
         match self {

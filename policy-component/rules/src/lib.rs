@@ -20,6 +20,7 @@ mod glob;
 mod header;
 mod host;
 mod inputs;
+mod method;
 mod path;
 mod path_segment;
 mod rule;

@@ -6,7 +6,8 @@ use portcullis_policy::{Decision, Manifest, Request, SettingsError};
 use serde_json::Value as Json;
 
 use crate::{
-    condition::{Conditions, Outer},
+    condition::Conditions,
+    conflict,
     cover::Coverage,
     effect::{self, Effect},
     field::Field,
@@ -99,7 +100,11 @@ impl Rule {
         let name = name.as_ref().map(effect::read_word).transpose()?;
         let conditions = match object.get("match") {
             None => Conditions::default(),
-            Some(field) => Conditions::read(&field, Outer::default(), inputs)?,
+            Some(field) => {
+                let conditions = Conditions::read(&field, None, inputs)?;
+                conflict::check(&field, inputs.paths)?;
+                conditions
+            }
         };
         let effect = object.require("effect", "`allow` or `deny`")?;
         Ok(Self { conditions, effect: Effect::read(&effect, name, inputs)? })

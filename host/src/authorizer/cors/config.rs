@@ -1,12 +1,14 @@
 //! CORS settings: origins, methods and header names, checked against what browsers send.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 use url::Url;
 
 use super::{super::headers::is_override, usual::is_never_sent};
-use crate::duration::HumanDuration;
+use crate::{authorizer::method::wrong_in_settings, duration::HumanDuration};
 
 /// How CORS is handled; `docs/cors.md` describes it.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -37,8 +39,8 @@ pub struct CorsConfig {
     /// Headers of a denial that these pages may read besides those that every page may.
     #[serde(deserialize_with = "exposed_headers")]
     pub exposed_headers: Vec<String>,
-    /// How long browsers remember the answer to a preflight, in whole seconds. Only with
-    /// `preflight: answer`.
+    /// How long browsers remember the answer to a preflight, in whole seconds; 24h at the most, as no
+    /// browser remembers it for longer. Only with `preflight: answer`.
     #[serde(deserialize_with = "whole_seconds")]
     pub max_age: HumanDuration,
 }
@@ -79,6 +81,9 @@ const OF_ANSWERS: [&str; 3] = ["allowed_methods", "allowed_headers", "max_age"];
 
 /// Methods that no script can use: Fetch, "forbidden method".
 pub(super) const FORBIDDEN_METHODS: [&str; 3] = ["CONNECT", "TRACE", "TRACK"];
+
+/// What browsers cut `access-control-max-age` down to: Firefox to this, others to less.
+const LONGEST_AGE: Duration = Duration::from_hours(24);
 
 /// Headers that no script can set: Fetch, "forbidden request-header".
 const FORBIDDEN_HEADERS: [&str; 21] = [
@@ -186,7 +191,7 @@ pub(super) fn canonical_origin(url: &str) -> Option<String> {
     Some(format!("{scheme}://{host}{port}"))
 }
 
-/// Whether a method is one that a request can have: a token in upper case.
+/// Whether a method is one that a request can have: a token in upper case. Settings name fewer.
 pub(super) fn is_method(text: &str) -> bool {
     http::Method::from_bytes(text.as_bytes()).is_ok()
         && !text.bytes().any(|byte| byte.is_ascii_lowercase())
@@ -224,7 +229,7 @@ fn check_origin(origin: &str) -> Result<(), String> {
 fn methods<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let methods = Vec::<String>::deserialize(deserializer)?;
     let is_bad = |method: &&String| {
-        *method == "*" || !is_method(method) || FORBIDDEN_METHODS.contains(&method.as_str())
+        wrong_in_settings(method).is_some() || FORBIDDEN_METHODS.contains(&method.as_str())
     };
     match methods.iter().find(is_bad) {
         Some(method) => Err(D::Error::custom(format!(
@@ -276,6 +281,11 @@ fn whole_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HumanDura
     let duration = HumanDuration::deserialize(deserializer)?;
     if duration.get().subsec_nanos() > 0 {
         return Err(D::Error::custom("browsers count whole seconds; write such a time, as 10m"));
+    }
+    if duration.get() > LONGEST_AGE {
+        return Err(D::Error::custom(
+            "no browser remembers it for longer than 24h; write 24h or less",
+        ));
     }
     Ok(duration)
 }

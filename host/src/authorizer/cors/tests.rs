@@ -254,7 +254,7 @@ fn an_origin_that_no_browser_sends_is_refused_with_the_remedy() {
 #[test]
 fn settings_that_no_browser_or_no_other_setting_has_a_use_for_are_refused() {
     let with = |key: &str, value: serde_json::Value| json!({"allowed_origins": ["https://shop.test"], key: value});
-    for method in ["*", "put", "TRACE", "CONNECT", "", "A B"] {
+    for method in ["*", "put", "TRACE", "CONNECT", "", "A B", "GET|POST", "ANY", "PRI"] {
         assert!(refusal(&with("allowed_methods", json!([method]))).is_some(), "{method}");
     }
     for name in ["*", "cookie", "Cookie", "sec-fetch-mode", "origin", "", "a b", "a,b"] {
@@ -262,6 +262,8 @@ fn settings_that_no_browser_or_no_other_setting_has_a_use_for_are_refused() {
     }
     assert!(refusal(&with("exposed_headers", json!(["set-cookie"]))).is_some());
     assert!(refusal(&with("max_age", json!("1500ms"))).is_some());
+    assert!(refusal(&with("max_age", json!("25h"))).is_some());
+    assert!(refusal(&with("max_age", json!("24h"))).is_none());
     for (settings, key) in [
         (json!({"preflight": "answer"}), "cors.preflight"),
         (json!({"max_age": "1h"}), "cors.max_age"),

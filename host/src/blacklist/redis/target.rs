@@ -15,7 +15,7 @@ use super::{
     address::Address,
     sentinels::Sentinels,
 };
-use crate::secret::Secret;
+use crate::secret::{Secret, ShownPath};
 
 /// How to connect.
 pub(super) struct Target {
@@ -101,19 +101,21 @@ fn sentinels(
         let unusable = |message: String| BuildError::new("sentinel_password_file", message);
         let secret = Secret::read(file).map_err(|error| unusable(error.to_string()))?;
         let password = std::str::from_utf8(secret.expose())
-            .map_err(|_| unusable(format!("{}: the file is not UTF-8", file.display())))?;
+            .map_err(|_| unusable(format!("{}: the file is not UTF-8", ShownPath::of(file))))?;
         redis = redis.set_password(password);
     }
     if let Some(username) = &config.sentinel_username {
         redis = redis.set_username(username);
     }
-    let info = |text: &String| {
+    // The text is not shown: it may be a URL with a password.
+    let info = |(index, text): (usize, &String)| {
         let address = Address::parse(text).ok_or_else(|| {
-            BuildError::new("sentinels", format!("`{text}` is no address; write host:port"))
+            let message = format!("[{index}] is not an address; write host:port");
+            BuildError::new("sentinels", message)
         })?;
         Ok(address.on(like).set_redis_settings(redis.clone()))
     };
-    config.sentinels.iter().map(info).collect()
+    config.sentinels.iter().enumerate().map(info).collect()
 }
 
 /// The same with or without TLS, trusting the certificates in `ca_file` only, if there is one.
@@ -131,7 +133,7 @@ fn with_tls(
 
 fn with_roots(info: ConnectionInfo, file: &Path) -> Result<ConnectionInfo, BuildError> {
     let unusable =
-        |message: &str| BuildError::new("ca_file", format!("{}: {message}", file.display()));
+        |message: &str| BuildError::new("ca_file", format!("{}: {message}", ShownPath::of(file)));
     let pem = std::fs::read(file).map_err(|error| unusable(&format!("cannot read it: {error}")))?;
     let roots = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     if !roots.is_ok_and(|roots| !roots.is_empty()) {
@@ -257,7 +259,7 @@ mod tests {
             (of_sentinels.as_str(), "holds no certificate"),
             (
                 "sentinels: [one], master_name: m",
-                "`blacklist.redis.sentinels`: `one` is no address",
+                "`blacklist.redis.sentinels`: [0] is not an address",
             ),
             (
                 "sentinels: ['one:1'], master_name: m, sentinel_password_file: /nonexistent",

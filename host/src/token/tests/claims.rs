@@ -206,9 +206,9 @@ fn the_largest_token_is_a_setting() {
         let set = verifier.issuer_set(&["main".to_owned()]).unwrap();
         assert_eq!(verdict(&verifier, &set, &token), expected, "{settings}");
     }
-    for max_bytes in [0, 64 * 1024 + 1] {
+    for max_bytes in [0, 1, 255, 64 * 1024 + 1] {
         let error = build_error(json!({ "max_bytes": max_bytes }));
-        assert!(error.starts_with("tokens.max_bytes: must be 1 to 65536"), "{error}");
+        assert!(error.starts_with("tokens.max_bytes: must be 256 to 65536"), "{error}");
     }
 }
 
@@ -358,6 +358,25 @@ fn settings_that_make_no_sense_name_their_place() {
         (json!({ "header_types": [] }), "issuers.main.header_types: is empty"),
         (json!({ "header_types": ["JWT", " "] }), "issuers.main.header_types: has a blank"),
         (json!({ "header_types": ["DPoP+jwt"] }), "issuers.main.header_types: names"),
+        (json!({ "header_types": ["at+jwt "] }), "header_types: has a value with a blank"),
+        (
+            json!({ "header_types": ["none"] }),
+            "header_types: names what is no type; write `absent`",
+        ),
+        (json!({ "header_types": ["JWT", "*"] }), "header_types: names what is no type"),
+        (json!({ "header_types": ["application/"] }), "header_types: names what is no media type"),
+        (json!({ "header_types": ["at jwt"] }), "header_types: names what is no media type"),
+        (json!({ "header_types": ["a/b/c"] }), "header_types: names what is no media type"),
+        (json!({ "issuer": "https://id " }), "issuers.main.issuer: has a value with a blank"),
+        (json!({ "audiences": ["\tapi"] }), "audiences: has a value with a blank"),
+        (json!({ "audiences": ["a\u{0}b"] }), "audiences: has a value with a control character"),
+        (json!({ "required_claims": ["sub "] }), "required_claims: has a value with a blank"),
+        (json!({ "required_scopes": ["a b"] }), "required_scopes: has a blank within a scope"),
+        (json!({ "required_scopes": ["a\u{a0}b"] }), "required_scopes: has a blank within a scope"),
+        (json!({ "token_type": { "one_of": ["access "] } }), "one_of: has a value with a blank"),
+        (json!({ "token_type": { "claim": " type", "one_of": ["a"] } }), "claim: has a value with"),
+        (json!({ "leeway": "100d" }), "issuers.main.leeway: is longer than 1h"),
+        (json!({ "leeway": "61m" }), "issuers.main.leeway: is longer than 1h"),
         (json!({ "token_type": { "one_of": [] } }), "issuers.main.token_type.one_of: is empty"),
         (json!({ "token_type": { "claim": "", "one_of": ["a"] } }), "token_type.claim: has a"),
     ] {

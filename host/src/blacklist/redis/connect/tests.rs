@@ -102,6 +102,25 @@ async fn a_replica_is_not_taken_for_the_primary() {
 }
 
 #[test]
+fn a_password_in_place_of_a_sentinel_or_a_file_is_not_shown() {
+    for yaml in [
+        "sentinels: ['a:1', 'u:hunter2@h:26379'], master_name: m",
+        "sentinels: ['redis://u:hunter2@h'], master_name: m",
+        "sentinels: ['hunter2'], master_name: m",
+        "sentinels: ['a:1'], master_name: m, sentinel_password_file: hunter2",
+        "url_file: 'redis://u:hunter2@h'",
+        "url: 'redis://h', password_file: hunter2",
+        "url: 'rediss://h', ca_file: 'redis://u:hunter2@h'",
+    ] {
+        let config: Config = serde_saphyr::from_str(&format!("redis: {{ {yaml} }}")).unwrap();
+        let refused = Connector::new(&config.redis.unwrap());
+        let complaint = refused.map(drop).unwrap_err().to_string();
+        assert!(!complaint.contains("hunter2"), "{complaint}");
+        assert!(complaint.starts_with("`blacklist.redis."), "{complaint}");
+    }
+}
+
+#[test]
 fn debug_shows_where_it_is_and_no_secret() {
     let connector = connector("url: 'redis://user:hush@store:6379'");
     assert_eq!(format!("{connector:?}"), "Connector(store:6379)");
