@@ -116,7 +116,7 @@ fn a_resync_only_adds() {
 #[test]
 fn entries_of_a_snapshot_last_until_the_store_says_how_long() {
     let (Feed { mut core, .. }, _sender, blacklist, ..) = feed(&Config::default());
-    let expiry = Timestamp::now().plus(Duration::from_secs(60));
+    let expiry = Timestamp::now().plus(Duration::from_mins(1));
     let settled = Event::Add { token_id: id(6), expires_at: Some(expiry) };
     tell(
         &mut core,

@@ -3,22 +3,25 @@
 //!
 //! It decides nothing about what the set is worth.
 
-use std::time::{Duration, Instant};
+mod messages;
+mod timers;
 
-use tokio::sync::oneshot;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
-    Source,
-    message::{self, Parsed},
+    Source, message,
     notes::Notes,
-    pulse::{Beat, Pulse},
+    pulse::Pulse,
     removals::{Removal, Removals},
-    steps::{Again, Cause, Input, Mark, Output, Pause, Position, Returned, Say},
+    steps::{Again, Cause, Input, Output, Pause, Position, Say},
     tasks::{self, Done, Tasks},
 };
 use crate::{
     blacklist::{
-        Event, StoreError,
+        StoreError,
         feed::FeedEvent,
         pause,
         rabbitmq::{BrokerError, From, Message, Session},
@@ -27,8 +30,6 @@ use crate::{
     boot_clock::BootInstant,
     drain::Drain,
     failpoint,
-    telemetry::Received,
-    timestamp::Timestamp,
 };
 
 /// How often it is looked whether something is due.
@@ -41,13 +42,6 @@ const SNAPSHOT_BEFORE_BIND: &str = "feed::snapshot-before-bind";
 const SKIP_REPLAY: &str = "feed::skip-replay";
 /// After so many messages in a row, something else has a turn.
 const BATCH: usize = 256;
-/// How often the lease is renewed while the set is live, and for how long. A replica that is silent
-/// is taken off the registry after three seconds, and must not believe its set then.
-const RENEWAL: Duration = Duration::from_millis(100);
-const LEASE: Duration = Duration::from_millis(1_500);
-/// After standing still for this long, what arrives may be old: the lease is renewed only when a
-/// probe has come back.
-const PAUSED: Duration = Duration::from_secs(1);
 /// How often a broker that takes no messages is asked whether it still delivers.
 const LIVENESS: Duration = Duration::from_millis(500);
 
@@ -126,7 +120,7 @@ impl Driver {
             renew_at: now,
             liveness_at: now,
             ticked_at: BootInstant::now(),
-            clock_offset: clock_offset(),
+            clock_offset: timers::clock_offset(),
             tick_at: now,
             store_seen: now,
             position: Position::Replay,
@@ -203,7 +197,7 @@ impl Driver {
                 }
                 self.on(Input::Bound).await
             }
-            Done::Connecting(Err(error)) => self.lost(&error).await,
+            Done::Connecting(Err(error)) | Done::Liveness(Err(error)) => self.lost(&error).await,
             Done::Snapshot(Ok(_)) => {
                 failpoint::reached("feed::snapshot");
                 self.store_seen = Instant::now();
@@ -233,7 +227,6 @@ impl Driver {
                 self.pulse.alive(Instant::now());
                 Ok(())
             }
-            Done::Liveness(Err(error)) => self.lost(&error).await,
             Done::Declaring(declared) => {
                 if let Err(error) = declared {
                     self.notes.broker(&error, self.offset);
@@ -256,192 +249,6 @@ impl Driver {
             self.apply(event, removal.receipt).await?;
         }
         Ok(())
-    }
-
-    /// Handles a message, and those that are at hand behind it.
-    async fn messages(&mut self, first: Result<Message, BrokerError>) -> Result<(), Ended> {
-        let mut next = Some(first);
-        for _ in 0..BATCH {
-            match next {
-                Some(Ok(message)) => self.message(message).await?,
-                Some(Err(error)) => return self.lost(&error).await,
-                None => return Ok(()),
-            }
-            next = match &mut self.session {
-                Some(session) => session.next_at_hand().await,
-                None => None,
-            };
-        }
-        // One that was taken must not be forgotten.
-        match next {
-            Some(Ok(message)) => self.message(message).await,
-            Some(Err(error)) => self.lost(&error).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn message(&mut self, message: Message) -> Result<(), Ended> {
-        self.pulse.seen(Instant::now());
-        let mark =
-            message.offset.map(|offset| Mark { offset, digest: message::digest(&message.body) });
-        let mut probe = None;
-        match Parsed::read(&message.body, &self.source.replica) {
-            // Applied before: to do so again could undo what came from elsewhere meanwhile.
-            _ if self.source.core.has_seen(mark) => {}
-            Parsed::Revocation(..) | Parsed::Removal(..) if self.skips_replay() => {}
-            Parsed::Revocation(event, receipt) => {
-                self.pulse.has_traffic();
-                self.source.ends.metrics.received(message::kind(&event));
-                self.removals.revoked(&event);
-                self.source.count_expiry(&event, &message.body);
-                self.apply(event, receipt).await?;
-            }
-            Parsed::Removal(removal) => {
-                self.pulse.has_traffic();
-                self.source.ends.metrics.received(message::kind(&removal.event()));
-                if !self.removals.heard(removal, Instant::now()) {
-                    tracing::warn!("too many removals wait for the store; one was dropped");
-                }
-            }
-            Parsed::Probe(number) => {
-                let returned = |number| Returned { number, in_time: self.pulse.is_in_time(number) };
-                probe = number.map(returned);
-            }
-            Parsed::Malformed(error) => {
-                self.pulse.has_traffic();
-                self.source.ends.metrics.received(Received::Malformed);
-                self.notes.malformed(&message, error);
-                if let Some(session) = &self.session
-                    && let Err(error) = session.dead_letter(&message).await
-                {
-                    self.notes.not_put_aside(&error);
-                }
-            }
-        }
-        let before = self.offset;
-        if let Some(offset) = message.offset {
-            self.offset = Some(offset);
-            self.source.ends.metrics.set_offset(offset);
-        }
-        let outputs = self.source.core.on(Input::Delivered { mark, probe });
-        if outputs.contains(&Output::Say(Say::Lost(Cause::Gap))) {
-            Notes::gap(before, message.offset);
-        }
-        self.perform(outputs).await
-    }
-
-    async fn apply(&mut self, event: Event, receipt: Option<String>) -> Result<(), Ended> {
-        let received = message::kind(&event);
-        match receipt.zip(self.source.ends.receipts.clone()) {
-            None => self.tell(FeedEvent::Apply(event, None)).await?,
-            Some((receipt, receipts)) => {
-                let (ack, applied) = oneshot::channel();
-                self.tell(FeedEvent::Apply(event, Some(ack))).await?;
-                applied.await.map_err(|_| Ended)?;
-                // Where more receipts come than can be told of, revocations go first.
-                let _ = receipts.try_send(receipt);
-            }
-        }
-        self.source.ends.metrics.processed(received);
-        Ok(())
-    }
-
-    async fn tick(&mut self) -> Result<(), Ended> {
-        let now = Instant::now();
-        self.look_at_clocks().await?;
-        if self.connect_at.take_if(|at| *at <= now).is_some() {
-            self.on(Input::ConnectDue).await?;
-        }
-        if self.snapshot_at.take_if(|at| *at <= now).is_some() {
-            self.on(Input::SnapshotDue).await?;
-        }
-        if self.poll_at <= now && !self.tasks.poll.is_under_way() {
-            self.poll();
-        }
-        if !self.tasks.removals.is_under_way() {
-            self.ask_about_removals(now);
-        }
-        if self.renew_at <= now {
-            self.renew_lease().await?;
-        }
-        self.beat(now).await
-    }
-
-    /// Notices that the process stood still, or that the wall clock was set.
-    async fn look_at_clocks(&mut self) -> Result<(), Ended> {
-        let ticked_at = BootInstant::now();
-        let paused = ticked_at.since(self.ticked_at);
-        self.ticked_at = ticked_at;
-        let offset = clock_offset();
-        let skew = self.source.skew.as_millis();
-        if u128::from(offset.abs_diff(self.clock_offset)) > skew {
-            self.clock_offset = offset;
-            tracing::warn!("the wall clock was set; the store is read again");
-            // Expiries that were read before may be wrong.
-            self.reading = Some(Reading::AllExpiries);
-            self.snapshot_at = Some(Instant::now());
-        }
-        if paused < PAUSED {
-            return Ok(());
-        }
-        tracing::warn!(
-            ?paused,
-            "the process stood still; the set is not believed until a probe is back"
-        );
-        self.on(Input::Paused).await
-    }
-
-    /// Tells readers that they may believe the set for some longer.
-    async fn renew_lease(&mut self) -> Result<(), Ended> {
-        if !self.source.core.is_live() {
-            return Ok(());
-        }
-        self.renew_at = Instant::now() + RENEWAL;
-        self.tell(FeedEvent::Lease(self.ticked_at.plus(LEASE))).await
-    }
-
-    fn ask_about_removals(&mut self, now: Instant) {
-        let due = self.removals.due(now);
-        if !due.is_empty() {
-            let redis = self.source.ends.redis.clone();
-            self.tasks.removals.start(tasks::ask_about(redis, due));
-        }
-    }
-
-    /// Looks whether the broker still delivers.
-    async fn beat(&mut self, now: Instant) -> Result<(), Ended> {
-        let sending_failed = self.sending_failed.take();
-        let Some(session) = &self.session else { return Ok(()) };
-        let blocked = session.is_blocked();
-        if std::mem::replace(&mut self.was_blocked, blocked) != blocked {
-            Notes::alarm(blocked);
-        }
-        if blocked {
-            // In an alarm the broker takes no message from anyone, so that none can be missed, and no
-            // probe comes back. It answers what is no message.
-            self.pulse.pause(now);
-            if self.liveness_at <= now && !self.tasks.liveness.is_under_way() {
-                self.liveness_at = now + LIVENESS;
-                self.tasks.liveness.start(session.liveness());
-            }
-        }
-        if let Some(error) = sending_failed
-            && !blocked
-        {
-            return self.lost(&error).await;
-        }
-        match self.pulse.beat(now) {
-            Beat::Dead => {
-                let silence = BrokerError::Silent(self.source.probes.timeout);
-                self.lost(&silence).await
-            }
-            Beat::Late if self.source.core.is_live() => self.on(Input::Late).await,
-            Beat::Probe => self.on(Input::ProbeDue).await,
-            _ if self.source.core.awaits_probe() && self.pulse.is_probe_overdue(now) => {
-                self.on(Input::ProbeDue).await
-            }
-            Beat::Late | Beat::Rest => Ok(()),
-        }
     }
 
     async fn lost(&mut self, error: &BrokerError) -> Result<(), Ended> {
@@ -504,11 +311,6 @@ impl Driver {
         Ok(())
     }
 
-    /// Wrong on purpose, for tests: what was published meanwhile is let go.
-    fn skips_replay(&self) -> bool {
-        failpoint::is_on(SKIP_REPLAY) && !self.source.core.is_live()
-    }
-
     fn connect(&mut self, position: Position) {
         let Some(broker) = self.source.broker.clone() else { return };
         let from = match position {
@@ -546,8 +348,8 @@ impl Driver {
         let interval = if self.source.core.is_live() { POLL_LIVE } else { POLL_STALE };
         self.poll_at = Instant::now() + interval;
         let ends = &self.source.ends;
-        let (redis, outbox, feed) = (ends.redis.clone(), ends.parked.clone(), ends.feed.clone());
-        self.tasks.poll.start(tasks::poll(redis, outbox, feed));
+        let outbox = Arc::clone(&ends.parked);
+        self.tasks.poll.start(tasks::poll(ends.redis.clone(), outbox, ends.feed.clone()));
     }
 
     /// Sends a probe. That it could not be sent is noticed at the next look.
@@ -602,10 +404,4 @@ async fn next_message(session: &mut Option<Session>) -> Result<Message, BrokerEr
         Some(session) => session.next().await,
         None => std::future::pending().await,
     }
-}
-
-/// How far the wall clock is ahead of the boot clock, in milliseconds.
-fn clock_offset() -> i64 {
-    let boot = i64::try_from(BootInstant::now().as_millis()).unwrap_or(i64::MAX);
-    Timestamp::now().as_millis().saturating_sub(boot)
 }

@@ -24,6 +24,9 @@ const STORE_LIMIT: Duration = Duration::from_secs(1);
 /// Something that may be under way.
 pub(super) struct Doing<T>(Option<BoxFuture<'static, T>>);
 
+/// Removals, and which of their revocations are gone.
+pub(super) type Asked = (Vec<Removal>, Result<Vec<bool>, StoreError>);
+
 /// Everything that can be under way.
 #[derive(Default)]
 pub(super) struct Tasks {
@@ -31,7 +34,7 @@ pub(super) struct Tasks {
     pub(super) snapshot: Doing<Result<u64, StoreError>>,
     pub(super) poll: Doing<Result<(), StoreError>>,
     pub(super) reread: Doing<Result<(), StoreError>>,
-    pub(super) removals: Doing<(Vec<Removal>, Result<Vec<bool>, StoreError>)>,
+    pub(super) removals: Doing<Asked>,
     pub(super) liveness: Doing<Result<(), BrokerError>>,
     pub(super) declaring: Doing<Result<(), BrokerError>>,
 }
@@ -137,10 +140,7 @@ pub(super) async fn poll(
 }
 
 /// Asks the store which of the revocations are gone that removals are about.
-pub(super) async fn ask_about(
-    redis: Redis,
-    removals: Vec<Removal>,
-) -> (Vec<Removal>, Result<Vec<bool>, StoreError>) {
+pub(super) async fn ask_about(redis: Redis, removals: Vec<Removal>) -> Asked {
     let gone = redis.are_gone(&removals, STORE_LIMIT).await;
     (removals, gone)
 }

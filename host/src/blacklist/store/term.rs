@@ -51,7 +51,11 @@ impl Term {
 
     /// With what the store says.
     pub(super) fn settle(self, until: Timestamp) -> Self {
-        if self.lacks_expiry() && self.0 & TOLD == 0 { Self::new(until).seen_in(self.generation()) } else { self.later(until) }
+        if self.lacks_expiry() && self.0 & TOLD == 0 {
+            Self::new(until).seen_in(self.generation())
+        } else {
+            self.later(until)
+        }
     }
 
     pub(super) const fn lacks_expiry(self) -> bool {

@@ -13,4 +13,5 @@ mod case;
 mod examples;
 mod meaning;
 mod order;
+mod reads;
 mod settings;

@@ -1,7 +1,6 @@
-//! Settings: those that are refused say where and what to write instead; those that are accepted ask for
-//! no more than they read.
+//! Settings that are refused say where, and what to write instead.
 
-use portcullis_policy::{Manifest, Parts, Policy, SettingsError};
+use portcullis_policy::{Manifest, Policy, SettingsError};
 use portcullis_rules::Rules;
 use proptest::prelude::*;
 
@@ -419,37 +418,6 @@ fn text_that_is_not_json_is_refused() {
     assert!(matches!(Rules::configure("rules: []"), Err(SettingsError::Syntax(_))));
     let deep = "[".repeat(100_000);
     assert!(matches!(Rules::configure(&deep), Err(SettingsError::Syntax(_))));
-}
-
-#[test]
-fn rules_ask_for_what_they_read_and_for_nothing_else() {
-    let plain = manifest(
-        "rules: [{match: {paths: [/a], claims: [{claim: sub, present: true}]}, effect: allow}]",
-    );
-    assert_eq!(plain.unwrap(), Manifest::new());
-
-    let full = manifest(
-        "rules:
-          - match:
-              headers: [{name: X-Tenant, equals: acme}]
-              claims: [{claim: realm_access.roles, contains: admin}, {claim: tier, equals: 1}]
-              context: {a: b}
-            effect: deny
-          - match: {not: {claims: [{claim: [realm_access, roles], contains: user}]}}
-            effect:
-              allow:
-                set_request_headers:
-                  x-tenant: {header: x-tenant}
-                  x-from: {request: source_principal}
-                  x-mail: [{claim: email}, {claim: iss}]",
-    );
-    let expected = Manifest::new()
-        .with_header("x-tenant")
-        .with_claim(["realm_access", "roles"])
-        .with_claim(["tier"])
-        .with_claim(["email"])
-        .with_parts(Parts::CONTEXT | Parts::SOURCE);
-    assert_eq!(full.unwrap(), expected);
 }
 
 proptest! {
