@@ -95,6 +95,8 @@ struct Core {
     readiness: Readiness,
     block_ready: Option<BlockReady>,
     published: watch::Sender<Published>,
+    /// Those who wait until everything that was sent before is in force.
+    settling: Vec<oneshot::Sender<()>>,
 }
 
 /// How many expired entries are removed after each event, and where there is none.
@@ -126,6 +128,7 @@ impl Feed {
             readiness: readiness.clone(),
             block_ready: Some(readiness.block("the blacklist has no complete snapshot yet")),
             published,
+            settling: Vec::new(),
         };
         let sweep_interval = config.sweep_interval.get();
         (Self { core, events, blacklist, sweep_interval, keep_open: None }, watch)
@@ -160,12 +163,16 @@ impl Feed {
             if core.writer.owes_sweep() {
                 sweep.look_for_missing(core.writer.take_complete());
             }
+            if sweep.is_done() {
+                core.settle();
+            }
             next_change = core.publish(Instant::now());
         }
         events.close();
         while let Ok(event) = events.try_recv() {
             core.handle(event, Instant::now());
         }
+        core.settle();
         core.writer.retire();
     }
 }
@@ -214,10 +221,7 @@ impl Core {
             FeedEvent::Lease(end) => self.writer.renew(end),
             FeedEvent::BeginReading => self.writer.begin_reading(),
             FeedEvent::EndReading => self.writer.end_reading(),
-            FeedEvent::Settle(settled) => {
-                // As above.
-                let _ = settled.send(());
-            }
+            FeedEvent::Settle(settled) => self.settling.push(settled),
             FeedEvent::Unbound => {
                 self.progress.on(Signal::Unbound, now);
                 // The set is complete at this moment, and may not be at the next.
@@ -228,6 +232,14 @@ impl Core {
                 self.progress.on(Signal::Lost { since }, now);
                 self.published.send_modify(|published| published.lost = Some(why));
             }
+        }
+    }
+
+    /// Tells those who wait that everything that was sent before is in force.
+    fn settle(&mut self) {
+        for settled in self.settling.drain(..) {
+            // The caller may have stopped waiting.
+            let _ = settled.send(());
         }
     }
 

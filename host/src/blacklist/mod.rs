@@ -12,6 +12,7 @@ mod extent;
 mod feed;
 mod in_process;
 mod key;
+mod lease;
 mod lookup;
 mod nonce;
 mod pause;

@@ -14,6 +14,7 @@ use super::{
     Config,
     event::{self, Event, ParseEventError},
     in_process::{Closed, InProcess},
+    lease::LEASE,
     nonce::{self, NoChance},
     redis::{Producer, Reach, Redis, Roll, StoreError, WriteError},
     revocation::Revocation,
@@ -340,10 +341,13 @@ impl Store {
         loop {
             let reach = self.roll.reach(receipt).await.map_err(RevokeError::Unconfirmed)?;
             let took = stored_at.elapsed();
-            let Reach { ready: replicas, missing, is_whole } = reach;
+            let Reach { ready: replicas, missing, is_whole, has_lost_one } = reach;
+            // One that cannot reach the store may hear from the broker, and have stood still since.
+            let is_leased = has_lost_one && took < LEASE;
             // Without a broker the store is asked about every token, so there is nothing to apply.
             let missing = if self.producer.has_relay() { missing } else { 0 };
-            let receipt = Receipt { replicas, missing, may_lack_some: !is_whole, took };
+            let receipt =
+                Receipt { replicas, missing, may_lack_some: !is_whole || is_leased, took };
             if receipt.is_complete() || took >= limit.min(LONGEST_WAIT) {
                 return Ok(receipt);
             }

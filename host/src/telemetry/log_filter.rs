@@ -10,12 +10,13 @@ pub(super) const DECISION: &str = "decision";
 const OURS: &str = "portcullis";
 
 /// Our modules, as a part of a target.
-const MODULES: [&str; 23] = [
+const MODULES: [&str; 24] = [
     "admin",
     "app",
     "attributes",
     "authorizer",
     "blacklist",
+    "boot_clock",
     "cli",
     "config",
     "decision",

@@ -104,15 +104,25 @@ fn a_secret_in_place_of_a_file_or_an_address_is_not_shown() {
         ("issuers", json!({"main": key("secret_file", "hunter2")}), "issuers.main.keys"),
         ("issuers", json!({"main": key("secret_file", "hunter2/+Secret==")}), "issuers.main.keys"),
         ("issuers", json!({"main": {"keys": [{"jwks_file": address}]}}), "issuers.main.keys"),
-        ("blacklist", json!({"redis": {"url_file": address}}), "blacklist.redis.url_file"),
         (
             "blacklist",
-            json!({"redis": {"url": "redis://h", "password_file": "hunter2"}}),
+            json!({"mode": "redis-on-miss", "redis": {"url_file": address}}),
+            "blacklist.redis.url_file",
+        ),
+        (
+            "blacklist",
+            json!({
+                "mode": "redis-on-miss",
+                "redis": {"url": "redis://h", "password_file": "hunter2"},
+            }),
             "blacklist.redis.password_file",
         ),
         (
             "blacklist",
-            json!({"redis": {"sentinels": ["u:hunter2@h:26379"], "master_name": "m"}}),
+            json!({
+                "mode": "redis-on-miss",
+                "redis": {"sentinels": ["u:hunter2@h:26379"], "master_name": "m"},
+            }),
             "blacklist.redis.sentinels",
         ),
         ("admin", json!({"listen": "127.0.0.1:0", "token_file": "hunter2"}), "admin.token_file"),

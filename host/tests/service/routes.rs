@@ -27,6 +27,8 @@ pub(crate) fn telling_with(routes: &[(&str, Value)], change: impl FnOnce(&mut Va
         route
     });
     config["routes"] = routes.collect();
+    // The policy tells in a header what it has seen, however long.
+    config["request_limits"] = json!({"max_header_bytes": 61_440});
     change(&mut config);
     Service::start(folder, &config)
 }

@@ -206,7 +206,7 @@ fn run(options: &Options) -> Result<(), BenchError> {
     })?;
     drop(running);
     let remembered = if options.wants(REMEMBERED) {
-        Some(remember(&programs, &files, &calls, options)?)
+        Some(remember(&programs.join("portcullis"), &files, &calls, options)?)
     } else {
         None
     };
@@ -314,14 +314,14 @@ fn fill(
 
 /// Has one process see many tokens, and says what that did to it.
 fn remember(
-    programs: &Path,
+    portcullis: &Path,
     files: &Files,
     calls: &Calls,
     options: &Options,
 ) -> Result<Remembered, BenchError> {
     eprintln!("sending {} different tokens", options.remember);
     let variant = Some(Variant::SharedSecret);
-    let server = start(REMEMBERED, variant, programs, files)?;
+    let server = start(REMEMBERED, variant, portcullis, files)?;
     let target = target(&server, variant, calls, options);
     remembered::measure(&target, &files.issuer_secret, options.remember).map_err(|source| {
         BenchError::Wrong {

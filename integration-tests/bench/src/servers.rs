@@ -91,6 +91,8 @@ impl Server {
     ) -> Result<Self, StartError> {
         let log = files.path(&format!("{name}.log"));
         let announce = files.path(&format!("{name}.json"));
+        // That of an earlier server of this name would be taken for this one's.
+        let _ = fs::remove_file(&announce);
         let begun = Instant::now();
         let mut command = Command::new(program);
         command.arg("serve").arg("--config").arg(config).arg("--announce").arg(&announce);

@@ -190,16 +190,10 @@ impl RabbitMq {
     }
 
     /// Lets the user write at the broker only to what `writable` names, a regular expression.
-    /// Channels hear of it within a second if they are opened after [`RabbitMq::forget_rights`].
+    /// It holds for channels that are opened from now on.
     pub async fn restrict_writing(&self, writable: &str) {
         let command = ["rabbitmqctl", "--quiet", "set_permissions", USER, ".*", writable, ".*"];
         self.container.exec(&command).await;
-    }
-
-    /// Has channels that are opened from now on ask for rights again each second, not each minute.
-    pub async fn forget_rights(&self) {
-        let command = "application:set_env(rabbit, channel_tick_interval, 1000).";
-        self.container.exec(&["rabbitmqctl", "--quiet", "eval", command]).await;
     }
 
     /// Closes every connection from its side, as an administrator can.

@@ -100,11 +100,11 @@ async fn an_alarm_of_the_broker_costs_neither_the_feed_nor_the_store_anything() 
 #[tokio::test]
 async fn a_replica_that_may_not_publish_says_so_and_is_not_live() {
     let services = Services::start().await;
-    services.rabbitmq.forget_rights().await;
     let replica = Portcullis::start(&replica_config(&services, "1h")).await;
     reaches(&replica, "live").await;
     // The default exchange is where probes go.
     services.rabbitmq.restrict_writing("^portcullis").await;
+    services.rabbitmq.close_connections().await;
     eventually::holds("the log names the refusal", async || {
         replica.log().contains("ACCESS_REFUSED")
     })

@@ -84,6 +84,11 @@ impl Sweep {
         (self.complete, self.is_asked) = (complete, true);
     }
 
+    /// Whether nothing that a reading of the table has left is still there.
+    pub(super) fn is_done(&self) -> bool {
+        !self.is_asked && self.looking.is_none() && self.found.is_empty()
+    }
+
     fn look(&mut self) {
         let (blacklist, now, complete) = (self.blacklist.clone(), Timestamp::now(), self.complete);
         self.looking = Some(tokio::task::spawn_blocking(move || blacklist.expired(now, complete)));

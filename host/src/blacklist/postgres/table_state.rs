@@ -12,10 +12,10 @@
 use std::time::{Duration, Instant};
 
 use super::probes::{Moment, Proof};
-use crate::{blacklist::refresh::Resync, boot_clock::BootInstant};
-
-/// How long the set may be believed after the last proof.
-const LEASE: Duration = Duration::from_millis(1500);
+use crate::{
+    blacklist::{lease::LEASE, refresh::Resync},
+    boot_clock::BootInstant,
+};
 
 /// How much later than expected a polled reading may end.
 const GRACE: Duration = Duration::from_secs(5);

@@ -25,6 +25,8 @@ pub(in crate::blacklist) struct Reach {
     pub(in crate::blacklist) missing: usize,
     /// Whether there has been a roll for long enough that everybody who is ready stands on it.
     pub(in crate::blacklist) is_whole: bool,
+    /// Whether a replica has fallen silent within the last minute, without saying that it ends.
+    pub(in crate::blacklist) has_lost_one: bool,
 }
 
 /// How long one step may take.
@@ -52,7 +54,8 @@ for _, replica in ipairs(ready) do
 end
 local since = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(0', 'WITHSCORES')
 local whole = since[2] and now + since[2] >= 2000
-return {#ready, missing, whole and 1 or 0}";
+local lost = redis.call('ZCOUNT', KEYS[1], string.format('%.0f', now - 60000), string.format('(%.0f', now - 3000))
+return {#ready, missing, whole and 1 or 0, lost}";
 
 /// How long a confirmation is kept, in seconds. Longer than anybody waits for it.
 const KEPT_SECS: u64 = 60;
@@ -97,8 +100,8 @@ impl Roll {
     pub(in crate::blacklist) async fn reach(&self, receipt: &str) -> Result<Reach, StoreError> {
         let mut commands = redis::pipe();
         commands.cmd("EVAL").arg(REACH).arg(2).arg(REPLICAS).arg(receipt_key(receipt));
-        let ((ready, missing, whole),): ((usize, usize, u8),) =
+        let ((ready, missing, whole, lost),): ((usize, usize, u8, usize),) =
             self.0.read(&commands, LIMIT).await?;
-        Ok(Reach { ready, missing, is_whole: whole == 1 })
+        Ok(Reach { ready, missing, is_whole: whole == 1, has_lost_one: lost > 0 })
     }
 }

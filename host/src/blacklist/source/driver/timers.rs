@@ -7,6 +7,7 @@ use super::{Driver, Ended, LIVENESS};
 use crate::{
     blacklist::{
         feed::FeedEvent,
+        lease::LEASE,
         rabbitmq::BrokerError,
         redis::Reading,
         source::{notes::Notes, pulse::Beat, steps::Input, tasks},
@@ -15,10 +16,8 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// How often the lease is renewed while the set is live, and for how long. A replica that is silent
-/// is taken off the registry after three seconds, and must not believe its set then.
+/// How often the lease is renewed while the set is live.
 const RENEWAL: Duration = Duration::from_millis(100);
-const LEASE: Duration = Duration::from_millis(1_500);
 /// After standing still for this long, what arrives may be old: the lease is renewed only when a
 /// probe has come back.
 const PAUSED: Duration = Duration::from_secs(1);
