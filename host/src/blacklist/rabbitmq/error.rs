@@ -54,6 +54,7 @@ pub(super) enum Step {
     DeadLetters,
     OwnQueue,
     Consume,
+    Probe,
 }
 
 const NO_STREAMS: &str = "the broker has no streams (RabbitMQ 3.9 or newer has, with the feature flag `stream_queue` \
@@ -145,6 +146,9 @@ impl Step {
                 "let the user configure the queue of this name with `.dead`, and write to \
                  `amq.default`",
             ),
+            Self::Probe => {
+                ("stream", "let the user write to `amq.default`, through which probes are sent")
+            }
             // To bind a queue is to write to it.
             Self::OwnQueue => (
                 "exchange",

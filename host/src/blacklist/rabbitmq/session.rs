@@ -10,11 +10,11 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
 use lapin::{
-    BasicProperties, Channel, Consumer,
+    BasicProperties, Channel, Consumer, PublisherConfirm,
     message::Delivery,
     options::{
         BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
-        QueueDeclareOptions,
+        ConfirmSelectOptions, QueueDeclareOptions,
     },
     types::{AMQPValue, FieldTable, ShortString},
 };
@@ -116,6 +116,8 @@ impl Broker {
         let incoming = link.channel().await?;
         let control = link.channel().await?;
         let outgoing = sender.channel().await?;
+        let confirming = outgoing.confirm_select(ConfirmSelectOptions::default());
+        answer(confirming).await?.map_err(|error| BrokerError::Lost(error.to_string()))?;
         let at = |error| BrokerError::at(Step::Consume, &error);
         answer(incoming.basic_qos(PREFETCH, BasicQosOptions::default())).await?.map_err(at)?;
         let mut arguments = FieldTable::default();
@@ -190,11 +192,18 @@ impl Session {
     }
 
     /// Sends a message through the broker to ourselves, behind everything that has been published.
+    /// What it returns resolves when the broker has refused it, or taken it.
     ///
     /// # Errors
     /// When it cannot be sent.
-    pub(crate) async fn send_to_self(&self, body: &[u8]) -> Result<(), BrokerError> {
-        self.send(self.queue.clone(), body, BasicProperties::default()).await
+    pub(crate) async fn send_to_self(
+        &self,
+        body: &[u8],
+    ) -> Result<impl Future<Output = Result<(), BrokerError>> + Send + use<>, BrokerError> {
+        let confirm = self.send(self.queue.clone(), body, BasicProperties::default()).await?;
+        Ok(
+            async move { confirm.await.map(drop).map_err(|error| BrokerError::at(Step::Probe, &error)) },
+        )
     }
 
     /// Puts a message that is no event where people can look at it.
@@ -207,7 +216,7 @@ impl Session {
         if let Some(offset) = message.offset {
             properties = properties.with_message_id(offset.to_string().into());
         }
-        self.send(queue, &message.body, properties).await
+        self.send(queue, &message.body, properties).await.map(drop)
     }
 
     /// Whether the broker takes no messages, because it has an alarm.
@@ -249,11 +258,11 @@ impl Session {
         queue: ShortString,
         body: &[u8],
         properties: BasicProperties,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<PublisherConfirm, BrokerError> {
         let options = BasicPublishOptions::default();
         let sending = self.outgoing.basic_publish("".into(), queue, options, body, properties);
         match tokio::time::timeout(SEND_LIMIT, sending).await {
-            Ok(sent) => sent.map(drop).map_err(|error| BrokerError::Lost(error.to_string())),
+            Ok(sent) => sent.map_err(|error| BrokerError::Lost(error.to_string())),
             Err(_) => Err(BrokerError::Silent(SEND_LIMIT)),
         }
     }

@@ -197,7 +197,10 @@ impl Driver {
                 }
                 self.on(Input::Bound).await
             }
-            Done::Connecting(Err(error)) | Done::Liveness(Err(error)) => self.lost(&error).await,
+            Done::Connecting(Err(error))
+            | Done::Liveness(Err(error))
+            | Done::Probing(Err(error)) => self.lost(&error).await,
+            Done::Probing(Ok(())) => Ok(()),
             Done::Snapshot(Ok(_)) => {
                 failpoint::reached("feed::snapshot");
                 self.store_seen = Instant::now();
@@ -261,6 +264,7 @@ impl Driver {
     fn disconnect(&mut self) {
         self.session = None;
         self.tasks.liveness.stop();
+        self.tasks.probing.stop();
         self.tasks.declaring.stop();
         self.source.ends.metrics.set_connected(false);
     }
@@ -357,8 +361,9 @@ impl Driver {
         let Some(session) = &self.session else { return };
         self.pulse.sent(number, Instant::now(), pause::chance());
         let body = message::probe(&self.source.replica, number);
-        if let Err(error) = session.send_to_self(&body).await {
-            self.sending_failed = Some(error);
+        match session.send_to_self(&body).await {
+            Ok(taken) => self.tasks.probing.start(taken),
+            Err(error) => self.sending_failed = Some(error),
         }
     }
 

@@ -37,6 +37,7 @@ pub(super) struct Tasks {
     pub(super) removals: Doing<Asked>,
     pub(super) liveness: Doing<Result<(), BrokerError>>,
     pub(super) declaring: Doing<Result<(), BrokerError>>,
+    pub(super) probing: Doing<Result<(), BrokerError>>,
 }
 
 /// What was under way and is done.
@@ -52,6 +53,7 @@ pub(super) enum Done {
     Removals(Vec<Removal>, Result<Vec<bool>, StoreError>),
     Liveness(Result<(), BrokerError>),
     Declaring(Result<(), BrokerError>),
+    Probing(Result<(), BrokerError>),
 }
 
 // === impl Doing ===
@@ -97,6 +99,7 @@ impl Tasks {
             (asked, gone) = self.removals.done() => Done::Removals(asked, gone),
             answered = self.liveness.done() => Done::Liveness(answered),
             declared = self.declaring.done() => Done::Declaring(declared),
+            taken = self.probing.done() => Done::Probing(taken),
         }
     }
 }
