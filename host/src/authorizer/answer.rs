@@ -3,7 +3,7 @@
 use super::{
     Authorizer,
     config::UnusableClaims,
-    guard::{self, RequestLimits},
+    guard::{self, RequestLimits, UnsafeDecision},
     headers::{self, Names},
     identity::{self, Claimed},
     route::Route,
@@ -94,6 +94,11 @@ fn allowed(
         http.map_or(Ok(()), |http| headers::strip(&mut allow, http, identity, overrides));
     if let Err(error) = stripped {
         return deny(Reason::MalformedRequest, error.to_string());
+    }
+    let is_removed = |name: &String| allow.remove_request_headers.contains(name);
+    if let Some(header) = allow.response_headers.iter().find(|header| is_removed(&header.name)) {
+        let error = UnsafeDecision::ResponseName(header.name.clone());
+        return deny(Reason::UnsafeDecision, error.to_string());
     }
     let size = http.map_or(Ok(()), |http| guard::check_request_size(&allow, http, limits));
     if let Err(error) = size {

@@ -137,8 +137,10 @@ pub(super) fn allow(
     let mut remove: BTreeSet<String> = removed.collect::<Result<_, _>>()?;
     allow.response_headers = response_headers(allow.response_headers)?;
     for Header { name, .. } in &allow.response_headers {
-        let is_set = set.iter().any(|header| header.name == *name);
-        if is_set || is_identity(name) || remove.contains(name) {
+        // Any spelling: other spellings that the client sent are removed, too.
+        let is_set = set.iter().any(|header| fold_alike(&header.name, name));
+        let is_removed = remove.iter().any(|removed| fold_alike(removed, name));
+        if is_set || is_removed || is_identity(name) {
             return Err(UnsafeDecision::ResponseName(name.clone()));
         }
     }
