@@ -3,6 +3,7 @@
 
 use std::{future::pending, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::{
     task::JoinHandle,
     time::{Interval, MissedTickBehavior, interval_at},
@@ -14,7 +15,7 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// Looks for expired entries at an interval.
+/// Looks for expired entries at an interval, and for what a reading of the table has left at once.
 #[derive(Debug)]
 pub(super) struct Sweep {
     blacklist: Blacklist,
@@ -24,8 +25,18 @@ pub(super) struct Sweep {
     clock: Clock,
     /// The last complete reading of the table.
     complete: Generation,
-    /// Whether that reading has left something to remove.
-    is_asked: bool,
+    missing: Missing,
+}
+
+/// What has become of what a reading of the table has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// It is not there any more.
+    Removed,
+    /// It has yet to be looked for.
+    Asked,
+    /// It is being looked for, or removed.
+    Looking,
 }
 
 /// The wall clock beside the boot clock. One that was set is not believed until it has stayed as it
@@ -47,61 +58,87 @@ impl Sweep {
         let interval = interval.max(Duration::from_millis(1));
         let mut due = interval_at(tokio::time::Instant::now() + interval, interval);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let clock = Clock { offset: Clock::offset() };
         Self {
             blacklist,
             due,
             looking: None,
             found: Expired::default(),
-            clock,
+            clock: Clock { offset: Clock::offset() },
             complete: Generation::default(),
-            is_asked: false,
+            missing: Missing::Removed,
         }
     }
 
     /// Resolves when there is something to remove. Loses nothing if it is dropped before.
     pub(super) async fn next(&mut self) {
         while self.found.is_empty() {
-            if self.looking.is_none() && std::mem::take(&mut self.is_asked) {
-                self.look();
-            }
+            self.begin_if_asked();
             tokio::select! {
-                found = look(&mut self.looking) => {
-                    self.looking = None;
-                    self.found = found;
-                }
+                found = look(&mut self.looking) => self.take(found),
                 _ = self.due.tick() => {
                     if self.clock.is_steady() && self.looking.is_none() {
-                        self.look();
+                        self.begin();
                     }
                 }
+            }
+            if self.is_done() {
+                // Those who wait for that are told.
+                return;
             }
         }
     }
 
     /// Looks for what was missing in a complete reading of the table.
     pub(super) const fn look_for_missing(&mut self, complete: Generation) {
-        (self.complete, self.is_asked) = (complete, true);
+        self.complete = complete;
+        self.missing = Missing::Asked;
     }
 
     /// Whether nothing that a reading of the table has left is still there.
-    pub(super) fn is_done(&self) -> bool {
-        !self.is_asked && self.looking.is_none() && self.found.is_empty()
-    }
-
-    fn look(&mut self) {
-        let (blacklist, now, complete) = (self.blacklist.clone(), Timestamp::now(), self.complete);
-        self.looking = Some(tokio::task::spawn_blocking(move || blacklist.expired(now, complete)));
+    pub(super) const fn is_done(&self) -> bool {
+        matches!(self.missing, Missing::Removed)
     }
 
     /// Removes at most `count` entries of what was found.
     pub(super) fn remove_some(&mut self, writer: &mut Writer, count: usize) {
+        self.begin_if_asked();
+        // Under a steady stream of events this is the only place that looks.
+        if self.looking.as_ref().is_some_and(JoinHandle::is_finished)
+            && let Some(found) = look(&mut self.looking).now_or_never()
+        {
+            self.take(found);
+        }
         if self.found.is_empty() {
             return;
         }
         let removed = writer.remove_expired(&mut self.found, count, Timestamp::now());
         if removed > 0 {
             tracing::debug!(removed, entries = writer.len(), "blacklist entries expired");
+        }
+        self.settle();
+    }
+
+    fn begin_if_asked(&mut self) {
+        if self.missing == Missing::Asked && self.looking.is_none() && self.found.is_empty() {
+            self.missing = Missing::Looking;
+            self.begin();
+        }
+    }
+
+    fn begin(&mut self) {
+        let (blacklist, now, complete) = (self.blacklist.clone(), Timestamp::now(), self.complete);
+        self.looking = Some(tokio::task::spawn_blocking(move || blacklist.expired(now, complete)));
+    }
+
+    fn take(&mut self, found: Expired) {
+        self.looking = None;
+        self.found = found;
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        if self.missing == Missing::Looking && self.looking.is_none() && self.found.is_empty() {
+            self.missing = Missing::Removed;
         }
     }
 }

@@ -151,12 +151,16 @@ async fn a_question_whose_asker_is_gone_is_not_asked() {
 
 #[tokio::test]
 async fn what_is_parked_must_take_effect_and_what_is_found_is_an_answer_anyhow() {
-    for (parked, expected) in [(vec!["p"], Err(AskError::NoAnswer)), (vec![], Ok(vec![add("a")]))] {
+    for (parked, jti, expected) in [
+        (vec!["p"], "b", Err(AskError::NoAnswer)),
+        (vec!["p"], "a", Ok(vec![add("a")])),
+        (vec![], "a", Ok(vec![add("a")])),
+    ] {
         let (mut desk, events) = desk(Mode::RedisOnMiss);
         drop(events);
         let parked = Mutex::new(parked);
         let store = Fake { tokens: vec!["a"], parked, ..Fake::default() };
-        let (question, answered) = question("a");
+        let (question, answered) = question(jti);
         desk.answer(&mut vec![question], &store).await;
         assert_eq!(answered.await.unwrap(), expected);
     }

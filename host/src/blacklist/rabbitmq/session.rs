@@ -176,19 +176,28 @@ impl Session {
     /// # Errors
     /// When there will be no more.
     pub(crate) async fn next(&mut self) -> Result<Message, BrokerError> {
+        if self.owes_acknowledgement() {
+            self.acknowledge().await?;
+        }
+        // From here on nothing is waited for once a message is in hand.
         let next = if let Some(next) = self.consumer.next().now_or_never() {
             next
         } else {
             self.acknowledge().await?;
             self.consumer.next().await
         };
-        self.take(next).await
+        self.take(next)
     }
 
     /// The next message, if it is there already.
     pub(crate) async fn next_at_hand(&mut self) -> Option<Result<Message, BrokerError>> {
+        if self.owes_acknowledgement()
+            && let Err(error) = self.acknowledge().await
+        {
+            return Some(Err(error));
+        }
         let next = self.consumer.next().now_or_never()?;
-        Some(self.take(next).await)
+        Some(self.take(next))
     }
 
     /// Sends a message through the broker to ourselves, behind everything that has been published.
@@ -267,10 +276,7 @@ impl Session {
         }
     }
 
-    async fn take(
-        &mut self,
-        next: Option<lapin::Result<Delivery>>,
-    ) -> Result<Message, BrokerError> {
+    fn take(&mut self, next: Option<lapin::Result<Delivery>>) -> Result<Message, BrokerError> {
         let delivery = next
             .ok_or(BrokerError::Cancelled)?
             .map_err(|error| BrokerError::at(Step::Consume, &error))?;
@@ -281,10 +287,11 @@ impl Session {
         }
         let count = self.taken.map_or(0, |(_, count)| count) + 1;
         self.taken = Some((delivery.delivery_tag, count));
-        if count >= ACK_EVERY {
-            self.acknowledge().await?;
-        }
         Ok(Message { offset, body: delivery.data })
+    }
+
+    fn owes_acknowledgement(&self) -> bool {
+        self.taken.is_some_and(|(_, count)| count >= ACK_EVERY)
     }
 
     /// Tells the broker that everything taken so far is done with.

@@ -70,7 +70,8 @@ impl Redis {
         Ok(asked_for.into_iter().map(events).collect())
     }
 
-    /// Which of the revocations are gone that `removals` are about.
+    /// Which of the revocations are gone that `removals` are about. Only a server that has just been
+    /// seen to be the primary is believed.
     ///
     /// # Errors
     /// When the store does not answer within `limit`.
@@ -87,7 +88,7 @@ impl Redis {
                 Target::Cutoff(cutoff) => keys.cutoff(*cutoff),
             });
         }
-        let there: Vec<bool> = self.read(&commands, limit).await?;
+        let there: Vec<bool> = self.read_confirmed(&commands, limit).await?;
         if there.len() != removals.len() {
             return Err(StoreError::nonsense());
         }

@@ -170,6 +170,16 @@ impl Redis {
         self.try_send(&order, limit).await
     }
 
+    /// What the store answers, from a server that has just been seen to be the primary.
+    async fn read_confirmed<T: FromRedisValue>(
+        &self,
+        commands: &Pipeline,
+        limit: Duration,
+    ) -> Result<T, StoreError> {
+        let (lane, again) = (Lane::Prompt, Again::Yes);
+        self.try_send(&Order { commands, lane, is_confirmed: true, again }, limit).await
+    }
+
     /// What the store answers to commands that wait for something and may be done twice. They hold up
     /// each other, and no others. `limit` begins when it is their turn, for which they wait as long.
     async fn send_waiting<T: FromRedisValue>(

@@ -250,7 +250,10 @@ impl Core {
             }
             _ => vec![],
         };
-        let soon = std::mem::take(&mut self.reads_soon);
+        // One that began before this connection kept a probe does not count for it.
+        let counts = !matches!(self.phase, Phase::Resuming { .. } | Phase::Probing { .. });
+        let soon = self.reads_soon;
+        self.reads_soon &= !counts;
         outputs.push(Output::ReadAgain(if soon { Again::Soon } else { Again::Regularly }));
         outputs
     }

@@ -57,6 +57,7 @@ pub(super) struct Driver {
     snapshot_at: Option<Instant>,
     /// What the next reading reads in place of what the state machine says.
     reading: Option<Reading>,
+    began: Began,
     poll_at: Instant,
     renew_at: Instant,
     liveness_at: Instant,
@@ -84,6 +85,13 @@ pub(super) struct Driver {
     was_blocked: bool,
     /// Why a probe could not be sent.
     sending_failed: Option<BrokerError>,
+}
+
+/// When each kind of reading that is under way began.
+struct Began {
+    snapshot: Instant,
+    poll: Instant,
+    reread: Instant,
 }
 
 /// The feed has ended, because the process does.
@@ -116,6 +124,7 @@ impl Driver {
             connect_at: None,
             snapshot_at: None,
             reading: None,
+            began: Began { snapshot: now, poll: now, reread: now },
             poll_at: now,
             renew_at: now,
             liveness_at: now,
@@ -164,6 +173,7 @@ impl Driver {
                 Next::Stop => return Ok(()),
                 Next::Done(done) => self.done(done).await?,
                 Next::Reread(resync) => {
+                    self.began.reread = Instant::now();
                     let reading = self.read_store(Reading::MissingExpiries);
                     let feed = self.source.ends.feed.clone();
                     self.tasks.reread.start(tasks::reread(reading, feed, resync));
@@ -205,24 +215,27 @@ impl Driver {
                 failpoint::reached("feed::snapshot");
                 self.store_seen = Instant::now();
                 self.notes.read();
-                self.removals.reading_ended(Instant::now());
+                self.reading = None;
+                self.removals.reading_ended(self.began.snapshot, Instant::now());
                 self.on(Input::SnapshotDone).await
             }
             Done::Snapshot(Err(error)) => {
                 self.notes.store(&error);
-                self.removals.reading_ended(Instant::now());
+                self.removals.reading_ended(self.began.snapshot, Instant::now());
                 self.on(Input::SnapshotFailed).await
             }
             Done::Poll(Ok(())) => {
+                self.removals.reading_ended(self.began.poll, Instant::now());
                 self.store_seen = Instant::now();
                 self.on(Input::StoreAnswered).await
             }
             Done::Poll(Err(error)) => {
+                self.removals.reading_ended(self.began.poll, Instant::now());
                 self.notes.store(&error);
                 self.on(Input::StoreSilent).await
             }
             Done::Reread => {
-                self.removals.reading_ended(Instant::now());
+                self.removals.reading_ended(self.began.reread, Instant::now());
                 Ok(())
             }
             Done::Removals(asked, gone) => self.answered(asked, gone).await,
@@ -245,11 +258,13 @@ impl Driver {
         asked: Vec<Removal>,
         gone: Result<Vec<bool>, StoreError>,
     ) -> Result<(), Ended> {
-        let reading = self.tasks.snapshot.is_under_way() || self.tasks.reread.is_under_way();
-        let confirmed = self.removals.answered(asked, gone.ok(), reading, Instant::now());
-        for removal in confirmed {
-            let event = removal.event();
-            self.apply(event, removal.receipt).await?;
+        let confirmed = self.removals.answered(asked, gone.ok(), Instant::now());
+        for Removal { target, receipts } in confirmed {
+            let mut receipts = receipts.into_iter();
+            self.apply(target.removal(), receipts.next()).await?;
+            for receipt in receipts {
+                self.apply(target.removal(), Some(receipt)).await?;
+            }
         }
         Ok(())
     }
@@ -329,10 +344,11 @@ impl Driver {
         let skipped = failpoint::is_on(SNAPSHOT_BEFORE_BIND)
             || (failpoint::is_on(SKIP_REPLAY) && self.source.core.is_resuming());
         self.snapshot_at = None;
+        self.began.snapshot = Instant::now();
         if let Some(session) = &self.session {
             self.tasks.declaring.start(session.declare());
         }
-        let reading = self.reading.take().unwrap_or(reading);
+        let reading = self.reading.unwrap_or(reading);
         let read = self.read_store(reading);
         self.tasks.snapshot.start(async move { if skipped { Ok(0) } else { read.await } });
     }
@@ -351,6 +367,7 @@ impl Driver {
     fn poll(&mut self) {
         let interval = if self.source.core.is_live() { POLL_LIVE } else { POLL_STALE };
         self.poll_at = Instant::now() + interval;
+        self.began.poll = Instant::now();
         let ends = &self.source.ends;
         let outbox = Arc::clone(&ends.parked);
         self.tasks.poll.start(tasks::poll(ends.redis.clone(), outbox, ends.feed.clone()));
@@ -358,7 +375,10 @@ impl Driver {
 
     /// Sends a probe. That it could not be sent is noticed at the next look.
     async fn probe(&mut self, number: u64) {
-        let Some(session) = &self.session else { return };
+        // In an alarm the broker would not read it.
+        let Some(session) = self.session.as_ref().filter(|session| !session.is_blocked()) else {
+            return;
+        };
         self.pulse.sent(number, Instant::now(), pause::chance());
         let body = message::probe(&self.source.replica, number);
         match session.send_to_self(&body).await {

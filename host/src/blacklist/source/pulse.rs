@@ -2,7 +2,8 @@
 //! probe, when silence means that the connection is lost, and when what arrives is too old.
 //!
 //! While nothing is published, one probe serves all replicas, since all of them see it. Each waits a
-//! little longer than it must, at random, and most find that another one was first. While events
+//! little longer than it must, at random, and most find that another one was first. But each sends one
+//! of its own in each time-out, to notice that those of others arrive later and later. While events
 //! arrive, each replica sends probes of its own: how long they are under way is how late the events
 //! are.
 
@@ -142,7 +143,9 @@ impl Pulse {
         if !stood_still && self.under_way.front().is_some_and(is_late) {
             return Beat::Late;
         }
-        let is_due = self.has_traffic || silence >= self.interval + self.patience;
+        // Probes of others may come later and later, which only one of our own shows.
+        let is_old = self.sent.is_none_or(|sent| since(sent) >= self.timeout);
+        let is_due = self.has_traffic || is_old || silence >= self.interval + self.patience;
         if is_due && self.is_probe_overdue(now) { Beat::Probe } else { Beat::Rest }
     }
 }
@@ -159,14 +162,21 @@ mod tests {
     }
 
     #[test]
-    fn whoever_hears_probes_of_others_sends_none() {
+    fn where_probes_of_others_arrive_few_of_its_own_are_sent() {
         let start = Instant::now();
         let mut pulse = Pulse::new(INTERVAL, TIMEOUT, start);
+        let mut probes = 0;
         for step in 1..100 {
             let now = millis(start, step * 499);
-            assert_eq!(pulse.beat(now), Beat::Rest);
+            if pulse.beat(now) == Beat::Probe {
+                probes += 1;
+                pulse.sent(probes, now, 255);
+                assert!(pulse.is_in_time(probes));
+            }
             pulse.seen(now);
         }
+        // One in each time-out, so that it is noticed when those of others come later and later.
+        assert!((25..=34).contains(&probes), "{probes}");
     }
 
     #[test]

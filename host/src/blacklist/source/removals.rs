@@ -19,8 +19,8 @@ use crate::{
 #[derive(Clone, PartialEq, Eq)]
 pub(in crate::blacklist) struct Removal {
     pub(in crate::blacklist) target: Target,
-    /// Which publisher waits for it.
-    pub(super) receipt: Option<String>,
+    /// Which publishers wait for it.
+    pub(super) receipts: Vec<String>,
 }
 
 /// Which revocation.
@@ -43,51 +43,63 @@ enum Key {
 #[derive(Default)]
 pub(super) struct Removals {
     pending: HashMap<Key, Pending>,
-    /// Confirmed while the store was being read: that reading may have seen the entry before, and
-    /// bring it back.
-    confirmed: Vec<Removal>,
+    /// What was confirmed lately, and when. A revocation that is heard after that may be an old one
+    /// that arrives once more, and a reading of the store may have seen the entry before.
+    confirmed: HashMap<Key, (Target, Instant)>,
 }
 
 struct Pending {
     removal: Removal,
+    heard: Instant,
     due: Instant,
-    attempts: u32,
+    /// How often the store has said that the revocation is there.
+    contradictions: u32,
     /// Whether it is being asked now.
     asking: bool,
 }
 
 /// A publisher that tells the broker first writes to the store within this time.
 const FIRST_AFTER: Duration = Duration::from_secs(1);
-/// How often one question is asked; the pause doubles each time.
+/// So often the store may contradict; the pause doubles each time.
 const ATTEMPTS: u32 = 6;
+/// For so long a store that does not answer is asked again, and what was confirmed is remembered.
+const MEMORY: Duration = Duration::from_mins(10);
 /// How many go together.
 const BATCH: usize = 256;
-/// How many may wait. What finds no room stays revoked until it expires.
+/// How many may wait, or be remembered. What finds no room stays revoked until it expires.
 const ROOM: usize = 100_000;
 
 // === impl Removals ===
 
 impl Removals {
-    /// Takes a question. Returns whether there was room for it.
-    pub(super) fn heard(&mut self, removal: Removal, now: Instant) -> bool {
-        if self.pending.len() >= ROOM {
+    /// Handles a removal. Returns whether there was room for it.
+    pub(super) fn heard(&mut self, mut removal: Removal, now: Instant) -> bool {
+        let key = removal.target.key();
+        if let Some(pending) = self.pending.remove(&key) {
+            removal.receipts.extend(pending.removal.receipts);
+        } else if self.pending.len() >= ROOM {
             return false;
         }
         // A publisher that waits for a receipt writes to the store before it publishes.
-        let pause = if removal.receipt.is_some() { Duration::ZERO } else { FIRST_AFTER };
-        self.ask(removal, now + pause);
+        let pause = if removal.receipts.is_empty() { FIRST_AFTER } else { Duration::ZERO };
+        self.ask(removal, now, now + pause);
         true
     }
 
-    /// A revocation was heard: what was asked about it before says nothing any more.
-    pub(super) fn revoked(&mut self, event: &Event) {
+    /// Handles a revocation: what was asked about it before says nothing any more. Whether it is a
+    /// newer one, or an old one that arrives once more, the store says.
+    pub(super) fn revoked(&mut self, event: &Event, now: Instant) {
         let key = match event {
             Event::Add { token_id, .. } => Key::Token(*token_id),
             Event::CutOff { cutoff, .. } => Key::Cutoff(*cutoff),
             Event::Remove { .. } | Event::Lift { .. } => return,
         };
-        self.pending.remove(&key);
-        self.confirmed.retain(|removal| removal.target.key() != key);
+        let removal = match (self.pending.remove(&key), self.confirmed.remove(&key)) {
+            (Some(pending), _) => pending.removal,
+            (None, Some((target, _))) => Removal::new(target, None),
+            (None, None) => return,
+        };
+        self.ask(removal, now, now + FIRST_AFTER);
     }
 
     /// What is to be asked now.
@@ -100,68 +112,80 @@ impl Removals {
         due.take(BATCH).map(ask).collect()
     }
 
-    /// What the store said of each. Returns those that are confirmed; `reading` says whether the store
-    /// is being read at this time.
+    /// What the store said of each; nothing if it did not answer. Returns those that are confirmed.
     pub(super) fn answered(
         &mut self,
         asked: Vec<Removal>,
         gone: Option<Vec<bool>>,
-        reading: bool,
         now: Instant,
     ) -> Vec<Removal> {
         let mut confirmed = Vec::new();
-        let answers = gone.unwrap_or_default().into_iter().chain(std::iter::repeat(false));
+        let answers = gone.into_iter().flatten().map(Some).chain(std::iter::repeat(None));
         for (removal, gone) in asked.into_iter().zip(answers) {
             let key = removal.target.key();
-            // One that was revoked again while the store was asked is not asked about any more.
+            // One that was heard of again while the store was asked is asked about anew.
             let Some(pending) = self.pending.get_mut(&key).filter(|pending| pending.asking) else {
                 continue;
             };
-            if gone {
-                self.pending.remove(&key);
-                confirmed.push(removal);
-                continue;
-            }
             pending.asking = false;
-            pending.attempts += 1;
-            pending.due = now + FIRST_AFTER * (1 << pending.attempts.min(ATTEMPTS));
-            if pending.attempts >= ATTEMPTS {
-                self.pending.remove(&key);
-                tracing::warn!("the store still holds a revocation that an event takes back");
+            match gone {
+                Some(true) => {
+                    self.pending.remove(&key);
+                    self.remember(key, removal.target.clone(), now);
+                    confirmed.push(removal);
+                }
+                Some(false) => {
+                    pending.contradictions += 1;
+                    pending.due = now + FIRST_AFTER * (1 << pending.contradictions);
+                    if pending.contradictions >= ATTEMPTS {
+                        self.pending.remove(&key);
+                        tracing::warn!("Redis still holds a revocation that an event takes back");
+                    }
+                }
+                None => {
+                    pending.due = now + FIRST_AFTER;
+                    if now.saturating_duration_since(pending.heard) > MEMORY {
+                        self.pending.remove(&key);
+                        tracing::warn!("Redis did not say whether a revocation is gone; it stays");
+                    }
+                }
             }
-        }
-        if reading {
-            self.confirmed.extend(confirmed.iter().cloned());
         }
         confirmed
     }
 
-    /// The reading of the store has ended, which may have brought back what was removed meanwhile.
-    pub(super) fn reading_ended(&mut self, now: Instant) {
-        for removal in std::mem::take(&mut self.confirmed) {
-            self.ask(removal, now);
+    /// A reading of the store has ended, which may have brought back what was removed since it began.
+    pub(super) fn reading_ended(&mut self, began: Instant, now: Instant) {
+        let of_it = |(_, (_, at)): &(Key, (Target, Instant))| *at >= began;
+        let again: Vec<_> = std::mem::take(&mut self.confirmed).into_iter().collect();
+        let (again, kept): (Vec<_>, Vec<_>) = again.into_iter().partition(of_it);
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) <= MEMORY;
+        self.confirmed = kept.into_iter().filter(|(_, (_, at))| is_fresh(*at)).collect();
+        for (key, (target, _)) in again {
+            if !self.pending.contains_key(&key) {
+                self.ask(Removal::new(target, None), now, now);
+            }
         }
     }
 
-    fn ask(&mut self, removal: Removal, due: Instant) {
+    fn ask(&mut self, removal: Removal, heard: Instant, due: Instant) {
         let key = removal.target.key();
-        self.pending.insert(key, Pending { removal, due, attempts: 0, asking: false });
+        let pending = Pending { removal, heard, due, contradictions: 0, asking: false };
+        self.pending.insert(key, pending);
+    }
+
+    fn remember(&mut self, key: Key, target: Target, now: Instant) {
+        if self.confirmed.len() < ROOM {
+            self.confirmed.insert(key, (target, now));
+        }
     }
 }
 
 // === impl Removal ===
 
 impl Removal {
-    pub(super) const fn new(target: Target, receipt: Option<String>) -> Self {
-        Self { target, receipt }
-    }
-
-    /// The event that removes it.
-    pub(super) const fn event(&self) -> Event {
-        match self.target {
-            Target::Token(token_id, _) => Event::Remove { token_id },
-            Target::Cutoff(cutoff) => Event::Lift { cutoff },
-        }
+    pub(super) fn new(target: Target, receipt: Option<String>) -> Self {
+        Self { target, receipts: receipt.into_iter().collect() }
     }
 }
 
@@ -174,6 +198,14 @@ impl std::fmt::Debug for Removal {
 // === impl Target ===
 
 impl Target {
+    /// The event that removes it.
+    pub(super) const fn removal(&self) -> Event {
+        match self {
+            Self::Token(token_id, _) => Event::Remove { token_id: *token_id },
+            Self::Cutoff(cutoff) => Event::Lift { cutoff: *cutoff },
+        }
+    }
+
     const fn key(&self) -> Key {
         match self {
             Self::Token(token_id, _) => Key::Token(*token_id),
@@ -204,19 +236,21 @@ mod tests {
         let mut now = start + FIRST_AFTER;
         for attempt in 1..=ATTEMPTS {
             assert_eq!(removals.due(now), [removal("j")], "{attempt}");
-            let there = removals.answered(vec![removal("j")], Some(vec![false]), false, now);
-            assert_eq!(there, []);
+            assert_eq!(removals.answered(vec![removal("j")], Some(vec![false]), now), []);
             assert_eq!(removals.due(now), []);
             now += FIRST_AFTER * (1 << attempt);
         }
         assert_eq!(removals.due(now), [], "given up: it stays revoked");
         removals.heard(removal("j"), now);
+        for _ in 0..60 {
+            now += FIRST_AFTER;
+            let asked = removals.due(now);
+            assert_eq!(asked, [removal("j")], "a store that is away says nothing");
+            assert_eq!(removals.answered(asked, None, now), []);
+        }
         now += FIRST_AFTER;
-        removals.due(now);
-        assert_eq!(removals.answered(vec![removal("j")], None, false, now), [], "no answer");
-        now += FIRST_AFTER * 2;
         let asked = removals.due(now);
-        assert_eq!(removals.answered(asked, Some(vec![true]), false, now), [removal("j")]);
+        assert_eq!(removals.answered(asked, Some(vec![true]), now), [removal("j")]);
         assert_eq!(removals.due(now + FIRST_AFTER * 100), []);
     }
 
@@ -227,36 +261,48 @@ mod tests {
         let mut removals = Removals::default();
         removals.heard(removal("j"), start);
         let asked = removals.due(due);
-        removals.revoked(&add("j"));
-        assert_eq!(removals.answered(asked, Some(vec![true]), false, due), []);
-        // Nor by the answer to an older question, if another removal was heard since.
-        removals.heard(removal("j"), start);
-        let asked = removals.due(due);
-        removals.revoked(&add("j"));
-        removals.heard(removal("j"), due);
-        assert_eq!(removals.answered(asked, Some(vec![true]), false, due), []);
+        removals.revoked(&add("j"), due);
+        assert_eq!(removals.answered(asked, Some(vec![true]), due), []);
+        assert_eq!(removals.due(due), [], "its key may not be there yet");
         assert_eq!(removals.due(due + FIRST_AFTER), [removal("j")]);
+    }
+
+    #[test]
+    fn an_old_revocation_that_arrives_once_more_is_asked_about() {
+        let start = Instant::now();
+        let mut removals = Removals::default();
+        removals.revoked(&add("j"), start);
+        assert_eq!(removals.due(start + MEMORY), [], "it was never taken back");
+        removals.heard(removal("j"), start);
+        let now = start + FIRST_AFTER;
+        let asked = removals.due(now);
+        assert_eq!(removals.answered(asked, Some(vec![true]), now), [removal("j")]);
+        removals.revoked(&add("j"), now);
+        assert_eq!(removals.due(now + FIRST_AFTER), [removal("j")]);
     }
 
     #[test]
     fn a_reading_that_may_bring_an_entry_back_is_followed_by_another_question() {
         let start = Instant::now();
-        let due = start + FIRST_AFTER;
+        let now = start + FIRST_AFTER;
         let mut removals = Removals::default();
         removals.heard(removal("j"), start);
-        let asked = removals.due(due);
-        assert_eq!(removals.answered(asked, Some(vec![true]), true, due), [removal("j")]);
-        assert_eq!(removals.due(due), []);
-        removals.reading_ended(due);
-        assert_eq!(removals.due(due), [removal("j")]);
+        let asked = removals.due(now);
+        assert_eq!(removals.answered(asked, Some(vec![true]), now), [removal("j")]);
+        removals.reading_ended(now + FIRST_AFTER, now + FIRST_AFTER);
+        assert_eq!(removals.due(now + FIRST_AFTER), [], "it began later");
+        removals.reading_ended(start, now);
+        assert_eq!(removals.due(now), [removal("j")]);
     }
 
     #[test]
-    fn a_publisher_that_waits_is_answered_at_once() {
+    fn publishers_that_wait_are_all_answered_at_once() {
         let start = Instant::now();
         let mut removals = Removals::default();
-        let waiting = Removal { receipt: Some("r".to_owned()), ..removal("j") };
-        removals.heard(waiting.clone(), start);
-        assert_eq!(removals.due(start), [waiting]);
+        let waiting = |receipt: &str| Removal::new(removal("j").target, Some(receipt.to_owned()));
+        removals.heard(waiting("r"), start);
+        removals.heard(waiting("s"), start);
+        let asked = removals.due(start);
+        assert_eq!(asked[0].receipts, ["s", "r"]);
     }
 }

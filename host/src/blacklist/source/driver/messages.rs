@@ -58,13 +58,13 @@ impl Driver {
             Parsed::Revocation(event, receipt) => {
                 self.pulse.has_traffic();
                 self.source.ends.metrics.received(message::kind(&event));
-                self.removals.revoked(&event);
+                self.removals.revoked(&event, Instant::now());
                 self.source.count_expiry(&event, &message.body);
                 self.apply(event, receipt).await?;
             }
             Parsed::Removal(removal) => {
                 self.pulse.has_traffic();
-                self.source.ends.metrics.received(message::kind(&removal.event()));
+                self.source.ends.metrics.received(message::kind(&removal.target.removal()));
                 if !self.removals.heard(removal, Instant::now()) {
                     tracing::warn!("too many removals wait for the store; one was dropped");
                 }
@@ -77,7 +77,7 @@ impl Driver {
                 self.pulse.has_traffic();
                 self.source.ends.metrics.received(Received::Malformed);
                 self.notes.malformed(&message, error);
-                if let Some(session) = &self.session
+                if let Some(session) = self.session.as_ref().filter(|session| !session.is_blocked())
                     && let Err(error) = session.dead_letter(&message).await
                 {
                     self.notes.not_put_aside(&error);

@@ -95,7 +95,8 @@ impl Driver {
         let paused = ticked_at.since(self.ticked_at);
         self.ticked_at = ticked_at;
         let offset = clock_offset();
-        let skew = self.source.skew.as_millis();
+        // What is less than this may be rounding, or a clock that is being adjusted.
+        let skew = self.source.skew.max(PAUSED).as_millis();
         if u128::from(offset.abs_diff(self.clock_offset)) > skew {
             self.clock_offset = offset;
             tracing::warn!("the wall clock was set; the store is read again");
