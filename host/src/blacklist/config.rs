@@ -174,7 +174,7 @@ pub struct RedisConfig {
     #[serde(default = "default_redis_timeout", deserialize_with = "longer_than_zero")]
     pub timeout: HumanDuration,
     /// How often everything in Redis is read again, give or take: it bounds how long a revocation can
-    /// be missed that reached Redis and for some reason did not reach this replica.
+    /// be missed that reached Redis and for some reason did not reach this replica. 24h at the most.
     #[serde(default = "default_resnapshot_interval", deserialize_with = "longer_than_zero")]
     pub resnapshot_interval: HumanDuration,
     /// How long Redis may take to accept a connection and to say whether it is the primary, and how

@@ -42,7 +42,7 @@ pub(super) struct Round(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// Turns that nobody has. As long as there are any, nobody waits.
+    /// Turns that are free. As long as there are any, no call waits.
     free: usize,
     /// Who waits, by policy. The policy in front is the next one, and goes to the end then.
     queue: VecDeque<(usize, VecDeque<Arc<Waiter>>)>,

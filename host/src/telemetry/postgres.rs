@@ -18,7 +18,7 @@ pub struct PostgresMetrics(Arc<Counters>);
 pub enum Notified {
     /// A new row.
     Event,
-    /// A row is gone, as somebody says: the table is read again.
+    /// A row is gone, as a message says: the table is read again.
     Removal,
     /// It only says that something changed: the table is read again.
     Empty,

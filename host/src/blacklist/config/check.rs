@@ -1,10 +1,14 @@
 //! Owns what no single key of the `blacklist` section can show: that sections contradict each other,
 //! that one is missing, and that a setting would be read and then ignored.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::{Config, ConfigError, Mode, RabbitMqConfig, RedisConfig, Topology, WhileStale};
 
+/// Redis is read again at least this often.
+const LONGEST_INTERVAL: Duration = Duration::from_hours(24);
 const NO_STREAM: &str = "there is no stream with `topology: exclusive-queue`; remove it";
 
 // === impl Config ===
@@ -75,6 +79,12 @@ impl Config {
         if is_written("/while_stale") {
             self.check_while_stale()?;
         }
+        if self.mode == Mode::RedisAlways && is_written("/redis/resnapshot_interval") {
+            return Err(ConfigError::new(
+                "blacklist.redis.resnapshot_interval",
+                "nothing is kept with `mode: redis-always`, so nothing is read again; remove it",
+            ));
+        }
         let topology = self.rabbitmq.as_ref().map(|rabbitmq| rabbitmq.topology);
         if topology == Some(Topology::ExclusiveQueue) {
             for (pointer, key) in [
@@ -137,6 +147,12 @@ impl RabbitMqConfig {
 impl RedisConfig {
     fn check(&self) -> Result<(), ConfigError> {
         let error = |key, message| Err(ConfigError::new(key, message));
+        if self.resnapshot_interval.get() > LONGEST_INTERVAL {
+            return error(
+                "blacklist.redis.resnapshot_interval",
+                "must be 24h at the most: it bounds how long a revocation can be missed",
+            );
+        }
         let has_sentinels = !self.sentinels.is_empty();
         match (has_sentinels, &self.master_name) {
             (true, None) => error(

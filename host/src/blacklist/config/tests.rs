@@ -96,6 +96,18 @@ fn settings_of_sentinels_are_checked_as_a_whole() {
 }
 
 #[test]
+fn an_interval_that_bounds_nothing_or_reads_nothing_is_refused() {
+    let redis = |interval: &str| json!({"url": "redis://s", "resnapshot_interval": interval});
+    parse(json!({"mode": "redis-on-miss", "redis": redis("24h")})).unwrap();
+    for (mode, interval) in
+        [("redis-on-miss", "25h"), ("redis-on-miss", "0s"), ("redis-always", "5m")]
+    {
+        let error = parse(json!({"mode": mode, "redis": redis(interval)})).unwrap_err();
+        assert!(error.contains("resnapshot_interval") || interval == "0s", "{error}");
+    }
+}
+
+#[test]
 fn a_setting_that_was_removed_is_refused_by_its_name() {
     let redis = json!({"url": "redis://store", "breaker": {"failures": 3}});
     let error = parse(json!({"mode": "redis-on-miss", "redis": redis})).unwrap_err();

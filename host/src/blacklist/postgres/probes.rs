@@ -30,7 +30,7 @@ pub(super) struct Moment {
 /// A notification of our own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Probe {
-    /// What nobody can guess.
+    /// What cannot be guessed.
     pub(super) id: String,
     /// When it was sent, or shortly before.
     pub(super) sent: Moment,

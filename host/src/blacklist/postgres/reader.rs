@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
         (Self { connector, names, query, orders, read }, order, rows)
     }
 
-    /// Executes orders until nobody is left to tell. A connection on which a reading has failed is
+    /// Executes orders until there is no receiver left. A connection on which a reading has failed is
     /// not used again.
     pub(super) async fn run(mut self) -> Fault {
         let mut link = None;

@@ -26,8 +26,8 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Between two readings that notifications cause, at least.
 const REST: Duration = Duration::from_secs(1);
 
-/// How many times as long as the last reading nothing is read because of notifications: whoever may
-/// log in can send them.
+/// How many times as long as the last reading nothing is read because of notifications: any user of
+/// the database can send them.
 const RESTS: u32 = 9;
 
 /// How far a source has come.
@@ -44,10 +44,12 @@ pub(super) struct TableState {
     proven: Moment,
     /// When the set was last known to have everything.
     complete: Instant,
+    /// When the trigger was last found in its place.
+    trigger_seen: Option<Instant>,
     reading: Option<Reading>,
     /// Who waits for the next reading.
     asked: Option<Resync>,
-    /// When the next one begins if nobody asks.
+    /// When the next one begins unless a request asks.
     due: Instant,
     /// Until when no notification causes one.
     rest: Instant,
@@ -104,6 +106,7 @@ impl TableState {
             is_live: false,
             proven: now,
             complete: now.at,
+            trigger_seen: None,
             reading: None,
             asked: None,
             due: now.at,
@@ -122,12 +125,12 @@ impl TableState {
         if self.is_told { self.complete } else { now.min(self.complete + self.interval) }
     }
 
-    /// Whether somebody can ask for a reading.
+    /// Whether a request can ask for a reading.
     pub(super) const fn may_be_asked(&self) -> bool {
         self.asked.is_none()
     }
 
-    /// Somebody asks for a reading.
+    /// A request asks for a reading.
     pub(super) fn ask(&mut self, resync: Resync) {
         self.asked = Some(resync);
     }
@@ -217,6 +220,7 @@ impl TableState {
         let took = now.at.saturating_duration_since(begun.at);
         let is_first = !std::mem::replace(&mut self.is_live, true);
         self.is_told = is_truth && has_trigger && is_heard;
+        self.trigger_seen = has_trigger.then_some(now.at);
         self.complete = self.complete.max(begun.at);
         self.rest = now.at + (took * RESTS).max(REST);
         // Half of the time at the most.
@@ -235,7 +239,13 @@ impl TableState {
         let facts = self.reading.take().and_then(|reading| reading.facts);
         self.due = now + RETRY;
         self.rest = self.due;
-        self.is_told && facts.is_none_or(|facts| facts.has_trigger)
+        if let Some(facts) = facts {
+            self.trigger_seen = facts.has_trigger.then_some(now);
+        }
+        // The trigger may have gone while no connection could look for it.
+        let bound = self.interval + GRACE * 2;
+        let is_recent = |seen: Instant| now.saturating_duration_since(seen) <= bound;
+        self.is_told && self.trigger_seen.is_some_and(is_recent)
     }
 }
 

@@ -23,7 +23,7 @@ impl ExceptedSession {
         Self { id, except }
     }
 
-    /// The same session as far as `except` excepts it, if that is about this session.
+    /// This id with the bound of `except`, if both name the same `sid`.
     pub(super) fn limited_as(self, except: Exception) -> Option<Self> {
         self.except.is_of_the_session_of(except).then_some(Self { except, ..self })
     }
