@@ -9,5 +9,5 @@ for name in ("jwt.secret", "admin.token", "rabbitmq.password"):
     path = folder / name
     if not path.exists():
         path.write_text(secrets.token_urlsafe(48))
-        # Containers of several users read it, and nobody else sees the volume.
+        # Containers of several users read it, and only they see the volume.
         path.chmod(0o444)

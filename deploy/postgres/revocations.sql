@@ -13,7 +13,7 @@
 -- rename, needs the trigger too. Portcullis itself only reads. Needs PostgreSQL 13 or later, and the
 -- owner of the table.
 
--- The message is an event as `host/src/blacklist/event.rs` reads it, or empty: read the table again. Of
+-- The message is an event as `host/revocation/src/event.rs` reads it, or empty: read the table again. Of
 -- equal messages in a transaction PostgreSQL delivers one, so rows that are deleted together cause one
 -- reading. Arguments of the trigger: the column, the channel.
 CREATE OR REPLACE FUNCTION portcullis_notify_revocation() RETURNS trigger

@@ -1,5 +1,5 @@
-//! The first byte says how ports and dots count, the rest is an authority as a client sends it.
-//! Whatever is accepted is one host, in one form.
+//! Fuzz target of authorities: the first byte sets how ports and dots count, the rest is an
+//! authority as a client sends it. Whatever is accepted is one host, in one form.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

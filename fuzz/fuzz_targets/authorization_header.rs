@@ -1,4 +1,4 @@
-//! Lines are the values of `Authorization` headers. Only one token is genuine, and nothing that
+//! Fuzz target of `Authorization` headers, one a line. Only one token is genuine, and nothing that
 //! differs from it passes.
 #![no_main]
 

@@ -1,8 +1,9 @@
-//! A message of the broker, which anyone may write who can publish.
+//! Fuzz target of revocation events: a message of the broker, as any publisher may write it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::{blacklist::Event, timestamp::Timestamp};
+use portcullis_revocation::Event;
+use portcullis_types::timestamp::Timestamp;
 
 /// The first moment of the year 10000. A cut-off after it would never end.
 const END: Timestamp = Timestamp::from_secs(253_402_300_800);

@@ -1,16 +1,15 @@
-//! A policy's verdict about a request, to the answer that Envoy reads.
+//! Fuzz target of answers: a policy's verdict about a request, to the answer that Envoy reads.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::{
+use portcullis::{authorizer::guard_verdict, grpc};
+use portcullis_types::{
     attributes::{Headers, HttpAttributes},
-    authorizer::guard_verdict,
     decision::{Allow, Deny, Header, Verdict},
-    grpc,
 };
 use serde_json::Value;
 
-#[path = "../../host/src/grpc/response/readable.rs"]
+#[path = "../../host/service/src/grpc/response/readable.rs"]
 mod readable;
 
 type Pairs = Vec<(String, String)>;

@@ -1,5 +1,6 @@
-//! The first two bytes say which ambiguities are tolerated and how case and slashes count, the rest is a
-//! path as a client sends it. Whatever is accepted can be read in one way only.
+//! Fuzz target of paths: the first two bytes set which ambiguities are tolerated and how case and
+//! slashes count, the rest is a path as a client sends it. Whatever is accepted can be read in one
+//! way only.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

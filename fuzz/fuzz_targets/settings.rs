@@ -1,5 +1,5 @@
-//! The settings of the default policy. Those that are accepted then decide on a few requests, and
-//! their decisions are ones that Portcullis can carry out.
+//! Fuzz target of the settings of the default policy. Those that are accepted then decide on a few
+//! requests, and their decisions are ones that Portcullis can carry out.
 #![no_main]
 
 use std::collections::BTreeSet;

@@ -1,5 +1,5 @@
-//! The first line is the header of a token, the rest its payload; the signature is genuine. What is
-//! accepted has the claims that an issuer requires by default.
+//! Fuzz target of token claims: the first line is the header of a token, the rest its payload; the
+//! signature is genuine. What is accepted has the claims that an issuer requires by default.
 #![no_main]
 
 use std::time::Duration;

@@ -1,13 +1,14 @@
-//! Owns what targets share: a verifier with one key, and that key to sign with.
+//! Shared parts of the fuzz targets: a verifier with one key, and that key to sign with.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis::{
-    timestamp::Timestamp,
-    token::{self, Algorithm, IssuerConfig, IssuerSet, KeyConfig, SecretFile, Verifier},
+    token,
+    token::{Algorithm, IssuerConfig, IssuerSet, KeyConfig, SecretFile, Verifier},
 };
+use portcullis_types::timestamp::Timestamp;
 
 /// When everything takes place.
 pub const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -36,8 +37,9 @@ pub static ONE_KEY: LazyLock<OneKey> = LazyLock::new(|| {
     };
     let issuer = IssuerConfig::new(vec![KeyConfig::Secret(key)]);
     let issuers = BTreeMap::from([("one".to_owned(), issuer)]);
-    let config = token::Config { issuers, cache_capacity: 0, ..token::Config::default() };
-    let (verifier, _) = token::build(&config).expect("a verifier");
+    let tokens = token::TokensConfig { cache_capacity: 0, ..token::TokensConfig::default() };
+    let (verifier, _) =
+        token::build(&issuers, &tokens, Duration::from_secs(5)).expect("a verifier");
     let issuers = verifier.issuer_set(&["one".to_owned()]).expect("the issuer");
     OneKey { verifier, issuers }
 });

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-# Writes corpus.json: the request targets, hosts, methods and header names that each reader is asked about.
+# Writes corpus.json: the request targets, hosts, methods and header names that each reader is tested with.
 #
-# A character stands for a byte (Latin-1). Add lines here, then run `./generate`.
+# A character represents a byte (Latin-1). Add lines here, then run `./generate`.
 import json
 import pathlib
 
@@ -44,7 +44,7 @@ TARGETS = [
     # Query and fragment.
     "/admin?", "/admin?x", "/admin?x=/../a", "/admin/?x", "/admin?x#y", "/admin#x", "/admin/#", "/#/admin", "/public#/../admin",
     "/admin??x", "/a?b?c", "/a&b", "/a=b", "/a?x=%zz", "/a?%2e%2e", "/admin%3f", "/admin%23x",
-    # Characters that some refuse, and some change.
+    # Characters that some readers refuse, and some change.
     "/a\"b", "/a<b", "/a>b", "/a^b", "/a`b", "/a{b}", "/a|b", "/a[b]", "/a'b", "/a!b", "/a$b", "/a*b", "/a(b)",
     "/a,b", "/a:b", "/a@b", "/a=b/c", "/a&b/c", "/:admin", "/@admin", "/*", "/a\tb", "/\tadmin", "/a\x01b", "/a\x0bb",
     "/a\x0cb", "/a\x7fb", "/a\x00b", "/_/a", "/a_b", "/a-b", "/a.b", "/a.html", "/admin.json", "/admin.", "/admin..",
@@ -52,7 +52,7 @@ TARGETS = [
     "/" + "a/" * 40, "/" + "a" * 300, "/" + "../" * 30 + "admin", "/" * 40 + "admin",
 ]
 
-# What surrounds a protected name, crossed, because two oddities together are read otherwise than one.
+# Variations around a protected name, crossed, because two together may be read differently than one.
 BEFORE = ["", "/", "/.", "/..", "/;x", "/\\", "/public/..", "/%2e", "/a/%2e%2e", "/a%2f..", "/x;y/.."]
 NAMES = ["admin/users", "ADMIN/users", "%61dmin/users", "admin", "exact", "admin//users", "admin%2fusers", "admin;a/users"]
 AFTER = ["", "/", "//", ";", ";x=1", "/.", "/..", "?q", "#f", "%20", "%00", "%2f", "/;", "\\"]
@@ -109,7 +109,7 @@ targets = list(TARGETS)
 for before in BEFORE:
     for name in NAMES:
         for after in AFTER:
-            # Every pair of oddities, not every triple.
+            # Every pair of variations, not every triple.
             if before in ("", "/", "/public/..") or after in ("", "/") or name == "admin/users":
                 targets.append(f"{before}/{name}{after}")
 

@@ -1,4 +1,4 @@
-//! Owns calls to Portcullis' admin API.
+//! Client of Portcullis' admin API.
 
 use std::{io, net::SocketAddr};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Request, Response};
 
-/// The admin API of one Portcullis, opened with its token.
+/// The admin API of one Portcullis, with its token.
 #[derive(Debug, Clone)]
 pub struct Admin {
     address: SocketAddr,
@@ -20,7 +20,7 @@ impl Admin {
         Self { address, token: token.to_owned() }
     }
 
-    /// Puts a token id on the blacklist, for ever. It is in force when this returns.
+    /// Adds a token id to the blacklist, for ever. It is in effect when this returns.
     ///
     /// # Panics
     /// When Portcullis refuses.
@@ -32,7 +32,7 @@ impl Admin {
         assert!((200..300).contains(&response.status), "{} {}", response.status, response.text());
     }
 
-    /// Takes a token id off the blacklist.
+    /// Removes a token id from the blacklist.
     ///
     /// # Panics
     /// When Portcullis refuses.
@@ -44,7 +44,7 @@ impl Admin {
     /// Whether a token id is on the blacklist.
     ///
     /// # Panics
-    /// When Portcullis does not say.
+    /// When there is no answer.
     pub async fn is_revoked(&self, jti: &str) -> bool {
         let response = self.call(Request::get(&format!("/v1/revocations/{jti}"))).await;
         match response.status {
@@ -54,12 +54,21 @@ impl Admin {
         }
     }
 
-    /// How many entries the blacklist has, and in what state it is.
+    /// The expiry of a token id on the blacklist, in seconds since 1970.
+    ///
+    /// # Panics
+    /// When it is not on the blacklist, or has no expiry.
+    pub async fn until(&self, jti: &str) -> i64 {
+        let answer = self.call(Request::get(&format!("/v1/revocations/{jti}"))).await.json();
+        answer["until"].as_i64().unwrap_or_else(|| panic!("no time: {answer}"))
+    }
+
+    /// The number of entries and the state of the blacklist.
     pub async fn revocations(&self) -> Value {
         self.call(Request::get("/v1/revocations")).await.json()
     }
 
-    /// Reads the policies again.
+    /// Reloads the policies.
     pub async fn reload(&self) -> Response {
         self.call(Request::new("POST", "/v1/policies/reload")).await
     }
@@ -74,7 +83,7 @@ impl Admin {
         self.call(Request::get("/metrics")).await.text()
     }
 
-    /// Calls with the token, where nobody may answer.
+    /// Calls with the token, where an answer is not certain.
     ///
     /// # Errors
     /// When there is no response.

@@ -1,4 +1,5 @@
-//! Owns HTTP requests as no well-behaved client sends them: repeated headers, odd paths, any case.
+//! Raw HTTP/1.1 client for requests that well-behaved clients do not send: repeated headers, odd
+//! paths, any case.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -8,10 +9,10 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Longer than anything that is tested.
+/// Longer than any tested timeout.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A request, sent as it stands on a connection of its own.
+/// A request, sent unchanged on its own connection.
 #[derive(Debug, Clone)]
 pub struct Request {
     method: String,
@@ -20,12 +21,12 @@ pub struct Request {
     body: Vec<u8>,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug, Clone)]
 pub struct Response {
     /// Status.
     pub status: u16,
-    /// Header fields in their order, names in lower case.
+    /// Header fields in order, names in lower case.
     pub headers: Vec<(String, String)>,
     /// Body.
     pub body: Vec<u8>,
@@ -66,14 +67,13 @@ impl Request {
             .header("Access-Control-Request-Method", "GET")
     }
 
-    /// Gives it a body, as it stands where a header says `Transfer-Encoding`, and with its length
-    /// otherwise.
+    /// Adds a body: unchanged if there is a `Transfer-Encoding` header, else with its length.
     #[must_use]
     pub fn body(self, body: impl Into<Vec<u8>>) -> Self {
         Self { body: body.into(), ..self }
     }
 
-    /// Adds a header field; another of the same name stays.
+    /// Adds a header field; an existing one of the same name stays.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -86,7 +86,7 @@ impl Request {
         self.header("Authorization", &format!("Bearer {token}"))
     }
 
-    /// Asks for another host than `api.test`.
+    /// Sets another host than `api.test`.
     #[must_use]
     pub fn host(mut self, host: &str) -> Self {
         self.headers.retain(|(name, _)| name != "Host");
@@ -119,7 +119,7 @@ impl Request {
         Response::read(&answer)
     }
 
-    /// Sends several requests on one connection, and returns all that comes back, as it came.
+    /// Sends several requests on one connection, and returns the unparsed responses.
     ///
     /// # Panics
     /// When the connection is refused, breaks, or stays silent.
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_cut_off_is_no_response() {
+    fn a_truncated_body_is_an_error() {
         assert!(Response::read(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc").is_err());
     }
 

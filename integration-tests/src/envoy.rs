@@ -1,4 +1,4 @@
-//! Owns a real Envoy in front of an upstream and an authorization server.
+//! Envoy process for tests, in front of an upstream and an authorization server.
 
 mod config;
 
@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use config::{Config, VIRTUAL_HOST};
+pub use config::{EnvoyConfig, VIRTUAL_HOST};
 
 use crate::{client::Request, eventually, places, process::Process};
 
@@ -25,15 +25,15 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Starts it and waits until it takes traffic.
+    /// Starts it and waits until it accepts traffic.
     ///
     /// # Panics
     /// When there is no Envoy, or when it refuses the configuration.
-    pub async fn start(config: &Config) -> Self {
+    pub async fn start(config: &EnvoyConfig) -> Self {
         Self::launch(&config.bootstrap()).await
     }
 
-    /// Starts it with a whole configuration, and waits until it takes traffic.
+    /// Starts it with a whole configuration, and waits until it accepts traffic.
     ///
     /// # Panics
     /// When there is no Envoy, or when it refuses the configuration.
@@ -48,7 +48,8 @@ impl Envoy {
             .arg(&file)
             .arg("--admin-address-path")
             .arg(&admin_file)
-            // Tests run side by side, and each Envoy would otherwise look for the one before it.
+            // Tests run in parallel, and each Envoy would otherwise look for its predecessor (hot
+            // restart).
             .arg("--disable-hot-restart")
             .args(["--concurrency", "1", "--log-level", "warning"]);
         let mut process = Process::start("envoy", command, folder.path());
@@ -70,36 +71,36 @@ impl Envoy {
         Self { process, listeners, admin, _folder: folder }
     }
 
-    /// Where it takes HTTP.
+    /// The address for HTTP.
     #[must_use]
     pub fn http(&self) -> SocketAddr {
         self.listener("http")
     }
 
-    /// Where it takes raw connections.
+    /// The address for raw connections.
     #[must_use]
     pub fn tcp(&self) -> SocketAddr {
         self.listener("tcp")
     }
 
-    /// Where a listener listens.
+    /// The address of a listener.
     ///
     /// # Panics
-    /// When it was configured without.
+    /// When the listener is not configured.
     #[must_use]
     pub fn listener(&self, name: &str) -> SocketAddr {
         let port = listener_port(&self.listeners, name);
         loopback(port.unwrap_or_else(|| panic!("this Envoy has no listener `{name}`")))
     }
 
-    /// The value of a counter or gauge, by its full name; 0 while Envoy has not made it.
+    /// The value of a counter or gauge, by its full name; 0 until Envoy creates it.
     pub async fn stat(&self, name: &str) -> u64 {
         let filter = format!("/stats?filter=^{}$", name.replace('.', "\\."));
         let text = Request::get(&filter).send(self.admin).await.text();
         text.trim().rsplit(' ').next().and_then(|value| value.parse().ok()).unwrap_or(0)
     }
 
-    /// What it has logged.
+    /// Its log so far.
     #[must_use]
     pub fn output(&self) -> String {
         self.process.output()

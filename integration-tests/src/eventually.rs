@@ -1,53 +1,53 @@
-//! Owns waiting for something to become true.
+//! Polling until a condition holds.
 //!
-//! Tests never sleep for a fixed time: they look until they see it, or until it is too late.
+//! Tests never sleep for a fixed time: they poll until the condition holds or a timeout is over.
 
 use std::{future::Future, time::Duration};
 
-/// How long anything may take on a busy machine. Long, because only failing tests wait for it.
+/// The timeout, for a busy machine. Long, because only failing tests wait for it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks.
+/// Between two polls.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Looks until there is something, and returns it.
+/// Polls until there is a value, and returns it.
 ///
 /// # Panics
 /// After [`PATIENCE`], naming `what`.
-pub async fn some<T, F>(what: &str, look: impl FnMut() -> F) -> T
+pub async fn some<T, F>(what: &str, poll: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
 {
-    some_within(PATIENCE, what, look).await
+    some_within(PATIENCE, what, poll).await
 }
 
-/// Looks until it is true.
+/// Polls until the condition holds.
 ///
 /// # Panics
 /// After [`PATIENCE`], naming `what`.
-pub async fn holds<F>(what: &str, look: impl FnMut() -> F)
+pub async fn holds<F>(what: &str, poll: impl FnMut() -> F)
 where
     F: Future<Output = bool>,
 {
-    holds_within(PATIENCE, what, look).await;
+    holds_within(PATIENCE, what, poll).await;
 }
 
-/// Looks until it is true, with a patience of its own for what takes long.
+/// Polls until the condition holds, with a timeout for what is slow.
 ///
 /// # Panics
 /// After `patience`, naming `what`.
-pub async fn holds_within<F>(patience: Duration, what: &str, mut look: impl FnMut() -> F)
+pub async fn holds_within<F>(patience: Duration, what: &str, mut poll: impl FnMut() -> F)
 where
     F: Future<Output = bool>,
 {
     some_within(patience, what, || {
-        let looked = look();
-        async move { looked.await.then_some(()) }
+        let polled = poll();
+        async move { polled.await.then_some(()) }
     })
     .await;
 }
 
-/// Measures up to three times until it took at most `limit`: a busy machine may spoil one of them,
-/// and what is promised holds for another.
+/// Measures up to three times until the time is at most `limit`: a busy machine may disturb one
+/// measurement, but the promise holds for another.
 ///
 /// # Panics
 /// When each took longer, naming `what`.
@@ -66,19 +66,19 @@ where
     panic!("{what} took longer than {limit:?} each time: {all:?}");
 }
 
-async fn some_within<T, F>(patience: Duration, what: &str, mut look: impl FnMut() -> F) -> T
+async fn some_within<T, F>(patience: Duration, what: &str, mut poll: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
 {
-    let looking = async {
+    let polling = async {
         loop {
-            if let Some(found) = look().await {
+            if let Some(found) = poll().await {
                 return found;
             }
             tokio::time::sleep(PAUSE).await;
         }
     };
-    // A look that never ends is in vain too.
-    let looked = tokio::time::timeout(patience, looking).await;
-    looked.unwrap_or_else(|_| panic!("waited {patience:?} in vain: {what}"))
+    // A poll that never returns counts as failed, too.
+    let polled = tokio::time::timeout(patience, polling).await;
+    polled.unwrap_or_else(|_| panic!("not within {patience:?}: {what}"))
 }

@@ -1,4 +1,4 @@
-//! Owns a gRPC call as an application's client makes it, through Envoy.
+//! gRPC call of an application's client through Envoy.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::H
 /// When there is no connection.
 pub async fn call(to: SocketAddr, token: Option<&str>) -> Result<HealthCheckResponse, Status> {
     let endpoint = Endpoint::from_shared(format!("http://{to}")).expect("an address makes a URI");
-    let channel = endpoint.connect().await.expect("Envoy takes connections");
+    let channel = endpoint.connect().await.expect("Envoy accepts connections");
     let mut request = tonic::Request::new(HealthCheckRequest::default());
     if let Some(token) = token {
         let value = format!("Bearer {token}").parse().expect("a token is a header value");

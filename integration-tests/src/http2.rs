@@ -1,4 +1,5 @@
-//! HTTP/2 requests as no well-behaved client sends them: methods in any case, paths in any spelling.
+//! HTTP/2 client for requests that well-behaved clients do not send: methods in any case, paths in
+//! any spelling.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,10 +9,10 @@ use tokio::{net::TcpStream, task::JoinSet};
 
 use crate::client::Response;
 
-/// Longer than anything that is tested.
+/// Longer than any tested timeout.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Sends a request without body for `path` of the host `api.test`, on a connection of its own.
+/// Sends a request without body for `path` of the host `api.test`, on its own connection.
 ///
 /// # Panics
 /// When it cannot be sent at all, or there is no response.
@@ -28,8 +29,9 @@ async fn exchange(to: SocketAddr, method: &str, path: &str) -> Response {
         .uri(uri.build().expect("a path makes a URI"))
         .body(())
         .expect("a method and a URI make a request");
-    let socket = TcpStream::connect(to).await.expect("it takes connections");
-    let (sender, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
+    let socket = TcpStream::connect(to).await.expect("the server accepts connections");
+    let (sender, connection) =
+        h2::client::handshake(socket).await.expect("the server speaks HTTP/2");
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         // The request sees the error too.

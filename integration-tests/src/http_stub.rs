@@ -1,5 +1,5 @@
-//! Owns an authorization server over HTTP without an opinion: it answers every question with one
-//! status, and keeps the headers that Envoy sent.
+//! Stub authorization server over HTTP: answers every check with one status, and records the
+//! headers that Envoy sent.
 
 use std::{
     net::SocketAddr,
@@ -19,12 +19,12 @@ use crate::upstream::serve;
 #[derive(Debug)]
 pub struct HttpStub {
     address: SocketAddr,
-    script: Arc<Script>,
+    state: Arc<HttpStubState>,
     _server: JoinSet<()>,
 }
 
 #[derive(Debug)]
-struct Script {
+struct HttpStubState {
     status: StatusCode,
     asked: Mutex<Vec<HeaderMap>>,
 }
@@ -35,35 +35,35 @@ impl HttpStub {
     /// Starts a stub that always answers with this status.
     ///
     /// # Panics
-    /// When it is not a status.
+    /// If it is not a valid status.
     pub async fn start(status: u16) -> Self {
-        let status = StatusCode::from_u16(status).expect("a test knows its statuses");
-        let script = Arc::new(Script { status, asked: Mutex::default() });
-        let app = Router::new().fallback(answer).with_state(Arc::clone(&script));
+        let status = StatusCode::from_u16(status).expect("the status is valid");
+        let state = Arc::new(HttpStubState { status, asked: Mutex::default() });
+        let app = Router::new().fallback(answer).with_state(Arc::clone(&state));
         let (address, server) = serve(app).await;
-        Self { address, script, _server: server }
+        Self { address, state, _server: server }
     }
 
-    /// Where it listens.
+    /// Its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// All values of a header of the only question, by its name in lower case.
+    /// All values of a header of the only check, by its name in lower case.
     ///
     /// # Panics
-    /// When Envoy asked never or more than once.
+    /// If there was no check, or more than one.
     #[must_use]
     pub fn all(&self, name: &str) -> Vec<String> {
-        let asked = self.script.asked.lock().expect("nobody panicked");
-        assert_eq!(asked.len(), 1, "Envoy asked {} times", asked.len());
+        let asked = self.state.asked.lock().expect("the lock is not poisoned");
+        assert_eq!(asked.len(), 1, "Envoy sent {} checks", asked.len());
         let values = asked[0].get_all(name).iter();
         values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
     }
 }
 
-async fn answer(State(script): State<Arc<Script>>, headers: HeaderMap) -> StatusCode {
-    script.asked.lock().expect("nobody panicked").push(headers);
-    script.status
+async fn answer(State(state): State<Arc<HttpStubState>>, headers: HeaderMap) -> StatusCode {
+    state.asked.lock().expect("the lock is not poisoned").push(headers);
+    state.status
 }

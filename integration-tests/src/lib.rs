@@ -1,8 +1,8 @@
-//! Owns what the integration tests start and ask: Portcullis, Envoy, an upstream, the
-//! services that revocations come through, tokens, clients.
+//! Harness of the integration tests: Portcullis, Envoy, an upstream, the services that revocations
+//! come through, tokens and clients.
 //!
-//! It knows Portcullis only from outside: a binary, a configuration file, addresses. Whatever goes
-//! wrong in here is a failed test, so it panics, with the output of the processes involved.
+//! It knows Portcullis only from outside: a binary, a configuration file, addresses. Any failure in
+//! the harness fails the test: it panics with the output of the processes involved.
 #![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test reports")]
 
 pub mod admin;
@@ -21,4 +21,5 @@ pub mod services;
 pub mod stub;
 pub mod token;
 pub mod upstream;
+pub mod wall_clock;
 pub mod wire;

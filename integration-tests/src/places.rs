@@ -1,4 +1,4 @@
-//! Owns where the tests find what was built for them, and what to do if it is not there.
+//! Paths of the built binaries and other files for the tests, with the fix if one is missing.
 
 use std::path::{Path, PathBuf};
 
@@ -15,13 +15,13 @@ pub fn profile_folder() -> PathBuf {
 /// The binary under test.
 ///
 /// # Panics
-/// When it was not built, or when its sources are newer: the test would tell about another program.
+/// When it was not built, or when its sources are newer: the test would run another program.
 #[must_use]
 pub fn portcullis() -> PathBuf {
     fresh("portcullis")
 }
 
-/// The same with places where tests can stop or kill it.
+/// The same with failpoints at which tests can stop or kill it.
 ///
 /// # Panics
 /// When it was not built, or when its sources are newer.
@@ -40,7 +40,7 @@ fn fresh(name: &str) -> PathBuf {
         let source = Path::new(&source);
         assert!(
             !source.exists() || modified(source) <= built,
-            "{} is older than {}; run `make test`, or build it anew",
+            "{} is older than {}; run `make test`, or rebuild it",
             binary.display(),
             source.display(),
         );
@@ -75,10 +75,21 @@ pub fn envoy() -> PathBuf {
     existing(target.join("tools/envoy"), "make envoy")
 }
 
-/// Which images the services start from.
+/// The library that fakes the wall clock of a process.
 ///
 /// # Panics
-/// When nobody has looked for them.
+/// When there is none.
+#[must_use]
+pub fn faketime() -> PathBuf {
+    let target = profile_folder();
+    let target = target.parent().expect("the profile's folder is in the target folder");
+    existing(target.join("tools/libfaketime.so"), "make faketime")
+}
+
+/// The file with the images of the services.
+///
+/// # Panics
+/// When `make images` has not run.
 #[must_use]
 pub fn images() -> PathBuf {
     let target = profile_folder();

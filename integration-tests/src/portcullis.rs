@@ -1,8 +1,8 @@
-//! Owns a running Portcullis: the real binary with a configuration file, on ports of its own.
+//! Portcullis process for tests: the real binary with a configuration file, on free ports.
 
 mod replicas;
 
-use std::{net::SocketAddr, path::Path, process::Command};
+use std::{net::SocketAddr, path::Path, process::Command, time::Duration};
 
 use rustix::process::Signal;
 use serde::Deserialize;
@@ -12,11 +12,11 @@ use tempfile::TempDir;
 pub use self::replicas::Replicas;
 use crate::{admin::Admin, client::Request, eventually, places, process::Process, token};
 
-/// What opens the admin API. It guards nothing.
+/// The token of the admin API. It guards nothing.
 const ADMIN_TOKEN: &str = "the admin token of the tests, which guards nothing";
 
-/// A configuration: loopback, ports of its own, the issuer of [`crate::token`], and the routes of
-/// the test.
+/// A configuration: loopback, free ports, the issuer of [`crate::token`], and the routes of the
+/// test.
 #[derive(Debug, Clone)]
 pub struct Config {
     routes: Value,
@@ -34,7 +34,7 @@ pub struct Portcullis {
     folder: TempDir,
 }
 
-/// Where it listens.
+/// Its addresses.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub struct Addresses {
     /// The gRPC edge.
@@ -51,8 +51,8 @@ pub fn command() -> Command {
     Command::new(places::portcullis())
 }
 
-/// The binary that tests can stop or kill in the middle of a step, as `failpoint` says; for example
-/// `relay::published=return` or `feed::bound=pause`.
+/// The binary with failpoints, with `failpoint` set to stop or kill it in the middle of a step; for
+/// example `relay::published=return` or `feed::bound=pause`.
 #[must_use]
 pub fn failing_command(failpoint: &str) -> Command {
     let mut command = Command::new(places::portcullis_with_failpoints());
@@ -60,7 +60,7 @@ pub fn failing_command(failpoint: &str) -> Command {
     command
 }
 
-/// A route for `paths` that needs no more than a token.
+/// A route for `paths` that needs a token and nothing else.
 #[must_use]
 pub fn token_route(name: &str, paths: &[&str]) -> Value {
     json!({
@@ -72,7 +72,7 @@ pub fn token_route(name: &str, paths: &[&str]) -> Value {
     })
 }
 
-/// The same, where a request may also come without a token.
+/// The same, but the token is optional.
 #[must_use]
 pub fn optional_route(name: &str, paths: &[&str]) -> Value {
     let mut route = token_route(name, paths);
@@ -80,7 +80,7 @@ pub fn optional_route(name: &str, paths: &[&str]) -> Value {
     route
 }
 
-/// A route for `paths` that needs nothing, and has no identity to tell of.
+/// A route for `paths` that needs nothing and forwards no identity.
 #[must_use]
 pub fn public_route(name: &str, paths: &[&str]) -> Value {
     json!({
@@ -125,7 +125,7 @@ impl Config {
         self
     }
 
-    /// Has the process stop or die in the middle of a step; see [`failing_command`].
+    /// Sets a failpoint at which the process stops or dies; see [`failing_command`].
     #[must_use]
     pub fn failpoint(mut self, failpoint: &str) -> Self {
         self.failpoint = Some(failpoint.to_owned());
@@ -155,7 +155,7 @@ impl Config {
             "routes": self.routes,
         });
         for (key, value) in &self.settings {
-            // Indexing makes the objects on the way.
+            // Indexing creates the objects on the way.
             let place = key.split('.').fold(&mut document, |place, part| &mut place[part]);
             *place = value.clone();
         }
@@ -179,7 +179,7 @@ impl Portcullis {
         portcullis
     }
 
-    /// Starts it and waits until it listens, which it does before it is ready.
+    /// Starts it and waits until it listens, before it is ready.
     ///
     /// # Panics
     /// When it ends instead.
@@ -202,7 +202,7 @@ impl Portcullis {
         .await;
     }
 
-    /// Whether it is ready now; not when it does not run.
+    /// Whether it is ready now; false if it does not run.
     pub async fn is_ready(&self) -> bool {
         is_ready(self.addresses.admin).await
     }
@@ -213,7 +213,7 @@ impl Portcullis {
         (self.process, self.addresses) = launch_in(self.folder.path(), config).await;
     }
 
-    /// Where it listens.
+    /// Its addresses.
     #[must_use]
     pub fn addresses(&self) -> Addresses {
         self.addresses
@@ -236,12 +236,17 @@ impl Portcullis {
         &mut self.process
     }
 
+    /// The processor time that it has used.
+    pub fn processor_time(&self) -> Duration {
+        self.process.processor_time()
+    }
+
     /// Kills it, as a crash would.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// What it has written of its log.
+    /// Its log so far.
     #[must_use]
     pub fn log(&self) -> String {
         self.process.output()
@@ -252,7 +257,7 @@ impl Portcullis {
         self.process.signal(signal);
     }
 
-    /// Asks it to end, as Kubernetes does.
+    /// Sends SIGTERM, as Kubernetes does.
     pub fn terminate(&self) {
         self.process.signal(Signal::TERM);
     }
@@ -265,7 +270,7 @@ async fn is_ready(admin: SocketAddr) -> bool {
 
 async fn launch_in(folder: &Path, config: &Config) -> (Process, Addresses) {
     let announcement = folder.join("addresses.json");
-    // That of an earlier process would be taken for this one's.
+    // Otherwise the file of an earlier process would be read.
     let _ = std::fs::remove_file(&announcement);
     let mut command = config.failpoint.as_deref().map_or_else(command, failing_command);
     command.arg("serve").arg("--config").arg(config.write(folder));
@@ -276,7 +281,7 @@ async fn launch_in(folder: &Path, config: &Config) -> (Process, Addresses) {
         process.assert_running();
         let text = std::fs::read(&announcement).ok();
         std::future::ready(text.map(|text| {
-            serde_json::from_slice(&text).expect("the announcement is whole or not there")
+            serde_json::from_slice(&text).expect("the announcement is complete or missing")
         }))
     })
     .await;

@@ -1,8 +1,8 @@
-//! Owns ports that stay with a test while nobody listens on them.
+//! Port reservation: ports that a test keeps while no process listens on them.
 //!
-//! A service that a test kills and starts again must come back on its old port, and in between no
-//! other process may get it. So these ports lie outside of the range from which operating systems
-//! give out ports, and a locked file says who has which; the lock ends with its process.
+//! A service that a test kills and restarts must return on its old port, and no other process may
+//! take the port in between. So these ports lie outside of the ephemeral range of the operating
+//! system, and a lock on a file marks the owner of each; the lock ends with its process.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,7 +10,7 @@ use std::{
     ops::Range,
 };
 
-/// Below what Linux (32768) and macOS (49152) give out, and above what well-known services use.
+/// Below the ephemeral range of Linux (32768) and macOS (49152), and above well-known services.
 const RANGE: Range<u16> = 20_000..32_000;
 
 /// A port of this machine's loopback. It is free for others when this is dropped.
@@ -23,19 +23,19 @@ pub struct Port {
 // === impl Port ===
 
 impl Port {
-    /// Takes a port that nobody has or listens on.
+    /// Reserves a port that no test has and no process listens on.
     ///
     /// # Panics
     /// When there is none.
     #[must_use]
     pub fn reserve() -> Self {
         let count = u32::from(RANGE.end - RANGE.start);
-        // Somewhere of its own, so that processes side by side seldom try the same ones.
+        // Start at a place that depends on the process, so that parallel processes rarely collide.
         let begin = std::process::id().wrapping_mul(7919) % count;
         (0..count)
             .filter_map(|step| u16::try_from((begin + step) % count).ok())
             .find_map(|offset| Self::lock(RANGE.start + offset))
-            .expect("some port is free; the files in `portcullis-test-ports` say who has which")
+            .expect("some port is free; the files in `portcullis-test-ports` show the owners")
     }
 
     /// Its number.
@@ -56,7 +56,7 @@ impl Port {
         let file = folder.join(number.to_string());
         let lock = OpenOptions::new().create(true).append(true).open(file).ok()?;
         lock.try_lock().ok()?;
-        // Locked by us is not yet unused: other programs may be there.
+        // A lock does not exclude other programs: one may listen on the port.
         TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
         Some(Self { number, _lock: lock })
     }
@@ -67,15 +67,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reserved_port_is_given_out_once_and_can_be_listened_on() {
+    fn a_port_is_reserved_once_and_can_be_listened_on() {
         let (first, second) = (Port::reserve(), Port::reserve());
         assert_ne!(first.number(), second.number());
         assert!(TcpListener::bind(first.address()).is_ok());
-        assert!(Port::lock(first.number()).is_none(), "it is taken while nobody listens, too");
+        assert!(Port::lock(first.number()).is_none(), "it stays reserved while no process listens");
     }
 
     #[test]
-    fn a_port_that_somebody_listens_on_is_not_given_out() {
+    fn a_port_with_a_listener_is_not_reserved() {
         let port = Port::reserve();
         let listener = TcpListener::bind(port.address()).unwrap();
         let number = port.number();

@@ -1,9 +1,10 @@
-//! Owns child processes: their output, their end, and that none outlives its test.
+//! Child processes of a test: their output, their exit status, and a kill on drop.
 
 use std::{
     fs::File,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal};
@@ -23,7 +24,7 @@ impl Process {
     #[must_use]
     pub fn start(name: &'static str, mut command: Command, folder: &Path) -> Self {
         let output = folder.join(format!("{name}.log"));
-        // Appended: a process that is started again goes on with the file of the one before.
+        // Append: a restarted process continues the file of its predecessor.
         let log = File::options().create(true).append(true).open(&output);
         let log = log.expect("the test's folder is writable");
         let child = command
@@ -47,7 +48,23 @@ impl Process {
         self.child.id()
     }
 
-    /// How it ended, if it did.
+    /// The processor time that it has used since its start.
+    ///
+    /// # Panics
+    /// When the process has ended, or this is not Linux.
+    pub fn processor_time(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.id());
+        let stat = std::fs::read_to_string(&path).expect("a process that runs has a stat");
+        // The name of the program comes first, in brackets, and may hold anything.
+        let (_, fields) = stat.rsplit_once(')').expect("a stat begins with a name");
+        // `utime` and `stime`, proc_pid_stat(5).
+        let ticks: u64 =
+            fields.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
+        let per_second = rustix::param::clock_ticks_per_second();
+        Duration::from_millis(ticks * 1000 / per_second)
+    }
+
+    /// The exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child can be waited for")
     }
@@ -68,9 +85,9 @@ impl Process {
             .expect("a child can be signalled");
     }
 
-    /// Kills it, and waits until it is gone.
+    /// Kills it, and waits for its end.
     pub fn kill(&mut self) {
-        // Fails only if it is gone already.
+        // Fails only if it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,6 +1,7 @@
-//! Owns a publisher of revocations as today's systems are: the same bytes to the same places.
+//! Publisher of revocations, as in existing systems: the same bytes to the same places.
 //!
-//! It knows nothing that came with Portcullis, so whatever reads what it writes works with them.
+//! It uses nothing that Portcullis introduced, so a reader of its events works with existing
+//! systems.
 
 use std::time::Duration;
 
@@ -22,14 +23,14 @@ use crate::{
 pub const EXCHANGE: &str = "blacklist.events";
 /// The list of events that could not be published.
 pub const OUTBOX: &str = "outbox:blacklist";
-/// What comes before the token id in the key of a revoked token.
+/// The prefix of the key of a revoked token, before the token id.
 pub const KEY_PREFIX: &str = "blacklist:";
 /// How long a broker may take before the event goes to the outbox; see also [`Publisher::patient`].
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// How many entries are written to Redis at once.
 const BATCH: usize = 10_000;
 
-/// A revocation, or its end.
+/// A revocation or an un-revocation.
 #[derive(Debug, Clone)]
 pub struct Event {
     jti: String,
@@ -48,11 +49,11 @@ enum What {
 pub enum Way {
     /// To the exchange, which confirmed it.
     Exchange,
-    /// To the outbox, because the broker did not.
+    /// To the outbox, because the broker did not confirm it.
     Outbox,
 }
 
-/// A publisher. It connects when it is used, and anew when its connection is lost.
+/// A publisher. It connects on first use, and reconnects after a loss.
 #[derive(Debug)]
 pub struct Publisher {
     broker: String,
@@ -80,10 +81,10 @@ impl Event {
     /// A token is revoked that expires in an hour.
     ///
     /// # Panics
-    /// When time is about to end.
+    /// If the expiry is out of range.
     #[must_use]
     pub fn add_for_an_hour(jti: &str) -> Self {
-        let expires_at = Timestamp::now().checked_add(1.hour()).expect("there is a next hour");
+        let expires_at = Timestamp::now().checked_add(1.hour()).expect("the expiry is in range");
         Self::add(jti, expires_at)
     }
 
@@ -93,7 +94,7 @@ impl Event {
         Self { jti: jti.to_owned(), what: What::Remove, user: None }
     }
 
-    /// The same event as the newer publishers send it, with a user and a reason.
+    /// The same event as newer publishers send it, with a user and a reason.
     #[must_use]
     pub fn with_user(mut self, user_id: &str, reason: &str) -> Self {
         self.user = Some((user_id.to_owned(), reason.to_owned()));
@@ -123,7 +124,7 @@ impl Event {
         format!(r#"{{{what}{}, "timestamp": "{now}"}}"#, user.unwrap_or_default())
     }
 
-    /// The key, its time to live in seconds, and its value; nothing when the token has expired.
+    /// The key, its time to live in seconds, and its value; `None` if the token has expired.
     fn entry(&self) -> Option<(String, u64, String)> {
         let What::Add { expires_at } = self.what else { return None };
         let now = Timestamp::now();
@@ -145,12 +146,12 @@ fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// As Python writes a time that knows its zone.
+/// A timestamp with a zone, in the format of Python.
 fn aware(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string()
 }
 
-/// As Python writes a time that does not.
+/// A timestamp without a zone, in the format of Python.
 fn naive(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S%.6f").to_string()
 }
@@ -164,7 +165,7 @@ impl Publisher {
         Self { broker: broker.to_owned(), redis, timeout: TIMEOUT, connection: Mutex::default() }
     }
 
-    /// Waits for the broker for as long as a busy machine may take.
+    /// Uses a timeout for the broker that suits a busy machine.
     #[must_use]
     pub fn patient(self) -> Self {
         Self { timeout: eventually::PATIENCE, ..self }
@@ -173,7 +174,7 @@ impl Publisher {
     /// Revokes a token as a logout does: the key first, then the event.
     ///
     /// # Panics
-    /// When Redis is not there.
+    /// When Redis is unavailable.
     pub async fn revoke(&self, event: &Event) -> Way {
         self.store(std::slice::from_ref(event)).await;
         self.publish(event).await
@@ -182,7 +183,7 @@ impl Publisher {
     /// Writes the keys of revoked tokens, and publishes nothing.
     ///
     /// # Panics
-    /// When Redis is not there.
+    /// When Redis is unavailable.
     pub async fn store(&self, events: &[Event]) {
         for batch in events.chunks(BATCH) {
             let mut commands = redis::pipe();
@@ -193,20 +194,20 @@ impl Publisher {
         }
     }
 
-    /// Publishes an event, or puts it into the outbox when the broker does not confirm it in time.
+    /// Publishes an event, or writes it to the outbox if the broker does not confirm it in time.
     ///
     /// # Panics
-    /// When Redis is not there either.
+    /// When Redis is unavailable, too.
     pub async fn publish(&self, event: &Event) -> Way {
         let wire = event.wire();
         if self.try_publish(&[wire.as_bytes()]).await.is_ok() {
             return Way::Exchange;
         }
-        self.park(&wire).await;
+        self.push_to_outbox(&wire).await;
         Way::Outbox
     }
 
-    /// Publishes many events, which the broker must confirm. They arrive in their order.
+    /// Publishes many events, which the broker must confirm. They arrive in order.
     ///
     /// # Panics
     /// When the broker does not.
@@ -214,37 +215,37 @@ impl Publisher {
         let wires: Vec<_> = events.iter().map(Event::wire).collect();
         let bodies: Vec<_> = wires.iter().map(String::as_bytes).collect();
         for bodies in bodies.chunks(BATCH) {
-            self.try_publish(bodies).await.expect("the broker takes events");
+            self.try_publish(bodies).await.expect("the broker confirms events");
         }
     }
 
-    /// Publishes bytes, whatever they are, which the broker must confirm.
+    /// Publishes arbitrary bytes, which the broker must confirm.
     ///
     /// # Panics
     /// When the broker does not.
     pub async fn publish_raw(&self, bytes: &[u8]) {
-        self.try_publish(&[bytes]).await.expect("the broker takes events");
+        self.try_publish(&[bytes]).await.expect("the broker confirms events");
     }
 
-    /// Puts text, whatever it is, into the outbox.
+    /// Writes arbitrary text to the outbox.
     ///
     /// # Panics
-    /// When Redis is not there.
-    pub async fn park(&self, text: &str) {
+    /// When Redis is unavailable.
+    pub async fn push_to_outbox(&self, text: &str) {
         let _: u64 = self.redis.command(&["LPUSH", OUTBOX, text]).await;
     }
 
-    /// Publishes bytes in their order, and waits until the broker has confirmed all of them.
+    /// Publishes messages in order, and waits until the broker has confirmed all of them.
     ///
     /// # Errors
-    /// When the broker is not there, stays silent, or refuses. Some of them may have arrived.
+    /// When the broker is unavailable, silent, or refuses. Some messages may have arrived.
     pub async fn try_publish(&self, bodies: &[&[u8]]) -> lapin::Result<()> {
         let mut kept = self.connection.lock().await;
         let open = match kept.take() {
             Some(open) if open.channel.status().connected() => open,
             _ => self.open().await?,
         };
-        // The time grows with the number: the limit is for a broker that does not answer.
+        // The timeout grows with the number of messages: it is for a broker that does not answer.
         let limit =
             self.timeout + Duration::from_millis(1) * u32::try_from(bodies.len()).unwrap_or(0);
         let sending = tokio::time::timeout(limit, send(&open.channel, bodies));
@@ -266,10 +267,10 @@ impl Publisher {
     }
 }
 
-/// Declares the exchange as every publisher and consumer of today does.
+/// Declares the exchange, as existing publishers and consumers do.
 ///
 /// # Errors
-/// When the broker has another exchange of that name, or is gone.
+/// When the broker has another exchange of that name, or is unavailable.
 pub async fn declare_exchange(channel: &Channel) -> lapin::Result<()> {
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let (kind, arguments) = (ExchangeKind::Fanout, FieldTable::default());
@@ -302,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_written_as_todays_systems_write_them() {
+    fn events_have_the_format_of_existing_systems() {
         let time = "2033-05-18T03:33:19Z".parse().unwrap();
         let wire = Event::add("jti-0", time).wire();
         let (event, timestamp) = wire.split_once(r#", "timestamp": ""#).unwrap();
@@ -312,10 +313,10 @@ mod tests {
         );
         // 2026-11-22T03:32:40.069443, without a zone.
         assert_eq!(timestamp.trim_end_matches(r#""}"#).len(), 26, "{timestamp}");
-        let removal = Event::remove("jti-0").with_user("user", "logout").wire();
+        let unrevocation = Event::remove("jti-0").with_user("user", "logout").wire();
         let prefix =
             r#"{"type": "remove", "jti": "jti-0", "user_id": "user", "reason": "logout", "#;
-        assert!(removal.starts_with(prefix), "{removal}");
+        assert!(unrevocation.starts_with(prefix), "{unrevocation}");
     }
 
     #[test]

@@ -1,9 +1,8 @@
-//! Owns the real services that Portcullis works with, in containers, and what goes wrong with them:
-//! killed, paused, started again, emptied, cut off.
+//! Real services in containers, and their faults: killed, paused, restarted, emptied, cut off.
 //!
-//! What starts in here listens on loopback, on ports that it keeps when it is started again, and is
-//! removed when it is dropped. The same command lines work with the official images and with the
-//! one that `make images` builds from Debian packages.
+//! Each service listens on loopback, keeps its ports when it is restarted, and is removed when it
+//! is dropped. The same command lines work with the official images and with the image that `make
+//! images` builds from Debian packages.
 
 mod container;
 mod images;

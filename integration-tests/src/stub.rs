@@ -1,5 +1,5 @@
-//! Owns an authorization server without an opinion: it answers what the test tells it to, and keeps
-//! what Envoy asked. With it, tests find out how Envoy itself behaves.
+//! Stub authorization server over gRPC: gives the answer that a test sets, and records the checks
+//! from Envoy. Tests use it to find out how Envoy itself behaves.
 
 use std::{
     net::SocketAddr,
@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
-/// What the stub does when it is asked.
+/// What the stub does on a check.
 #[derive(Debug, Clone)]
 pub enum Answer {
     /// Answers with this message.
@@ -29,12 +29,12 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct Stub {
     address: SocketAddr,
-    script: Arc<Script>,
+    service: Arc<StubService>,
     _server: JoinSet<()>,
 }
 
 #[derive(Debug)]
-struct Script {
+struct StubService {
     answer: Answer,
     asked: Mutex<Vec<CheckRequest>>,
 }
@@ -46,8 +46,8 @@ impl Stub {
     pub async fn start(answer: Answer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let address = listener.local_addr().expect("a listener has an address");
-        let script = Arc::new(Script { answer, asked: Mutex::default() });
-        let service = AuthorizationServer::from_arc(Arc::clone(&script));
+        let state = Arc::new(StubService { answer, asked: Mutex::default() });
+        let service = AuthorizationServer::from_arc(Arc::clone(&state));
         let mut server = JoinSet::new();
         server.spawn(async move {
             Server::builder()
@@ -56,36 +56,36 @@ impl Stub {
                 .await
                 .expect("serving works");
         });
-        Self { address, script, _server: server }
+        Self { address, service: state, _server: server }
     }
 
-    /// Where it listens.
+    /// Its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What Envoy asked, in order.
+    /// The checks from Envoy, in order.
     #[must_use]
     pub fn asked(&self) -> Vec<CheckRequest> {
-        self.script.asked.lock().expect("nobody panicked").clone()
+        self.service.asked.lock().expect("the lock is not poisoned").clone()
     }
 
-    /// The attributes of the only question.
+    /// The attributes of the only check.
     ///
     /// # Panics
-    /// When Envoy asked never or more than once.
+    /// If there was no check, or more than one.
     #[must_use]
     pub fn attributes(&self) -> AttributeContext {
         let mut asked = self.asked();
-        assert_eq!(asked.len(), 1, "Envoy asked {} times", asked.len());
+        assert_eq!(asked.len(), 1, "Envoy sent {} checks", asked.len());
         asked.remove(0).attributes.expect("Envoy sends attributes")
     }
 
-    /// The HTTP part of the only question.
+    /// The HTTP part of the only check.
     ///
     /// # Panics
-    /// When Envoy asked never or more than once, or about a raw connection.
+    /// If there was no check, more than one, or one of a raw connection.
     #[must_use]
     pub fn http(&self) -> HttpRequest {
         let request = self.attributes().request.expect("Envoy describes the request");
@@ -94,12 +94,12 @@ impl Stub {
 }
 
 #[tonic::async_trait]
-impl Authorization for Script {
+impl Authorization for StubService {
     async fn check(
         &self,
         request: Request<CheckRequest>,
     ) -> Result<Response<CheckResponse>, Status> {
-        self.asked.lock().expect("nobody panicked").push(request.into_inner());
+        self.asked.lock().expect("the lock is not poisoned").push(request.into_inner());
         match &self.answer {
             Answer::With(response) => Ok(Response::new(CheckResponse::clone(response))),
             Answer::Fail(status) => Err(status.clone()),

@@ -1,4 +1,4 @@
-//! Owns an issuer of tokens: its keys, and claims that are right unless a test changes them.
+//! Token issuer of the tests: its keys, and claims that are valid unless a test changes them.
 
 use std::{
     path::{Path, PathBuf},
@@ -34,14 +34,14 @@ const SECRET: &[u8] = b"a secret of the tests, long enough for HS256";
 #[derive(Debug, Clone)]
 pub struct Claims(Map<String, Value>);
 
-/// The issuer's RSA key, made anew for each run: a key in the repository would be taken for a leak.
+/// The issuer's RSA key, generated for each run: scanners would report a key in the repository.
 struct RsaKey {
     private: EncodingKey,
     public_pem: String,
 }
 
 static RSA: LazyLock<RsaKey> = LazyLock::new(|| {
-    let pair = KeyPair::generate(KeySize::Rsa2048).expect("a key can be made");
+    let pair = KeyPair::generate(KeySize::Rsa2048).expect("a key can be generated");
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().expect("a key can be written");
     let private = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).expect("likewise");
     RsaKey {
@@ -84,7 +84,7 @@ pub fn issuers(folder: &Path) -> Value {
 // === impl Claims ===
 
 impl Default for Claims {
-    /// Claims that the issuer would sign for a user who is logged in, with a token id of their own.
+    /// Claims that the issuer would sign for a user who is logged in, with a unique token id.
     fn default() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let now = jiff::Timestamp::now().as_second();

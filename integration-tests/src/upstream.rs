@@ -1,4 +1,4 @@
-//! Owns the service behind Envoy: it answers with the request as it arrived, and counts.
+//! Upstream service behind Envoy: echoes each request as it arrived, and counts the requests.
 
 use std::{
     net::SocketAddr,
@@ -34,9 +34,9 @@ pub struct Received {
     pub method: String,
     /// Path and query.
     pub target: String,
-    /// Header fields in their order, names in lower case.
+    /// Header fields in order, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// Body, as far as it is UTF-8.
+    /// Body, if it is UTF-8.
     pub body: String,
 }
 
@@ -51,13 +51,13 @@ impl Upstream {
         Self { address, requests, _server: server }
     }
 
-    /// Where it listens.
+    /// Its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many requests have reached it.
+    /// The number of requests that have reached it.
     #[must_use]
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)

@@ -1,7 +1,7 @@
-//! Raw HTTP clients and an echo server: requests byte for byte as a test writes them, over HTTP/1.1 and
-//! HTTP/2 connections that stay open, and what arrives behind the proxy byte for byte.
+//! Raw HTTP clients and an echo server: they send the exact bytes of a test over persistent
+//! HTTP/1.1 and HTTP/2 connections, and record the exact bytes that arrive behind the proxy.
 //!
-//! A request has no body. Its header `x-tag` says which request it is, on both sides.
+//! A request has no body. Its header `x-tag` identifies the request on both sides.
 
 mod echo;
 mod http1;
@@ -18,9 +18,9 @@ pub use echo::{Arrival, Echo};
 use http1::Http1;
 use http2::Http2;
 
-/// The header that says which request it is.
+/// The header that identifies the request.
 pub const TAG: &str = "x-tag";
-/// Longer than any answer takes.
+/// Longer than any answer may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A version of HTTP.
@@ -28,18 +28,18 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 pub enum Version {
     /// HTTP/1.1
     Http1,
-    /// HTTP/2 without TLS, from the first byte.
+    /// HTTP/2 without TLS, with prior knowledge.
     Http2,
 }
 
-/// A request, each part of it as it goes over the wire.
+/// A request, each part as on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RawRequest {
-    /// Over which version.
+    /// The version of HTTP.
     pub version: Version,
     /// Method.
     pub method: Vec<u8>,
-    /// Path and query, or whatever stands in their place.
+    /// Path and query, or any other request target.
     pub target: Vec<u8>,
     /// `host` or `:authority`.
     pub authority: Vec<u8>,
@@ -47,7 +47,7 @@ pub struct RawRequest {
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawAnswer {
     /// Status.
@@ -64,7 +64,7 @@ pub struct RawClient {
     http2: Option<Http2>,
 }
 
-/// A connection with what was read of it and not yet used.
+/// A connection with its unused input.
 #[derive(Debug)]
 struct Connection {
     stream: TcpStream,
@@ -80,10 +80,11 @@ impl RawClient {
         Self { to, http1: None, http2: None }
     }
 
-    /// Sends a request and waits for its answer; `None` if the server hangs up instead.
+    /// Sends a request and waits for its answer; `None` if the server closes the connection
+    /// instead.
     ///
     /// # Panics
-    /// When the server takes no connection, or stays silent.
+    /// When the server accepts no connection, or stays silent.
     pub async fn send(&mut self, request: &RawRequest) -> Option<RawAnswer> {
         let sending = async {
             let reused = match request.version {
@@ -91,7 +92,7 @@ impl RawClient {
                 Version::Http2 => self.http2.is_some(),
             };
             match self.exchange(request).await {
-                // The server may have closed it after the answer before.
+                // The server may have closed it after the previous answer.
                 Err(_) if reused => self.exchange(request).await.ok().flatten(),
                 answer => answer.ok().flatten(),
             }
@@ -100,7 +101,7 @@ impl RawClient {
         answer.unwrap_or_else(|_| panic!("no answer within {TIMEOUT:?} to {}", request.shown()))
     }
 
-    /// One attempt. After an error, the connection is gone.
+    /// One attempt. After an error, the connection is dropped.
     async fn exchange(&mut self, request: &RawRequest) -> io::Result<Option<RawAnswer>> {
         match request.version {
             Version::Http1 => {
@@ -129,7 +130,7 @@ impl RawClient {
 
 impl Connection {
     async fn open(to: SocketAddr) -> Self {
-        let stream = TcpStream::connect(to).await.expect("the server takes connections");
+        let stream = TcpStream::connect(to).await.expect("the server accepts connections");
         stream.set_nodelay(true).expect("a connection has this option");
         Self { stream, buffer: Vec::new() }
     }
@@ -138,7 +139,7 @@ impl Connection {
         self.stream.write_all(bytes).await
     }
 
-    /// Reads until `measure` finds what it looks for at the beginning, and takes that out.
+    /// Reads until `measure` finds a complete item at the beginning, and removes it from the input.
     async fn take(
         &mut self,
         mut measure: impl FnMut(&[u8]) -> Option<usize>,
@@ -158,7 +159,7 @@ impl Connection {
     }
 }
 
-/// The length of a head with the empty line at its end, if it is there.
+/// The length of a complete head, with the empty line at its end.
 fn head_length(buffer: &[u8]) -> Option<usize> {
     buffer.windows(4).position(|window| window == b"\r\n\r\n").map(|end| end + 4)
 }
@@ -206,7 +207,7 @@ impl RawRequest {
     }
 }
 
-/// Bytes for messages, and only the beginning of many.
+/// Bytes for messages, truncated if there are many.
 fn clipped(bytes: &[u8]) -> String {
     const MOST: usize = 120;
     if bytes.len() <= MOST {

@@ -1,5 +1,5 @@
-//! Owns the tests of Portcullis from outside: the real binary, a real Envoy, real services, and the
-//! files to deploy it by.
+//! Tests of Portcullis from outside: the real binary, a real Envoy, real services, and the files to
+//! deploy it with.
 
 mod deploy;
 mod differential;

@@ -1,4 +1,4 @@
-// Servers in Go that tell how they read a request: `readers READER PORT`.
+// Servers in Go that return how they read a request: `readers READER PORT`.
 package main
 
 import (
@@ -19,7 +19,7 @@ type reading struct {
 	Names  []string `json:"names"`
 }
 
-// ASCII only: a header value has no other characters. Bytes that are no UTF-8 stand for themselves.
+// ASCII only: a header value has no other characters. Bytes that are not UTF-8 are kept as characters with the same code.
 func ascii(text string) string {
 	var out strings.Builder
 	for _, r := range text {
@@ -59,7 +59,7 @@ func tell(w http.ResponseWriter, r *http.Request, host *string, path string) {
 }
 
 // What the patterns of ServeMux match: each segment decoded, and a slash in it is written as `%2F`.
-// A redirect is no reading.
+// A redirect does not count as a reading.
 func segments(r *http.Request) string {
 	var out []string
 	for _, segment := range strings.Split(r.URL.EscapedPath(), "/")[1:] {
@@ -74,7 +74,7 @@ func segments(r *http.Request) string {
 
 func mux() http.Handler {
 	m := http.NewServeMux()
-	// ServeMux tells only whether the host of a pattern matches.
+	// ServeMux shows only whether the host of a pattern matches.
 	for _, host := range []string{"admin.test", "api.test", "named.test", "localhost"} {
 		m.HandleFunc(host+"/", func(w http.ResponseWriter, r *http.Request) {
 			tell(w, r, &host, segments(r))
@@ -84,7 +84,7 @@ func mux() http.Handler {
 	return m
 }
 
-// How http.FileServer, and what cleans the decoded path, reads it.
+// How http.FileServer, and servers that clean the decoded path, read it.
 func clean(w http.ResponseWriter, r *http.Request) {
 	host := latin1((&url.URL{Host: r.Host}).Hostname())
 	tell(w, r, &host, latin1(path.Clean("/"+r.URL.Path)))

@@ -1,4 +1,4 @@
-// Servers in Java that tell how they read a request: `java Server READER PORT`.
+// Servers in Java that return how they read a request: `java Server READER PORT`.
 
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpServer;
@@ -47,7 +47,7 @@ public final class Server {
         server.start();
     }
 
-    /** Tomcat as it comes: the path that servlets are found by, or with Spring that of its patterns. */
+    /** Tomcat with defaults: the path that selects a servlet, or with Spring that of its patterns. */
     private static void tomcat(int port, boolean spring) throws Exception {
         Tomcat tomcat = new Tomcat();
         tomcat.setBaseDir(Files.createTempDirectory("tomcat").toString());
@@ -74,7 +74,7 @@ public final class Server {
         tomcat.getServer().await();
     }
 
-    /** What Spring's path patterns match, segment by segment. */
+    /** The path that Spring's patterns match, segment by segment. */
     private static String segments(String uri) {
         StringBuilder path = new StringBuilder();
         for (PathContainer.Element element : RequestPath.parse(uri, "").pathWithinApplication().elements()) {
@@ -83,7 +83,7 @@ public final class Server {
         return quoted(path.toString());
     }
 
-    /** The idiom of taking off a port. */
+    /** The common idiom that removes a port. */
     private static String withoutPort(String host) {
         int colon = host.indexOf(':', host.startsWith("[") ? host.indexOf(']') + 1 : 0);
         return colon < 0 ? host : host.substring(0, colon);

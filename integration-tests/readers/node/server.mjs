@@ -1,4 +1,4 @@
-// Servers in Node that tell how they read a request: `node server.mjs READER PORT`.
+// Servers in Node that return how they read a request: `node server.mjs READER PORT`.
 import http from 'node:http';
 import process from 'node:process';
 
@@ -37,7 +37,7 @@ async function express() {
   const app = framework();
   const told = (path) => (request, response) =>
     tell(response, { method: request.method, host: request.hostname ?? null, path, names: names(request) });
-  // Express tells only whether a route matches.
+  // Express shows only whether a route matches.
   for (const path of ['/admin/users', '/admin', '/exact', '/public/a', '/a/b']) app.all(path, told(path));
   app.use(told(null));
   app.use((error, request, response, next) => refuse(response));

@@ -1,4 +1,4 @@
-# Servers in Python that tell how they read a request: `python server.py READER PORT`.
+# Servers in Python that return how they read a request: `python server.py READER PORT`.
 import json
 import sys
 from urllib.parse import unquote, urlsplit
@@ -13,7 +13,7 @@ def names_of(environ):
 
 
 def without_port(host):
-    """The idiom of taking off a port."""
+    """The common idiom that removes a port."""
     return host[: host.find("]") + 1] + host[host.find("]") + 1 :].partition(":")[0] if host.startswith("[") else host.partition(":")[0]
 
 
@@ -89,7 +89,7 @@ def urlsplit_server(port):
             raise AttributeError(name)
 
         def answer(self):
-            # Not `self.path`, whose leading slashes are reduced.
+            # Not `self.path`, which merges leading slashes.
             target = self.requestline.split(" ")[1]
             try:
                 path = unquote(urlsplit(target).path)

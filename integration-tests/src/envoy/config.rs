@@ -1,4 +1,5 @@
-//! Owns Envoy's configuration. Tests change it in Envoy's own words: there is no second vocabulary.
+//! Envoy configuration for tests. Tests change it by Envoy's own field names, without a layer of
+//! other names.
 
 use std::net::SocketAddr;
 
@@ -6,16 +7,16 @@ use serde_json::{Map, Value, json};
 
 /// The cluster of authorization servers.
 const AUTHORIZER: &str = "authorizer";
-/// The cluster of the service that is protected.
+/// The cluster of the protected service.
 const UPSTREAM: &str = "upstream";
-/// Where Envoy's types live.
+/// The prefix of Envoy's type URLs.
 const TYPES: &str = "type.googleapis.com/envoy";
-/// The name of the filter that asks.
+/// The name of the external authorization filter.
 const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
 
-/// How to configure Envoy: everything is asked about, then goes to the upstream.
+/// A configuration of Envoy: every request is checked, then goes to the upstream.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct EnvoyConfig {
     ext_authz: Value,
     network_ext_authz: Option<Value>,
     authorizers: Value,
@@ -28,13 +29,13 @@ pub struct Config {
     virtual_hosts: Vec<(String, Value)>,
 }
 
-/// The request header in which the upstream finds the name of the virtual host that Envoy chose.
+/// The request header with the name of the virtual host that Envoy chose.
 pub const VIRTUAL_HOST: &str = "x-virtual-host";
 
-// === impl Config ===
+// === impl EnvoyConfig ===
 
-impl Config {
-    /// Asks over gRPC, about HTTP requests and about raw connections.
+impl EnvoyConfig {
+    /// Checks over gRPC, for HTTP requests and raw connections.
     #[must_use]
     pub fn grpc(authorizers: &[SocketAddr], upstream: SocketAddr) -> Self {
         let service = json!({"envoy_grpc": {"cluster_name": AUTHORIZER}, "timeout": "2s"});
@@ -66,7 +67,7 @@ impl Config {
         }
     }
 
-    /// Asks over HTTP, as Istio's `envoyExtAuthzHttp` does.
+    /// Checks over HTTP, as Istio's `envoyExtAuthzHttp`.
     #[must_use]
     pub fn http(authorizer: SocketAddr, upstream: SocketAddr) -> Self {
         Self {
@@ -88,7 +89,7 @@ impl Config {
         }
     }
 
-    /// Sets a field of the filter that asks about HTTP requests.
+    /// Sets a field of the external authorization filter for HTTP requests.
     #[must_use]
     pub fn with(mut self, field: &str, value: Value) -> Self {
         self.ext_authz[field] = value;
@@ -137,8 +138,9 @@ impl Config {
         self
     }
 
-    /// Takes over what the file of an operator sets in the connection manager, the route
-    /// configuration and the filter that asks. Addresses, routes and filters stay those of the test.
+    /// Applies the settings of an operator's file for the connection manager, the route
+    /// configuration and the external authorization filter. Addresses, routes and other filters
+    /// stay those of the test.
     ///
     /// # Panics
     /// When the file is not such a configuration.
@@ -149,8 +151,11 @@ impl Config {
             fields(&filters[0]["typed_config"], &["http_filters", "route_config", "stat_prefix"]);
         let routes = fields(&filters[0]["typed_config"]["route_config"], &["virtual_hosts"]);
         let filters = filters[0]["typed_config"]["http_filters"].as_array().expect("filters");
-        let asks = filters.iter().find(|filter| filter["name"] == EXT_AUTHZ).expect("one asks");
-        for (field, value) in fields(&asks["typed_config"], &["grpc_service"]) {
+        let ext_authz = filters
+            .iter()
+            .find(|filter| filter["name"] == EXT_AUTHZ)
+            .expect("there is an external authorization filter");
+        for (field, value) in fields(&ext_authz["typed_config"], &["grpc_service"]) {
             self.ext_authz[field] = value;
         }
         self.connection_manager.extend(manager);
@@ -158,8 +163,8 @@ impl Config {
         self
     }
 
-    /// Has these virtual hosts, each with one domain, instead of one for all. The upstream finds the
-    /// domain in [`VIRTUAL_HOST`].
+    /// Sets these virtual hosts, each with one domain, instead of one for all. The upstream gets
+    /// the domain in [`VIRTUAL_HOST`].
     #[must_use]
     pub fn with_virtual_hosts(mut self, domains: &[&str]) -> Self {
         let hosts = domains.iter().map(|domain| ((*domain).to_owned(), json!([domain])));
@@ -167,7 +172,7 @@ impl Config {
         self
     }
 
-    /// Puts a filter of `envoy.filters.http` before the one that asks.
+    /// Adds a filter of `envoy.filters.http` before the external authorization filter.
     #[must_use]
     pub fn after_filter(mut self, name: &str, message: &str, mut config: Value) -> Self {
         config["@type"] = json!(http_type(name, message));
@@ -186,16 +191,15 @@ impl Config {
         self
     }
 
-    /// Asks only about some paths, as an `AuthorizationPolicy` with `paths` and `notPaths` does.
+    /// Checks only some paths, as an `AuthorizationPolicy` with `paths` and `notPaths`.
     #[must_use]
     pub fn only_for_paths(self, paths: &Value, not_paths: &Value) -> Self {
         let operation = json!({"paths": paths, "notPaths": not_paths});
         self.asking_as_istio(&json!([{"to": [{"operation": operation}]}]))
     }
 
-    /// Asks about what the `rules` of a CUSTOM `AuthorizationPolicy` match, with the filters that
-    /// istiod makes of them: a role-based filter that only notes what it would refuse, and a
-    /// condition on that note.
+    /// Checks what the `rules` of a CUSTOM `AuthorizationPolicy` match, with the filters that
+    /// istiod generates: a role-based filter in shadow mode, and a condition on its result.
     ///
     /// # Panics
     /// When a rule has more than paths.
@@ -228,7 +232,7 @@ impl Config {
         )
     }
 
-    /// The whole file.
+    /// The complete file.
     pub(super) fn bootstrap(&self) -> Value {
         let mut listeners = vec![listener("http", &self.connection_manager())];
         if let Some(filter) = &self.network_ext_authz {
@@ -338,7 +342,8 @@ fn cluster(name: &str, addresses: &[SocketAddr]) -> Value {
     })
 }
 
-/// What a rule of an `AuthorizationPolicy` matches: one of its operations, or everything if it has none.
+/// What a rule of an `AuthorizationPolicy` matches: one of its operations, or everything if it has
+/// none.
 fn permissions(rule: &Value) -> Vec<Value> {
     assert!(rule.as_object().is_some_and(|rule| rule.keys().all(|key| key == "to")), "{rule}");
     match rule["to"].as_array() {

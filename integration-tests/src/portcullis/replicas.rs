@@ -1,12 +1,12 @@
-//! Owns several replicas of Portcullis with one configuration, and their crashes.
+//! Group of replicas of Portcullis with one configuration, which tests can kill and restart.
 
 use std::net::SocketAddr;
 
 use super::{Config, Portcullis};
 use crate::{admin::Admin, ports::Port};
 
-/// Running replicas. Each keeps its ports when it is killed and started again, so that whoever
-/// knows its addresses can go on. They are killed when this is dropped.
+/// Running replicas. Each keeps its ports when it is killed and restarted, so that its addresses
+/// stay valid. They are killed when this is dropped.
 #[derive(Debug)]
 pub struct Replicas {
     config: Config,
@@ -37,7 +37,7 @@ impl Replicas {
         replicas
     }
 
-    /// Starts `count` replicas and waits until all listen, which they do before they are ready.
+    /// Starts `count` replicas and waits until all listen, before they are ready.
     pub async fn launch(count: usize, config: &Config) -> Self {
         let mut replicas = Vec::new();
         for _ in 0..count {
@@ -97,14 +97,14 @@ impl Replicas {
         self.replicas[index].portcullis.kill();
     }
 
-    /// Kills one if it runs, starts it again on the same ports, and waits until it is ready.
+    /// Restarts one on the same ports, and waits until it is ready.
     pub async fn restart(&mut self, index: usize) {
         self.relaunch(index, |config| config).await;
         self.replicas[index].portcullis.ready().await;
     }
 
-    /// Kills one if it runs, starts it again on the same ports with another configuration, made
-    /// from that of all, and waits until it listens.
+    /// Restarts one on the same ports with a configuration derived from the common one, and waits
+    /// until it listens.
     pub async fn relaunch(&mut self, index: usize, change: impl FnOnce(Config) -> Config) {
         let replica = &mut self.replicas[index];
         replica.portcullis.kill();

@@ -1,6 +1,6 @@
-//! Owns one container: how it starts, and everything that a test does to it.
+//! Container of one service: start, kill, restart, pause and commands inside.
 //!
-//! It does not know what runs inside.
+//! It does not know which service runs inside.
 
 use std::{
     collections::HashMap,
@@ -24,14 +24,14 @@ use testcontainers::{
 use super::images;
 use crate::{eventually, ports::Port};
 
-/// By this label `make images` finds what a killed test left behind.
+/// The label by which `make images` finds containers that a killed test left behind.
 const OWNER: &str = "portcullis.test.process";
-/// No test needs a container for as long as this. One that still has it waits for what never comes.
+/// No test needs a container for longer than this. A test that still has it hangs.
 const LIMIT: Duration = Duration::from_mins(15);
-/// Whether whoever starts containers is no test.
+/// Whether containers have no time limit, because a program other than a test starts them.
 static UNLIMITED: AtomicBool = AtomicBool::new(false);
 
-/// A container to be.
+/// The set-up of a container.
 pub(super) struct Setup {
     name: &'static str,
     request: ContainerRequest<GenericImage>,
@@ -41,7 +41,7 @@ pub(super) struct Setup {
 pub(super) struct Container {
     name: &'static str,
     running: ContainerAsync<GenericImage>,
-    // Tells, when it is dropped, that this was given back.
+    // Dropped with the container: that stops the watchdog of its time limit.
     _held: Option<Sender<()>>,
 }
 
@@ -50,11 +50,11 @@ pub(super) struct Container {
 impl Setup {
     /// A container from `image` that runs a shell script, which ends in an `exec`.
     ///
-    /// A script, so that it does not matter which entrypoint an image has.
+    /// A script, so that the entrypoint of the image does not matter.
     pub(super) fn new(name: &'static str, image: &str, script: &str) -> Self {
         let request = images::image(image)
             .with_entrypoint("sh")
-            // Waiting is the business of whoever knows the service.
+            // The caller waits: it knows when the service is ready.
             .with_wait_for(WaitFor::Nothing)
             .with_cmd(["-euc", script])
             .with_label(OWNER, std::process::id().to_string());
@@ -73,14 +73,14 @@ impl Setup {
         self
     }
 
-    /// Publishes ports of the container: each under a port of loopback that stays the same when
-    /// the container is started again.
+    /// Publishes ports of the container: each under a loopback port that stays the same when
+    /// the container is restarted.
     pub(super) fn publish<'a>(mut self, ports: impl IntoIterator<Item = (&'a Port, u16)>) -> Self {
         let mut bindings = HashMap::new();
         for (port, inside) in ports {
             self.request = self.request.with_mapped_port(port.number(), inside.into());
             let binding = PortBinding {
-                // Without it, the whole network could reach the service.
+                // Without this, the whole network could reach the service.
                 host_ip: Some(port.address().ip().to_string()),
                 host_port: Some(port.number().to_string()),
             };
@@ -105,7 +105,7 @@ impl Setup {
     pub(super) async fn start(self) -> Container {
         let name = self.name;
         let running = self.request.start().await.unwrap_or_else(|error| {
-            panic!("cannot start {name}; run `make images` and see what it says: {error}")
+            panic!("cannot start {name}; run `make images` and read its output: {error}")
         });
         Container { name, running, _held: watch(name) }
     }
@@ -114,26 +114,26 @@ impl Setup {
 // === impl Container ===
 
 impl Container {
-    /// Kills it with SIGKILL, and waits until it is gone. What it has stored stays.
+    /// Kills it with SIGKILL, and waits for its end. Its data stays.
     pub(super) async fn kill(&self) {
-        let docker = docker_client_instance().await.expect("Docker answered before");
+        let docker = docker_client_instance().await.expect("Docker answers");
         docker
             .kill_container(self.running.id(), None)
             .await
             .unwrap_or_else(|error| panic!("cannot kill {}: {error}", self.name));
-        let what = format!("{} is gone", self.name);
+        let what = format!("{} has ended", self.name);
         eventually::holds(&what, || async { !self.is_running().await }).await;
     }
 
-    /// Starts it again after [`kill`](Self::kill), with what it had stored, on the same ports.
+    /// Restarts it after [`kill`](Self::kill), with its data, on the same ports.
     pub(super) async fn start_again(&self) {
         self.running
             .start()
             .await
-            .unwrap_or_else(|error| panic!("cannot start {} again: {error}", self.name));
+            .unwrap_or_else(|error| panic!("cannot restart {}: {error}", self.name));
     }
 
-    /// Stops all of its processes where they are. Connections to it stay, and are silent.
+    /// Pauses all of its processes. Connections to it stay open, and are silent.
     pub(super) async fn pause(&self) {
         self.running
             .pause()
@@ -141,7 +141,7 @@ impl Container {
             .unwrap_or_else(|error| panic!("cannot pause {}: {error}", self.name));
     }
 
-    /// Lets its processes go on.
+    /// Resumes its processes.
     pub(super) async fn unpause(&self) {
         self.running
             .unpause()
@@ -149,17 +149,22 @@ impl Container {
             .unwrap_or_else(|error| panic!("cannot unpause {}: {error}", self.name));
     }
 
-    /// Whether it runs; a paused one does.
+    /// Whether it runs; a paused one also does.
     pub(super) async fn is_running(&self) -> bool {
-        self.running.is_running().await.expect("Docker answered before")
+        self.running.is_running().await.expect("Docker answers")
     }
 
-    /// Fails the test if it ended by itself.
+    /// Fails the test if it has ended unexpectedly.
     ///
     /// # Panics
     /// When it ended.
     pub(super) async fn assert_running(&self) {
-        assert!(self.is_running().await, "{} ended by itself:\n{}", self.name, self.output().await);
+        assert!(
+            self.is_running().await,
+            "{} ended unexpectedly:\n{}",
+            self.name,
+            self.output().await
+        );
     }
 
     /// Runs a command inside, and returns what it wrote to its standard output.
@@ -182,7 +187,7 @@ impl Container {
         output.into_owned()
     }
 
-    /// What it has written so far.
+    /// Its output so far.
     pub(super) async fn output(&self) -> String {
         let output = self.running.stdout_to_vec().await.unwrap_or_default();
         let errors = self.running.stderr_to_vec().await.unwrap_or_default();
@@ -196,24 +201,25 @@ impl fmt::Debug for Container {
     }
 }
 
-/// Lets containers that are started from now on be held for any time.
+/// Removes the time limit of containers that are started from now on.
 pub fn hold_for_any_time() {
     UNLIMITED.store(true, Ordering::Relaxed);
 }
 
-/// Ends the process, so that it fails, when the container is not given back in time: the test
-/// runner would wait for a hanging test forever. A thread, which sees blocked ones too.
+/// Watchdog: ends the process with a failure when the container is not dropped in time, because the
+/// test runner would wait for a hanging test forever. It is a thread, so that a blocked runtime
+/// does not block it.
 #[expect(clippy::disallowed_methods, reason = "nothing else ends a test that is blocked")]
 fn watch(name: &'static str) -> Option<Sender<()>> {
     if UNLIMITED.load(Ordering::Relaxed) {
         return None;
     }
     // The thread of a test has its name.
-    let holder = thread::current().name().unwrap_or("somebody").to_owned();
+    let holder = thread::current().name().unwrap_or("a thread without a name").to_owned();
     let (held, given_back) = mpsc::channel();
     thread::spawn(move || {
         if given_back.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
-            // Past the test runner, which would keep the message to itself.
+            // Bypass the test runner, which would capture the message.
             let _ = writeln!(std::io::stderr(), "{holder} hangs: it has had {name} for {LIMIT:?}");
             std::process::exit(1);
         }

@@ -1,4 +1,4 @@
-//! Owns which image each service starts from: what `make images` has found or built.
+//! Images of the services, as `make images` has found or built them.
 
 use std::sync::LazyLock;
 
@@ -15,7 +15,7 @@ pub(super) struct Images {
     pub(super) postgres: String,
 }
 
-/// What `make images` wrote.
+/// The output of `make images`.
 pub(super) static IMAGES: LazyLock<Images> = LazyLock::new(|| {
     let file = places::images();
     let text = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));

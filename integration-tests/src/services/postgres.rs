@@ -1,4 +1,4 @@
-//! Owns a real PostgreSQL of its own for a test.
+//! PostgreSQL container for one test.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ pub const USER: &str = "portcullis";
 pub const PASSWORD: &str = "a-password-of-the-tests";
 /// Its database.
 pub const DATABASE: &str = "postgres";
-/// Where PostgreSQL listens inside its container.
+/// The port of PostgreSQL inside its container.
 const INSIDE: u16 = 5432;
 
 /// A running PostgreSQL. It is removed when this is dropped.
@@ -41,7 +41,7 @@ impl Postgres {
     /// Starts it and waits until it answers.
     pub async fn start() -> Self {
         let port = Port::reserve();
-        // Debian keeps the programs of each version apart.
+        // Debian has a folder of programs for each version.
         let script = "PATH=\"$PATH:$(echo /usr/lib/postgresql/*/bin)\"; data=/tmp/data; \
                       if ! [ -s $data/PG_VERSION ]; then \
                       printf %s \"$USER_PASSWORD\" >/tmp/password; \
@@ -61,7 +61,7 @@ impl Postgres {
         postgres
     }
 
-    /// Where it listens.
+    /// Its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.port.address()
@@ -88,47 +88,34 @@ impl Postgres {
     /// A client.
     ///
     /// # Panics
-    /// When PostgreSQL is not there.
+    /// When PostgreSQL is unavailable.
     pub async fn client(&self) -> PostgresClient {
-        self.try_client().await.expect("PostgreSQL takes connections")
+        self.try_client().await.expect("PostgreSQL accepts connections")
     }
 
-    /// Kills it with SIGKILL. What it has committed stays.
+    /// Kills it with SIGKILL. Committed data stays.
     pub async fn kill(&self) {
         self.container.kill().await;
     }
 
-    /// Starts it again on the same port, with what it had stored, and waits until it answers.
+    /// Restarts it on the same port, with its data, and waits until it answers.
     pub async fn restart(&self) {
         self.container.start_again().await;
         self.ready().await;
     }
 
-    /// Stops it where it is: connections stay, and are silent.
+    /// Pauses it: connections stay open, and are silent.
     pub async fn pause(&self) {
         self.container.pause().await;
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub async fn unpause(&self) {
         self.container.unpause().await;
     }
 
     async fn try_client(&self) -> Result<PostgresClient, tokio_postgres::Error> {
-        let mut config = Config::new();
-        config
-            .host(self.address().ip().to_string())
-            .port(self.address().port())
-            .user(USER)
-            .password(PASSWORD)
-            .dbname(DATABASE);
-        let (client, connection) = config.connect(NoTls).await?;
-        let mut connections = JoinSet::new();
-        connections.spawn(async move {
-            // Its end shows in the next query.
-            let _ = connection.await;
-        });
-        Ok(PostgresClient { client, _connection: connections })
+        PostgresClient::connect(self.address()).await
     }
 }
 
@@ -142,6 +129,27 @@ pub fn url(address: SocketAddr) -> String {
 // === impl PostgresClient ===
 
 impl PostgresClient {
+    /// Connects to the PostgreSQL behind an address.
+    ///
+    /// # Errors
+    /// When it is unavailable.
+    pub async fn connect(address: SocketAddr) -> Result<Self, tokio_postgres::Error> {
+        let mut config = Config::new();
+        config
+            .host(address.ip().to_string())
+            .port(address.port())
+            .user(USER)
+            .password(PASSWORD)
+            .dbname(DATABASE);
+        let (client, connection) = config.connect(NoTls).await?;
+        let mut connections = JoinSet::new();
+        connections.spawn(async move {
+            // The next query reports its end.
+            let _ = connection.await;
+        });
+        Ok(Self { client, _connection: connections })
+    }
+
     /// Runs statements without parameters, and returns the rows of all of them as text.
     ///
     /// # Panics
@@ -169,5 +177,17 @@ impl PostgresClient {
             .execute(statement, parameters)
             .await
             .unwrap_or_else(|error| panic!("{statement}: {error:?}"))
+    }
+
+    /// Runs one statement with parameters, which PostgreSQL may refuse.
+    ///
+    /// # Errors
+    /// When it refuses, or is unavailable.
+    pub async fn try_execute(
+        &self,
+        statement: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, tokio_postgres::Error> {
+        self.client.execute(statement, parameters).await
     }
 }

@@ -1,4 +1,4 @@
-//! Owns a real RabbitMQ of its own for a test.
+//! RabbitMQ container for one test.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -20,11 +20,11 @@ use crate::{eventually, ports::Port};
 pub const USER: &str = "portcullis";
 /// The administrator's password.
 pub const PASSWORD: &str = "a-password-of-the-tests";
-/// Where RabbitMQ listens inside its container.
+/// The port of RabbitMQ inside its container.
 const INSIDE: u16 = 5672;
-/// It takes some seconds of a processor to start, and tests run side by side.
+/// Its start takes seconds of processor time, and tests run in parallel.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// How long one connection may take; a broker that a test has paused makes none.
+/// The timeout of one connection; a paused broker accepts none.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A running RabbitMQ. It is removed when this is dropped.
@@ -45,18 +45,18 @@ pub struct Queue {
     pub kind: String,
     /// Messages in it.
     pub messages: u64,
-    /// Who reads from it.
+    /// Its consumers.
     pub consumers: u64,
 }
 
 // === impl RabbitMq ===
 
 impl RabbitMq {
-    /// Starts it and waits until it takes connections.
+    /// Starts it and waits until it accepts connections.
     pub async fn start() -> Self {
         let port = Port::reserve();
-        // A node name that does not depend on the host's: what is stored lies under it. Debian has
-        // the program twice; the one on the path would hide the log.
+        // A node name that does not depend on the host's, because it is part of the data path.
+        // Debian has the program twice; the one on the path would hide the log.
         let script = "PATH=\"/usr/lib/rabbitmq/bin:$PATH\"; printf '%s\\n' \"default_user = $RABBIT_USER\" \
                       \"default_pass = $RABBIT_PASSWORD\" 'loopback_users = none' \
                       >/tmp/rabbitmq.conf; exec rabbitmq-server";
@@ -75,7 +75,7 @@ impl RabbitMq {
         rabbitmq
     }
 
-    /// Where it listens.
+    /// Its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.port.address()
@@ -87,12 +87,12 @@ impl RabbitMq {
         url(self.address())
     }
 
-    /// Waits until it takes connections.
+    /// Waits until it accepts connections.
     ///
     /// # Panics
     /// When it ends instead, or does not in time.
     pub async fn ready(&self) {
-        eventually::holds_within(PATIENCE, "RabbitMQ takes connections", || async {
+        eventually::holds_within(PATIENCE, "RabbitMQ accepts connections", || async {
             self.container.assert_running().await;
             self.try_connect().await.is_ok()
         })
@@ -102,17 +102,17 @@ impl RabbitMq {
     /// A connection of the administrator.
     ///
     /// # Errors
-    /// When RabbitMQ is not there, or stays silent.
+    /// When RabbitMQ is unavailable, or stays silent.
     pub async fn try_connect(&self) -> lapin::Result<Connection> {
         connect(&self.url(), TIMEOUT).await
     }
 
-    /// A channel on a connection of its own, which lasts as long as the pair.
+    /// A channel on its own connection, which lasts as long as the pair.
     ///
     /// # Panics
-    /// When RabbitMQ is not there.
+    /// When RabbitMQ is unavailable.
     pub async fn channel(&self) -> (Connection, Channel) {
-        let connection = self.try_connect().await.expect("RabbitMQ takes connections");
+        let connection = self.try_connect().await.expect("RabbitMQ accepts connections");
         let channel = connection.create_channel().await.expect("RabbitMQ opens channels");
         (connection, channel)
     }
@@ -128,7 +128,7 @@ impl RabbitMq {
         queues
     }
 
-    /// Deletes a queue with everything in it.
+    /// Deletes a queue with all its messages.
     pub async fn delete_queue(&self, name: &str) {
         let (_connection, channel) = self.channel().await;
         channel
@@ -137,33 +137,36 @@ impl RabbitMq {
             .expect("RabbitMQ deletes queues");
     }
 
-    /// The offset of the oldest message that a stream still has. It must have some.
+    /// The offset of the oldest message of a stream, which must not be empty.
     pub async fn first_offset(&self, stream: &str) -> u64 {
         let (_connection, channel) = self.channel().await;
-        // A stream is not read without a bound.
-        channel.basic_qos(1, BasicQosOptions::default()).await.expect("RabbitMQ takes bounds");
+        // A stream cannot be read without a prefetch limit.
+        channel
+            .basic_qos(1, BasicQosOptions::default())
+            .await
+            .expect("RabbitMQ accepts a prefetch limit");
         let mut arguments = FieldTable::default();
         arguments.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
         let options = BasicConsumeOptions::default();
         let consumer = channel.basic_consume(stream.into(), "".into(), options, arguments).await;
         let mut consumer = consumer.expect("the stream can be read");
         let delivery = tokio::time::timeout(TIMEOUT, consumer.next()).await;
-        let delivery = delivery.expect("there is a message").expect("the stream stays");
+        let delivery = delivery.expect("there is a message").expect("the stream is not deleted");
         let properties = delivery.expect("it is delivered").properties;
         match properties.headers().as_ref().and_then(|all| all.inner().get("x-stream-offset")) {
             Some(AMQPValue::LongLongInt(offset)) => {
-                u64::try_from(*offset).expect("no offset is less")
+                u64::try_from(*offset).expect("an offset is not negative")
             }
             other => unreachable!("messages of a stream have an offset, not {other:?}"),
         }
     }
 
-    /// Deletes a queue that belongs to a connection, as an administrator can.
+    /// Deletes an exclusive queue, as an administrator can.
     pub async fn delete_exclusive_queue(&self, name: &str) {
         self.container.exec(&["rabbitmqctl", "--quiet", "delete_queue", name]).await;
     }
 
-    /// Unbinds a queue from an exchange, so that what is published there does not reach it.
+    /// Unbinds a queue from an exchange, so that it receives no more messages from there.
     ///
     /// # Panics
     /// When RabbitMQ refuses.
@@ -174,7 +177,7 @@ impl RabbitMq {
         unbinding.await.expect("RabbitMQ unbinds queues");
     }
 
-    /// Raises the disk alarm, in which RabbitMQ takes no messages.
+    /// Raises the disk alarm, in which RabbitMQ accepts no messages.
     pub async fn raise_alarm(&self) {
         self.set_disk_limit("1000000000000000").await;
     }
@@ -189,8 +192,8 @@ impl RabbitMq {
         self.container.exec(&command).await;
     }
 
-    /// Lets the user write at the broker only to what `writable` names, a regular expression.
-    /// It holds for channels that are opened from now on.
+    /// Restricts the write permission of the user to `writable`, a regular expression. It applies
+    /// to channels that are opened from now on.
     pub async fn restrict_writing(&self, writable: &str) {
         let command = ["rabbitmqctl", "--quiet", "set_permissions", USER, ".*", writable, ".*"];
         self.container.exec(&command).await;
@@ -202,17 +205,17 @@ impl RabbitMq {
         self.container.exec(&["rabbitmqctl", "--quiet", "close_all_connections", reason]).await;
     }
 
-    /// Has RabbitMQ write down now what it would write within a second: which streams there are.
-    /// It loses for good, and calls "down or inaccessible", a stream that was made just before it
-    /// was killed.
+    /// Makes RabbitMQ write its list of streams to disk now, which it else does within a second. A
+    /// stream that was declared just before a kill is lost for good, and reported as "down or
+    /// inaccessible".
     pub async fn written(&self) {
         let write = "[ok = dets:sync(Table) || Table <- dets:all()].";
         self.container.exec(&["rabbitmqctl", "--quiet", "eval", write]).await;
     }
 
-    /// Has RabbitMQ reject larger messages, on channels that are opened from now on.
+    /// Makes RabbitMQ reject larger messages, on channels that are opened from now on.
     pub async fn limit_message_size(&self, bytes: usize) {
-        // It depends on the version which of the two it reads.
+        // Which of the two it reads depends on the version.
         let limit = format!(
             "application:set_env(rabbit, max_message_size, {bytes}), \
              persistent_term:put(max_message_size, {bytes})."
@@ -220,34 +223,33 @@ impl RabbitMq {
         self.container.exec(&["rabbitmqctl", "--quiet", "eval", &limit]).await;
     }
 
-    /// Kills it with SIGKILL. Durable queues and streams keep what it has confirmed.
+    /// Kills it with SIGKILL. Durable queues and streams keep confirmed messages.
     pub async fn kill(&self) {
         self.container.kill().await;
     }
 
-    /// Starts it again on the same port, with what it had stored, without waiting for it.
+    /// Restarts it on the same port, with its data, without waiting for it.
     pub async fn begin_restart(&self) {
         self.container.start_again().await;
     }
 
-    /// Starts it again on the same port, with what it had stored, and waits until it takes
-    /// connections.
+    /// Restarts it on the same port, with its data, and waits until it accepts connections.
     pub async fn restart(&self) {
         self.begin_restart().await;
         self.ready().await;
     }
 
-    /// Stops it where it is: connections stay, and are silent.
+    /// Pauses it: connections stay open, and are silent.
     pub async fn pause(&self) {
         self.container.pause().await;
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub async fn unpause(&self) {
         self.container.unpause().await;
     }
 
-    /// What it has logged.
+    /// Its log so far.
     pub async fn output(&self) -> String {
         self.container.output().await
     }
@@ -263,7 +265,7 @@ pub fn url(address: SocketAddr) -> String {
 /// Connects to a broker, which must answer in time.
 ///
 /// # Errors
-/// When the broker is not there, or stays silent.
+/// When the broker is unavailable, or stays silent.
 pub async fn connect(url: &str, limit: Duration) -> lapin::Result<Connection> {
     let connecting = Connection::connect(url, ConnectionProperties::default());
     tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| Err(timed_out()))

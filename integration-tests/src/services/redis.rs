@@ -1,4 +1,4 @@
-//! Owns a real Redis of its own for a test.
+//! Redis container for one test.
 
 use std::net::SocketAddr;
 
@@ -18,10 +18,10 @@ pub struct Redis {
     password: Option<String>,
 }
 
-/// It keeps what it has confirmed when it is killed.
+/// It keeps confirmed writes when it is killed.
 const SERVER: &str = "exec redis-server --dir /tmp --bind 0.0.0.0 --protected-mode no \
                                  --save '' --appendonly yes";
-/// Where Redis listens inside its container.
+/// The port of Redis inside its container.
 const INSIDE: u16 = 6379;
 
 // === impl Redis ===
@@ -32,7 +32,7 @@ impl Redis {
         Self::launch(None).await
     }
 
-    /// Starts one that asks for a password.
+    /// Starts one that requires a password.
     pub async fn start_with_password(password: &str) -> Self {
         Self::launch(Some(password.to_owned())).await
     }
@@ -53,7 +53,7 @@ impl Redis {
         redis
     }
 
-    /// Where it listens.
+    /// Its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.port.address()
@@ -79,28 +79,28 @@ impl Redis {
         self.client().ready().await;
     }
 
-    /// Kills it, as a crash would. What it has confirmed stays.
+    /// Kills it, as a crash would. Confirmed writes stay.
     pub async fn kill(&self) {
         self.container.kill().await;
     }
 
-    /// Starts it again on the same port, with what it had stored, and waits until it answers.
+    /// Restarts it on the same port, with its data, and waits until it answers.
     pub async fn restart(&self) {
         self.container.start_again().await;
         self.ready().await;
     }
 
-    /// Stops it where it is: it takes connections, and does not answer.
+    /// Pauses it: it accepts connections, and does not answer.
     pub async fn pause(&self) {
         self.container.pause().await;
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub async fn unpause(&self) {
         self.container.unpause().await;
     }
 
-    /// Deletes everything in it.
+    /// Deletes all keys.
     pub async fn flush(&self) {
         self.client().flush().await;
     }

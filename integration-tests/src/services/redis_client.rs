@@ -1,4 +1,4 @@
-//! Owns looking into a Redis: what tests assert about it, and what they put there.
+//! Redis client of the tests, to inspect keys and calls and to write data.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -10,13 +10,13 @@ use tokio::sync::Mutex;
 
 use crate::eventually;
 
-/// Commands of clients' libraries and of this client, which say nothing about what is tested.
+/// Commands of client libraries and of this client, which are not under test.
 const HOUSEKEEPING: [&str; 8] =
     ["auth", "client", "command", "config", "hello", "info", "ping", "select"];
-/// How long one answer may take; a Redis that a test has paused gives none.
+/// The timeout of one answer; a paused Redis gives none.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A client of one Redis. It connects anew when its connection is lost.
+/// A client of one Redis. It reconnects after a loss.
 #[derive(Debug)]
 pub struct RedisClient {
     address: SocketAddr,
@@ -27,7 +27,7 @@ pub struct RedisClient {
 // === impl RedisClient ===
 
 impl RedisClient {
-    /// A client of the Redis at `address`; it connects when it is used.
+    /// A client of the Redis at `address`; it connects on first use.
     ///
     /// # Panics
     /// Never, for an address.
@@ -49,7 +49,7 @@ impl RedisClient {
     /// Runs a command, such as `["SET", "key", "value"]`.
     ///
     /// # Errors
-    /// When Redis refuses it, is not there, or stays silent.
+    /// When Redis refuses it, is unavailable, or stays silent.
     pub async fn try_command<T: FromRedisValue>(&self, command: &[&str]) -> RedisResult<T> {
         let (name, arguments) = command.split_first().expect("a command has a name");
         let mut kept = self.connection.lock().await;
@@ -59,10 +59,10 @@ impl RedisClient {
         answer
     }
 
-    /// Runs many commands at once.
+    /// Runs many commands in one pipeline.
     ///
     /// # Errors
-    /// When Redis refuses one, is not there, or stays silent.
+    /// When Redis refuses one, is unavailable, or stays silent.
     pub async fn try_pipeline(&self, commands: &Pipeline) -> RedisResult<()> {
         let mut kept = self.connection.lock().await;
         let mut connection = self.take_or_open(&mut kept).await?;
@@ -81,7 +81,7 @@ impl RedisClient {
             .unwrap_or_else(|error| panic!("{} to {}: {error}", command.join(" "), self.address))
     }
 
-    /// Waits until Redis answers and has read what it had stored.
+    /// Waits until Redis answers and has loaded its data.
     pub async fn ready(&self) {
         let what = format!("Redis at {} answers", self.address);
         eventually::holds(&what, || async {
@@ -102,7 +102,7 @@ impl RedisClient {
         self.command(&["GET", key]).await
     }
 
-    /// For how many more seconds a key is there: -1 for ever, -2 not at all.
+    /// The time to live of a key in seconds: -1 without an expiry, -2 without the key.
     pub async fn ttl(&self, key: &str) -> i64 {
         self.command(&["TTL", key]).await
     }
@@ -113,7 +113,8 @@ impl RedisClient {
     }
 
     /// How often each command was called since the start or the last
-    /// [`forget_calls`](Self::forget_calls), apart from what any client does to keep its connection.
+    /// [`forget_calls`](Self::forget_calls), except for calls by which clients keep their
+    /// connection.
     pub async fn calls(&self) -> BTreeMap<String, u64> {
         let statistics: String = self.command(&["INFO", "commandstats"]).await;
         statistics
@@ -128,26 +129,26 @@ impl RedisClient {
             .collect()
     }
 
-    /// Whether it writes its append-only file anew, or is about to. It does when much was written.
+    /// Whether it rewrites its append-only file, or is about to. It does after many writes.
     pub async fn is_rewriting(&self) -> bool {
         let info: String = self.command(&["INFO", "persistence"]).await;
         ["aof_rewrite_in_progress:1", "aof_rewrite_scheduled:1"].iter().any(|on| info.contains(on))
     }
 
-    /// Counts calls from zero.
+    /// Resets the counts of calls.
     pub async fn forget_calls(&self) {
         let _: String = self.command(&["CONFIG", "RESETSTAT"]).await;
     }
 
-    /// Deletes everything.
+    /// Deletes all keys.
     pub async fn flush(&self) {
         let _: String = self.command(&["FLUSHALL"]).await;
     }
 
-    /// `master` or `slave`, in the words of Redis.
+    /// Its role in the terms of Redis: `master` or `slave`.
     ///
     /// # Errors
-    /// When Redis is not there, or stays silent.
+    /// When Redis is unavailable, or stays silent.
     pub async fn role(&self) -> RedisResult<String> {
         let replication: String = self.try_command(&["INFO", "replication"]).await?;
         let role = replication.lines().find_map(|line| line.strip_prefix("role:"));
@@ -168,7 +169,8 @@ impl RedisClient {
     }
 }
 
-/// Keeps a connection unless `answer` says that it is broken; errors of Redis itself do not.
+/// Keeps a connection unless `answer` is an error of the connection; errors of Redis itself are
+/// not.
 fn keep_if_sound<T>(
     kept: &mut Option<MultiplexedConnection>,
     connection: MultiplexedConnection,

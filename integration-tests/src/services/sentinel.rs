@@ -1,7 +1,7 @@
-//! Owns a Redis with a replica and three sentinels, as it runs in production.
+//! Redis Sentinel set-up for one test: a primary, a replica and three sentinels.
 //!
-//! The five share one network, like the containers of a pod, and each is published under the very
-//! port that it listens on: an address that a sentinel tells is good on both sides.
+//! The five share one network, like the containers of a pod, and each is published under the port
+//! that it listens on, so that the addresses from a sentinel are valid inside and outside.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,32 +12,33 @@ use super::{
 };
 use crate::{eventually, ports::Port};
 
-/// The name that the sentinels know the primary by.
+/// The name of the primary at the sentinels.
 pub const MASTER_NAME: &str = "mymaster";
-/// Votes that it takes to replace the primary.
+/// The quorum that replaces the primary.
 const QUORUM: usize = 2;
-/// Sentinels.
+/// The number of sentinels.
 const SENTINELS: usize = 3;
-/// The two Redis, in the order in which they are kept.
+/// The two Redis, in the order of the list.
 const MEMBERS: [Member; 2] = [Member::First, Member::Second];
-/// Sentinels that stood still for two seconds do nothing for half a minute.
+/// Long, because sentinels that were paused for two seconds do nothing for half a minute.
 const LONG: Duration = Duration::from_mins(2);
 
 /// A primary, a replica and three sentinels. They are removed when this is dropped.
 #[derive(Debug)]
 pub struct RedisSentinel {
-    // In this order: the network goes after those that use it, the ports after all.
+    // The order matters for the drop: first the users of the network, then the network, then the
+    // ports.
     redis: [Node; 2],
     sentinels: Vec<Node>,
     _network: Container,
 }
 
-/// One of the two Redis, by the part that it had in the beginning.
+/// One of the two Redis, by its initial role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Member {
-    /// The one that was the primary.
+    /// The initial primary.
     First,
-    /// The one that was its replica.
+    /// The initial replica.
     Second,
 }
 
@@ -50,8 +51,8 @@ struct Node {
 // === impl RedisSentinel ===
 
 impl RedisSentinel {
-    /// Starts them, and waits until the replica has the primary's data and each sentinel knows
-    /// everybody.
+    /// Starts them, and waits until the replica has the primary's data and each sentinel knows all
+    /// members.
     pub async fn start() -> Self {
         let ports: Vec<_> = (0..2 + SENTINELS).map(|_| Port::reserve()).collect();
         let network = Setup::new("network", &IMAGES.redis, "exec sleep infinity")
@@ -74,19 +75,19 @@ impl RedisSentinel {
         all
     }
 
-    /// Where the sentinels listen.
+    /// The addresses of the sentinels.
     #[must_use]
     pub fn sentinels(&self) -> Vec<SocketAddr> {
         self.sentinels.iter().map(|node| node.port.address()).collect()
     }
 
-    /// Where one of the two listens.
+    /// The address of one of the two.
     #[must_use]
     pub fn address(&self, member: Member) -> SocketAddr {
         self.node(member).port.address()
     }
 
-    /// Which of the two most sentinels call the primary.
+    /// Which of the two a majority of the sentinels report as the primary.
     pub async fn primary(&self) -> Option<Member> {
         let mut votes = [0, 0];
         for address in self.sentinels() {
@@ -99,7 +100,7 @@ impl RedisSentinel {
         Some(MEMBERS[most])
     }
 
-    /// Which of the two a sentinel calls the primary.
+    /// Which of the two a sentinel reports as the primary.
     async fn named_by(&self, sentinel: &RedisClient) -> Option<Member> {
         let question = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME];
         let answer = sentinel.try_command::<Vec<String>>(&question).await.ok()?;
@@ -113,30 +114,30 @@ impl RedisSentinel {
         RedisClient::new(self.address(member), None)
     }
 
-    /// A client of the present primary.
+    /// A client of the current primary.
     pub async fn primary_client(&self) -> RedisClient {
         let primary = eventually::some("there is a primary", || self.primary()).await;
         self.client(primary)
     }
 
-    /// Kills one of the two, as a crash would. What it has confirmed stays.
+    /// Kills one of the two, as a crash would. Confirmed writes stay.
     pub async fn kill(&self, member: Member) {
         self.node(member).container.kill().await;
     }
 
-    /// Starts one of the two again on its port, with what it had stored, and waits until it
-    /// answers. If another one is the primary by now, the sentinels tell it so soon after.
+    /// Restarts one of the two on its port, with its data, and waits until it answers. If the other
+    /// one is the primary by now, the sentinels make it a replica soon after.
     pub async fn restart(&self, member: Member) {
         self.node(member).container.start_again().await;
         self.client(member).ready().await;
     }
 
-    /// Stops one of the two where it is: it takes connections, and does not answer.
+    /// Pauses one of the two: it accepts connections, and does not answer.
     pub async fn pause(&self, member: Member) {
         self.node(member).container.pause().await;
     }
 
-    /// Lets one of the two go on.
+    /// Resumes one of the two.
     pub async fn unpause(&self, member: Member) {
         self.node(member).container.unpause().await;
     }
@@ -146,20 +147,20 @@ impl RedisSentinel {
         self.sentinels[index].container.kill().await;
     }
 
-    /// Starts a sentinel again, with what it knew.
+    /// Restarts a sentinel, with its state.
     pub async fn restart_sentinel(&self, index: usize) {
         self.sentinels[index].container.start_again().await;
         RedisClient::new(self.sentinels[index].port.address(), None).ready().await;
     }
 
-    /// Has the sentinels replace the primary, and waits until the other one has taken over.
-    /// Returns the new primary.
+    /// Orders the sentinels to fail over, and waits until the other one is the primary. Returns the
+    /// new primary.
     pub async fn fail_over(&self) -> Member {
         let before = eventually::some("there is a primary", || self.primary()).await;
         let after = before.other();
         let sentinel = RedisClient::new(self.sentinels[0].port.address(), None);
         eventually::holds_within(LONG, "the sentinels replace the primary", || async {
-            // Refused while they are at it, and without a word given up where the machine is slow.
+            // Refused during a failover, and silently aborted on a slow machine: so it is repeated.
             if self.named_by(&sentinel).await == Some(before) {
                 let failover = ["SENTINEL", "FAILOVER", MASTER_NAME];
                 drop(sentinel.try_command::<String>(&failover).await);
@@ -170,13 +171,13 @@ impl RedisSentinel {
         after
     }
 
-    /// Has the sentinels call the other one the primary, as after a failover of which the one before
-    /// and whoever is connected to it did not hear, being cut off. Both are primaries from then on.
-    /// Returns the one that the sentinels name.
+    /// Split brain: makes the sentinels report the other one as the primary, as after a failover
+    /// from which the old primary and its clients were cut off. From then on, both are primaries.
+    /// Returns the one that the sentinels report.
     pub async fn fail_over_unheard(&self) -> Member {
         let before = eventually::some("there is a primary", || self.primary()).await;
         let after = before.other();
-        // While nobody watches, nobody makes the one follow the other.
+        // While no sentinel monitors them, neither is made a replica of the other.
         for address in self.sentinels() {
             let sentinel = RedisClient::new(address, None);
             let _: String = sentinel.command(&["SENTINEL", "REMOVE", MASTER_NAME]).await;
@@ -188,13 +189,13 @@ impl RedisSentinel {
             let _: String = RedisClient::new(address, None).command(&watch).await;
         }
         self.elected(after).await;
-        assert!(self.has_role(before, "master").await, "it has not heard of it");
+        assert!(self.has_role(before, "master").await, "the old primary is still a primary");
         after
     }
 
-    /// Waits until most sentinels call `member` the primary, and it agrees.
+    /// Waits until a majority of the sentinels report `member` as the primary, and it agrees.
     pub async fn elected(&self, member: Member) {
-        eventually::holds_within(LONG, "the sentinels have chosen another primary", || {
+        eventually::holds_within(LONG, "the sentinels have elected another primary", || {
             self.is_elected(member)
         })
         .await;
@@ -205,7 +206,7 @@ impl RedisSentinel {
     }
 
     /// Waits until `primary` is the primary, the other one has its data, and each sentinel knows
-    /// everybody: from here on, the other one can take over.
+    /// all members: from then on, a failover is possible.
     ///
     /// # Panics
     /// When one of them ends instead.
@@ -222,13 +223,13 @@ impl RedisSentinel {
         .await;
         for address in self.sentinels() {
             let client = RedisClient::new(address, None);
-            eventually::holds_within(LONG, "each sentinel knows everybody", || async {
+            eventually::holds_within(LONG, "each sentinel knows all members", || async {
                 let state = client.try_command::<String>(&["INFO", "sentinel"]).await;
-                let everybody = format!(
+                let all_members = format!(
                     "status=ok,address={},slaves=1,sentinels={SENTINELS}",
                     self.address(primary)
                 );
-                state.is_ok_and(|state| state.contains(&everybody))
+                state.is_ok_and(|state| state.contains(&all_members))
             })
             .await;
         }
@@ -272,7 +273,7 @@ impl Node {
     }
 }
 
-/// A Redis that follows another one, or none.
+/// A Redis, optionally as a replica of another one.
 fn server(of: Option<u16>) -> String {
     let following = of.map(|port| format!("'replicaof 127.0.0.1 {port}'")).unwrap_or_default();
     configured(
@@ -297,8 +298,8 @@ fn sentinel(primary: u16) -> String {
     )
 }
 
-/// A program with a configuration file, given as words of the shell, each of them a line. Who
-/// follows whom is kept in there, too, so another start must not write it anew.
+/// A program with a configuration file, given as shell words, one per line. The file also keeps the
+/// replication state, so a restart must not overwrite it.
 fn configured(program: &str, lines: &str) -> String {
     format!(
         "[ -s /tmp/configuration ] || printf '%s\\n' \"port $PORT\" 'dir /tmp' 'bind 0.0.0.0' \

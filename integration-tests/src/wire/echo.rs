@@ -1,4 +1,4 @@
-//! Echo server behind a proxy: keeps the head of each request byte for byte, by the request's tag.
+//! Echo server behind a proxy: records the exact head of each request, by the tag of the request.
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,7 @@ pub struct Arrival {
     pub method: Vec<u8>,
     /// Request target.
     pub target: Vec<u8>,
-    /// Header fields, in their order and as they are spelled.
+    /// Header fields, in order and as spelled.
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -52,7 +52,7 @@ impl Echo {
                 let (stream, _) = listener.accept().await.expect("accepting works");
                 let arrivals = Arc::clone(&kept);
                 connections.spawn(async move {
-                    // It ends when the proxy closes it.
+                    // The task ends when the proxy closes the connection.
                     let _ = serve(stream, name, &arrivals).await;
                 });
             }
@@ -60,16 +60,16 @@ impl Echo {
         Self { address, arrivals, _server: server }
     }
 
-    /// Where it listens.
+    /// Its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Takes out the request with a tag, if it arrived.
+    /// Removes and returns the request with a tag, if it arrived.
     #[must_use]
     pub fn take(&self, tag: u64) -> Option<Arrival> {
-        self.arrivals.lock().expect("no holder of the lock panics").remove(&tag)
+        self.arrivals.lock().expect("the lock is not poisoned").remove(&tag)
     }
 }
 
@@ -88,7 +88,7 @@ async fn serve(
         }
         let tag = arrival.value(TAG.as_bytes()).and_then(|tag| std::str::from_utf8(tag).ok());
         let tag = tag.and_then(|tag| tag.parse().ok()).expect("each request has its tag");
-        arrivals.lock().expect("no holder of the lock panics").insert(tag, arrival);
+        arrivals.lock().expect("the lock is not poisoned").insert(tag, arrival);
         connection.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
     }
 }

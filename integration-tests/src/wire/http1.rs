@@ -8,7 +8,7 @@ use super::{Connection, RawAnswer, RawRequest, head_length};
 #[derive(Debug)]
 pub(super) struct Http1(Connection);
 
-/// What the head of an answer says.
+/// The head of an answer.
 struct Head {
     status: u16,
     length: Option<usize>,
@@ -32,7 +32,7 @@ impl Http1 {
             _ if !has_body => Vec::new(),
             Some(length) => self.0.take_exactly(length).await?,
             None if head.chunked => self.chunks().await?,
-            // It ends with the connection, and nothing here needs it.
+            // The body ends with the connection, and is not needed here.
             None => return Ok((RawAnswer { status: head.status, body: Vec::new() }, false)),
         };
         Ok((RawAnswer { status: head.status, body }, !head.closes))

@@ -1,12 +1,12 @@
-//! HTTP/2 client connection for raw requests, one after the other: whatever a header block can say, where a
-//! library would refuse to write it.
+//! HTTP/2 client connection for raw requests, one after the other: it sends any header block, also
+//! those that a library would refuse to encode.
 
 use std::io;
 
 use super::{Connection, RawAnswer, RawRequest};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What every peer accepts.
+/// The limit that every peer accepts.
 const MAX_FRAME: usize = 16_384;
 
 const DATA: u8 = 0;
@@ -41,7 +41,7 @@ struct Frame {
 impl Http2 {
     pub(super) async fn new(mut connection: Connection) -> io::Result<Self> {
         let mut opening = PREFACE.to_vec();
-        // The peer compresses without its dynamic table, so that a status can be read by itself.
+        // Forbid the dynamic table to the peer, so that a status can be decoded alone.
         opening.extend(frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]));
         // Bodies never run into the window of the connection.
         opening.extend(frame(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes()));
@@ -63,7 +63,7 @@ impl Http2 {
         loop {
             let frame = match self.frame().await {
                 Ok(frame) => frame,
-                // It said so before.
+                // The peer sent GOAWAY before.
                 Err(_) if leaving => return Ok((answer, false)),
                 Err(error) => return Err(error),
             };
@@ -111,7 +111,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A header block in as many frames as it needs.
+/// A header block, split into as many frames as necessary.
 fn headers(stream: u32, block: &[u8]) -> Vec<u8> {
     let mut frames = Vec::with_capacity(block.len() + 64);
     let mut pieces = block.chunks(MAX_FRAME).peekable();
@@ -163,10 +163,10 @@ fn length(block: &mut Vec<u8>, mut length: usize) {
 
 /// The status at the beginning of a header block that uses no dynamic table.
 fn status(block: &[u8]) -> Option<u16> {
-    // Updates of the size of the table come first.
+    // Table size updates come first.
     let start = block.iter().position(|byte| byte & 0xe0 != 0x20)?;
     match &block[start..] {
-        // The static table has some.
+        // The static table has some statuses.
         [indexed @ 0x88..=0x8e, ..] => {
             Some([200, 204, 206, 304, 400, 404, 500][usize::from(indexed - 0x88)])
         }
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_read_however_it_is_coded() {
+    fn a_status_is_read_in_every_encoding() {
         assert_eq!(status(&[0x88]), Some(200));
         assert_eq!(status(&[0x20, 0x8c, 0x61]), Some(400));
         assert_eq!(status(b"\x08\x03401"), Some(401));

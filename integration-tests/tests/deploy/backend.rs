@@ -1,4 +1,4 @@
-//! Owns the tests of the example backend: who is calling, it reads from headers.
+//! Tests of the example backend: it reads the identity of the caller from headers.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ const USER: &str = "5f0c8a54-4c5b-4f0e-9f3a-0d6f3a1f1c11";
 
 /// A running backend.
 struct Backend {
-    // Before the folder, so that the process is gone when its files are removed.
+    // Before the folder, so that the process has ended when its files are removed.
     _process: Process,
     port: Port,
     _folder: TempDir,
@@ -44,7 +44,7 @@ impl Backend {
 }
 
 #[tokio::test]
-async fn the_backend_wants_to_know_who_is_calling() {
+async fn the_backend_refuses_a_request_without_a_caller() {
     let backend = Backend::start().await;
     let missing = (401, json!({"detail": "Missing x-user-id header"}));
     assert_eq!(backend.ask(Request::get("/api/me")).await, missing);
@@ -57,7 +57,7 @@ async fn the_backend_wants_to_know_who_is_calling() {
 }
 
 #[tokio::test]
-async fn the_backend_knows_the_caller_without_a_token() {
+async fn the_backend_reads_the_caller_from_headers_without_a_token() {
     let backend = Backend::start().await;
     let request = || Request::get("/api/me").header("x-user-id", USER);
     let answer =

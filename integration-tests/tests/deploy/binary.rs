@@ -1,11 +1,11 @@
-//! Owns asking the binary what it really has.
+//! Queries to the binary: its configuration, metrics and reason codes.
 
 use std::{path::Path, process::Output};
 
 use portcullis_integration_tests::portcullis;
 use serde_json::Value;
 
-/// Runs it and returns what it says.
+/// Runs it and returns its output.
 pub(super) fn run(arguments: &[&str], variables: &[(String, String)]) -> Output {
     let mut command = portcullis::command();
     command.args(arguments).envs(variables.iter().cloned());

@@ -1,4 +1,4 @@
-//! Owns the tests of the sandbox: its services, Envoy and Portcullis agree on names and ports.
+//! Tests of the sandbox: its services, Envoy and Portcullis agree on names and ports.
 
 use std::{collections::BTreeMap, process::Command};
 
@@ -45,7 +45,7 @@ fn port(compose: &Compose, name: &str) -> u16 {
     }
 }
 
-/// The rest of the line of `sentinel.conf` that begins so.
+/// The rest of the line of `sentinel.conf` with this beginning.
 fn sentinel(directive: &str) -> String {
     let file = text(&deploy("compose/sentinel.conf"));
     let line = file.lines().find_map(|line| line.strip_prefix(directive));
@@ -59,7 +59,7 @@ fn assert_address(compose: &Compose, address: &str) {
 }
 
 #[test]
-fn the_services_of_the_sandbox_are_there() {
+fn the_sandbox_has_all_services() {
     let compose = compose();
     let ours = ours(&compose);
     assert_eq!(ours.keys().copied().collect::<Vec<_>>(), ["portcullis", "relay"]);
@@ -94,7 +94,7 @@ fn our_containers_run_commands_of_the_binary_and_are_restricted() {
 }
 
 #[test]
-fn what_is_mounted_exists_and_what_is_named_is_mounted() {
+fn mounted_files_exist_and_named_files_are_mounted() {
     let compose = compose();
     for (name, service) in &compose.services {
         for volume in &service.volumes {
@@ -124,7 +124,7 @@ fn what_is_mounted_exists_and_what_is_named_is_mounted() {
     }
 }
 
-/// What the program that makes secrets makes.
+/// The files that the program for secrets creates.
 fn made_secrets() -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let status = Command::new("python3")
@@ -154,7 +154,7 @@ fn only_loopback_ports_are_opened() {
 }
 
 #[test]
-fn envoy_leads_to_the_services_of_the_sandbox() {
+fn envoys_clusters_are_services_of_the_sandbox() {
     let compose = compose();
     let envoy = yaml(&deploy("compose/envoy.yaml"));
     let resources = &envoy["static_resources"];
@@ -183,7 +183,7 @@ fn the_envoy_of_the_sandbox_is_the_example_with_other_addresses() {
 }
 
 #[test]
-fn the_feed_of_the_sandbox_is_there() {
+fn the_services_of_the_feed_are_in_the_sandbox() {
     let compose = compose();
     let feed = &configuration()["blacklist"];
     let url = feed["rabbitmq"]["url"].as_str().unwrap();
@@ -193,7 +193,7 @@ fn the_feed_of_the_sandbox_is_there() {
     let rabbitmq = &compose.services["rabbitmq"];
     assert_eq!(rabbitmq.environment["RABBITMQ_DEFAULT_USER"], user);
     assert_eq!(rabbitmq.environment["RABBITMQ_DEFAULT_VHOST"], vhost);
-    // The name of the node is part of where it keeps its data.
+    // The name of the node is part of the path of its data.
     assert_eq!(rabbitmq.hostname.as_deref(), Some("rabbitmq"));
     let sentinels = feed["redis"]["sentinels"].as_array().unwrap();
     assert_eq!(sentinels.len(), 3);

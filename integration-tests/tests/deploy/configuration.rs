@@ -1,4 +1,4 @@
-//! Owns the tests of each `portcullis.yaml`: the binary accepts it, once its secrets are there.
+//! Tests of each `portcullis.yaml`: the binary accepts it once its secrets exist.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use super::{
     documents::{deploy, files, text, yaml},
 };
 
-/// Where a container has what somebody mounts, and what the image ships.
+/// The folders for mounted files and for files of the image.
 pub(super) const FOLDERS: [&str; 2] = ["/etc/portcullis/", "/usr/share/portcullis/"];
 
 /// The files that a configuration names, by the paths of their keys.
@@ -43,7 +43,7 @@ pub(super) fn named_files(config: &Value) -> BTreeMap<String, String> {
     found
 }
 
-/// A file as good as the one that a deployment would have under this key.
+/// A stand-in for the file that a deployment would have under this key.
 fn stand_in(key: &str, file: &str) -> Vec<u8> {
     match key.rsplit('.').next() {
         Some("jwks_file") => {
@@ -98,7 +98,7 @@ fn the_binary_accepts_every_configuration() {
 }
 
 #[test]
-fn every_configuration_names_what_is_public_and_the_rest_needs_a_token() {
+fn every_configuration_names_public_routes_and_protects_the_rest() {
     for path in configurations() {
         let (config, place) = (yaml(&path), path.display());
         let (rest, public) = config["routes"].as_array().unwrap().split_last().expect("routes");

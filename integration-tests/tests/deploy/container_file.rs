@@ -1,4 +1,4 @@
-//! Owns the tests of the container file, as far as they go without building it.
+//! Tests of the container file, as far as possible without a build.
 
 use std::{
     collections::BTreeSet,
@@ -60,7 +60,7 @@ fn the_image_starts_what_it_ships() {
 }
 
 #[test]
-fn the_image_is_nobodys_and_exposes_the_ports_of_the_binary() {
+fn the_image_runs_unprivileged_and_exposes_the_ports_of_the_binary() {
     assert!(user() > 0);
     assert_eq!(instruction("STOPSIGNAL"), "SIGTERM");
     let ports = ["grpc", "admin"].map(|section| binary::port(&serde_json::Value::Null, section));
@@ -74,7 +74,7 @@ fn the_image_is_built_by_the_toolchain_of_the_repository() {
     let image = format!("rust:{}", channel.trim_matches('"'));
     let mut stages = instructions().into_iter().filter(|(name, _)| name == "FROM");
     assert!(stages.clone().any(|(_, stage)| stage == format!("{image} AS build")), "{image}");
-    // Nothing of the system that builds is left in the image.
+    // The image contains nothing of the build system.
     assert_eq!(stages.next_back().unwrap().1, "scratch");
 }
 
@@ -98,12 +98,12 @@ fn the_context_has_every_member_of_the_workspace_and_nothing_else() {
 }
 
 #[test]
-fn what_is_installed_comes_from_where_cargo_puts_it() {
+fn installed_files_come_from_cargos_output_folders() {
     let build = instructions()
         .into_iter()
         .find(|(name, rest)| name == "RUN" && rest.contains("cargo build"));
     let build = build.expect("a build").1;
-    // The profile of policies has a folder of its own name.
+    // The profile of policies has a folder with its name.
     assert!(build.contains("--profile component"));
     assert!(build.contains("target/wasm32-wasip2/component/portcullis_rules.wasm"));
     assert!(build.contains("--release --package portcullis --target \"$native\""));

@@ -1,4 +1,4 @@
-//! Owns reading manifests: YAML into values, values into types, and that nothing is lost on the way.
+//! Parser of manifests: YAML into values, values into types, without losing a field.
 
 use std::path::{Path, PathBuf};
 
@@ -68,23 +68,23 @@ pub(super) fn manifests(folder: &str) -> Vec<Document> {
         .collect()
 }
 
-/// Reads a value as its type, and panics with whatever the type does not have.
+/// Deserializes a value into its type, and panics with the fields that the type does not have.
 pub(super) fn typed<T: Serialize + DeserializeOwned>(path: &Path, value: &Value) -> T {
     let typed: T = serde_json::from_value(value.clone())
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    // Kubernetes' types skip what they do not know, so it is missing when they are written again.
+    // Kubernetes' types ignore unknown fields, so these are missing after a round trip.
     let lost = lost(value, &serde_json::to_value(&typed).unwrap(), "");
     assert!(lost.is_empty(), "{}: unknown: {}", path.display(), lost.join(", "));
     typed
 }
 
-/// Reads the only document of a file in `deploy` as its type.
+/// Deserializes the only document of a file in `deploy` into its type.
 pub(super) fn read<T: Serialize + DeserializeOwned>(file: &str) -> T {
     let path = deploy(file);
     typed(&path, &yaml(&path))
 }
 
-/// What of `before` is not the same in `after`, which may have more.
+/// The parts of `before` that differ in `after`, which may have more.
 fn lost(before: &Value, after: &Value, place: &str) -> Vec<String> {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => before
@@ -123,7 +123,7 @@ impl Document {
         typed(&self.path, &self.value)
     }
 
-    /// Reads it as what its `apiVersion` and `kind` say that it is.
+    /// Deserializes it into the type of its `apiVersion` and `kind`.
     fn check(&self) {
         let api_version = self.value["apiVersion"].as_str().unwrap_or_default();
         match (api_version, self.kind()) {
@@ -169,7 +169,7 @@ impl Document {
 }
 
 #[test]
-fn every_manifest_has_only_fields_that_its_type_knows() {
+fn every_manifest_has_only_known_fields() {
     let manifests = manifests("");
     assert!(manifests.len() > 20, "found {}", manifests.len());
     for manifest in manifests {
@@ -185,7 +185,7 @@ fn every_manifest_has_only_fields_that_its_type_knows() {
 }
 
 #[test]
-fn a_field_that_kubernetes_does_not_know_is_found() {
+fn an_unknown_field_of_a_kubernetes_object_is_found() {
     let mut service = yaml(&deploy("kubernetes/service.yaml"));
     service["spec"]["ports"][1]["prot"] = serde_json::json!(9090);
     let typed: Service = serde_json::from_value(service.clone()).unwrap();

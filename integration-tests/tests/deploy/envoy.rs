@@ -18,7 +18,7 @@ fn configurations() -> Vec<PathBuf> {
     files
 }
 
-/// What each connection manager has.
+/// The settings of each connection manager.
 fn connection_manager() -> Value {
     json!({
         "normalize_path": true,
@@ -39,13 +39,13 @@ fn connection_manager() -> Value {
     })
 }
 
-/// What each filter that asks has.
+/// The settings of each external authorization filter.
 fn ext_authz() -> Value {
     json!({
         "failure_mode_allow": false,
         "status_on_error": {"code": "ServiceUnavailable"},
         "encode_raw_headers": true,
-        // It refuses what is percent-encoded.
+        // It refuses percent-encoded characters.
         "validate_mutations": null,
         "decoder_header_mutation_rules": {"disallow_system": true, "disallow_is_error": true},
         "clear_route_cache": false,
@@ -53,7 +53,7 @@ fn ext_authz() -> Value {
     })
 }
 
-/// The settings of `wanted` that `found` has not, or has with another value.
+/// The settings of `wanted` that are missing in `found`, or have another value there.
 fn missing(wanted: &Value, found: &Value, place: &str) -> Vec<String> {
     match wanted {
         Value::Object(wanted) => wanted
@@ -101,7 +101,7 @@ fn every_configuration_has_every_setting_of_the_page() {
         for listener in config["static_resources"]["listeners"].as_array().unwrap() {
             let manager = &listener["filter_chains"][0]["filters"][0]["typed_config"];
             let filters = manager["http_filters"].as_array().expect("an HTTP listener");
-            // What is before it would act on requests that have not been decided on.
+            // A filter before it would act on requests without a decision.
             assert_eq!(filters[0]["name"], "envoy.filters.http.ext_authz", "{}", file.display());
             let lost = [
                 missing(&connection_manager(), manager, ""),

@@ -1,9 +1,9 @@
-//! Owns the test of image names: all can be had from wherever the reader gets images.
+//! Test of image names: all can be pulled from the registry that the reader uses.
 
 use super::documents::{deploy, manifests, read, text};
 use crate::deploy::types::compose::Compose;
 
-/// What a file names as images.
+/// The image names in a file.
 fn images() -> Vec<String> {
     let compose: Compose = read("compose/compose.yaml");
     let mut images: Vec<_> = compose.services.into_values().map(|service| service.image).collect();
@@ -25,7 +25,7 @@ fn no_image_is_tied_to_a_registry() {
     assert!(images.len() > 10, "{images:?}");
     for image in images {
         let (first, rest) = image.split_once('/').unwrap_or(("", &image));
-        // As container engines tell a host from an organisation.
+        // As container engines distinguish a host from an organisation.
         assert!(!first.contains(['.', ':']) && first != "localhost", "{image} names a registry");
         let ours = rest == "portcullis" || rest == "scratch";
         assert!(ours || rest.contains(':'), "{image} may be another one tomorrow: give it a tag");

@@ -1,4 +1,4 @@
-//! Owns the tests of what Istio is told.
+//! Tests of the Istio configuration.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -39,7 +39,7 @@ fn policies() -> Vec<AuthorizationPolicy> {
 }
 
 #[test]
-fn the_three_forms_of_the_mesh_configuration_say_the_same() {
+fn the_three_forms_of_the_mesh_configuration_agree() {
     let operator: IstioOperator = read("istio/istio-operator.yaml");
     assert_eq!(operator.spec.mesh_config, mesh_config());
     let values: HelmValues = read("istio/helm-values.yaml");
@@ -47,7 +47,7 @@ fn the_three_forms_of_the_mesh_configuration_say_the_same() {
 }
 
 #[test]
-fn providers_have_names_that_every_istio_accepts_and_fail_closed_in_time() {
+fn providers_have_valid_names_timeouts_and_fail_closed() {
     for provider in mesh_config().extension_providers {
         let name = &provider.name;
         let accepted = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -59,36 +59,36 @@ fn providers_have_names_that_every_istio_accepts_and_fail_closed_in_time() {
         assert!(binary::parse_seconds(&grpc.timeout) <= 5, "{name}");
         assert_eq!(grpc.port, binary::port(&Value::Null, "grpc"), "{name}");
     }
-    // Or VirtualServices, policies and the service could read a path in different ways.
+    // Otherwise VirtualServices, policies and the service could read a path in different ways.
     let normalization = mesh_config().path_normalization.normalization;
     assert_eq!(normalization, Normalization::DecodeAndMergeSlashes);
 }
 
 #[test]
-fn every_policy_asks_a_provider_that_there_is() {
+fn every_policy_names_an_existing_provider() {
     let policies = policies();
     assert_eq!(policies.len(), 2);
     for policy in policies {
         assert_eq!(policy.spec.action, Action::Custom);
         provider(&policy.spec.provider.expect("a CUSTOM policy has a provider").name);
-        assert!(!policy.spec.rules.is_empty(), "a policy without rules never asks");
+        assert!(!policy.spec.rules.is_empty(), "a policy without rules never applies");
         let selector = policy.spec.selector.expect("some workload");
         assert!(!selector.match_labels.is_empty());
     }
 }
 
 #[test]
-fn every_policy_asks_about_every_request() {
+fn every_policy_covers_every_request() {
     let manifests = manifests("istio").into_iter();
     for policy in manifests.filter(|manifest| manifest.kind() == "AuthorizationPolicy") {
-        // An operation, even one with `notPaths` alone, leaves requests unasked: with the client's
-        // identity headers.
+        // An operation, even one with `notPaths` alone, leaves requests unchecked, with the
+        // client's identity headers.
         assert_eq!(policy.value["spec"]["rules"], json!([{}]), "{}", policy.path.display());
     }
 }
 
 #[test]
-fn the_variant_that_the_page_shows_is_a_policy_for_the_same_provider() {
+fn the_variant_on_the_page_is_a_policy_for_the_same_provider() {
     let path = deploy("../docs/hardening.md");
     let page = text(&path);
     let mut blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
@@ -102,7 +102,7 @@ fn the_variant_that_the_page_shows_is_a_policy_for_the_same_provider() {
 }
 
 #[test]
-fn the_policy_is_that_of_the_gateway() {
+fn the_policy_is_the_one_of_the_gateway() {
     let policy: AuthorizationPolicy = read("istio/authorization-policy.yaml");
     assert_eq!(policy.spec.provider.unwrap().name, "portcullis");
     let selector = policy.spec.selector.unwrap().match_labels;
@@ -110,7 +110,7 @@ fn the_policy_is_that_of_the_gateway() {
 }
 
 #[test]
-fn where_a_policy_asks_underscores_are_refused() {
+fn underscores_are_refused_wherever_a_policy_applies() {
     for (folder, context) in
         [("istio", PatchContext::Gateway), ("istio/same-pod", PatchContext::SidecarInbound)]
     {
@@ -140,7 +140,7 @@ fn the_provider_in_the_mesh_is_the_service_of_the_example() {
     assert_eq!(grpc.service, format!("{name}.{namespace}.svc.cluster.local"));
     let ports = service.spec.unwrap().ports.unwrap();
     let port = ports.iter().find(|port| port.port == i32::from(grpc.port)).expect("the port");
-    // By its name or by `appProtocol`, Istio knows that it is gRPC.
+    // Istio detects gRPC by the name of the port or by `appProtocol`.
     assert_eq!(port.name.as_deref(), Some("grpc"));
     assert_eq!(port.app_protocol.as_deref(), Some("grpc"));
     let rule: DestinationRule = read("istio/in-mesh/destination-rule.yaml");
@@ -148,7 +148,7 @@ fn the_provider_in_the_mesh_is_the_service_of_the_example() {
 }
 
 #[test]
-fn the_providers_elsewhere_are_service_entries() {
+fn the_providers_outside_the_mesh_are_service_entries() {
     for (folder, name) in
         [("same-pod", "portcullis-same-pod"), ("outside-mesh", "portcullis-outside-mesh")]
     {
@@ -167,7 +167,7 @@ fn the_providers_elsewhere_are_service_entries() {
 }
 
 #[test]
-fn the_pods_that_get_a_container_are_those_that_ask_it() {
+fn the_pods_that_get_a_container_are_those_that_use_it() {
     let patch: Deployment = read("istio/same-pod/container-patch.yaml");
     let labels = patch.spec.unwrap().template.metadata.unwrap().labels.unwrap();
     let policy: AuthorizationPolicy = read("istio/same-pod/authorization-policy.yaml");

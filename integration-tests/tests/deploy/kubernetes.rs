@@ -1,4 +1,4 @@
-//! Owns the tests of the Kubernetes manifests: they agree with each other and with the binary.
+//! Tests of the Kubernetes manifests: they agree with each other and with the binary.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,7 +55,7 @@ pub(super) fn configuration() -> Value {
 }
 
 #[test]
-fn the_service_leads_to_the_ports_that_the_binary_opens() {
+fn the_service_targets_the_ports_of_the_binary() {
     let (service, deployment): (Service, Deployment) =
         (manifest("Service", "portcullis"), manifest("Deployment", "portcullis"));
     let config = configuration();
@@ -74,7 +74,7 @@ fn the_service_leads_to_the_ports_that_the_binary_opens() {
         assert_eq!(Some(&u16::try_from(port.port).unwrap()), opened.get(&name));
     }
     assert!(selects(&spec.selector.unwrap(), &labels(&deployment)));
-    // What listens on loopback cannot be reached by a Service, nor by a probe.
+    // A Service or a probe cannot reach a port on loopback.
     for section in ["grpc", "admin"] {
         let address = config[section]["listen"].as_str().map(str::to_owned);
         let address = address.unwrap_or_else(|| binary::default_of(&format!("{section}.listen")));
@@ -141,7 +141,7 @@ fn the_pod_monitor_finds_the_port_of_the_relays_and_may_reach_it() {
     let policy: NetworkPolicy = manifest("NetworkPolicy", "portcullis-relay");
     assert!(selects(match_labels(&monitor.spec.selector), &labels(&relays)));
     let ports = container(&relays).ports.as_ref().expect("a port");
-    let ingress = policy.spec.unwrap().ingress.expect("somebody may ask");
+    let ingress = policy.spec.unwrap().ingress.expect("there is an ingress rule");
     let admin = i32::from(binary::port(&configuration(), "admin"));
     for endpoint in monitor.spec.pod_metrics_endpoints {
         let port = ports.iter().find(|port| port.name.as_ref() == Some(&endpoint.port));
@@ -154,7 +154,7 @@ fn the_pod_monitor_finds_the_port_of_the_relays_and_may_reach_it() {
 }
 
 #[test]
-fn there_are_three_replicas_at_least_and_scaling_is_left_alone() {
+fn there_are_at_least_three_replicas_and_the_autoscaler_owns_the_count() {
     let scaler: HorizontalPodAutoscaler = manifest("HorizontalPodAutoscaler", "portcullis");
     let spec = scaler.spec.unwrap();
     let deployment: Deployment = manifest(&spec.scale_target_ref.kind, &spec.scale_target_ref.name);
@@ -174,7 +174,7 @@ fn there_are_three_replicas_at_least_and_scaling_is_left_alone() {
 }
 
 #[test]
-fn the_network_policies_let_through_what_the_configuration_needs() {
+fn the_network_policies_allow_what_the_configuration_needs() {
     let config = configuration();
     let feed = &config["blacklist"];
     let mut needed: Vec<u16> =

@@ -1,4 +1,4 @@
-//! Owns the tests of Kustomize's files: what they list exists, and what exists is listed.
+//! Tests of Kustomize's files: what they list exists, and what exists is listed.
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +27,7 @@ fn listed(kustomization: &Kustomization) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn what_is_listed_exists() {
+fn listed_files_exist() {
     let kustomizations = kustomizations();
     assert_eq!(kustomizations.len(), 6);
     for (folder, kustomization) in kustomizations {
@@ -61,7 +61,7 @@ fn every_patch_finds_its_target() {
             let file = folder.join(&patch.path);
             let patched = &yaml_documents(&file)[0];
             assert_eq!(patched.kind(), "Deployment", "{}", file.display());
-            // Ours, or one of the reader's, which the README tells to label so.
+            // Ours, or one of the reader's, which must have this label by the README.
             let ours = manifests("kubernetes").into_iter().any(|document| {
                 document.kind() == patch.target.kind
                     && document.value["metadata"]["labels"][key] == value

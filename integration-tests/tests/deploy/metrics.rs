@@ -1,4 +1,4 @@
-//! Owns the tests of alerts and of the dashboard: they ask for metrics that there are.
+//! Tests of the alerts and the dashboard: they query metrics that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,17 +15,17 @@ use super::{
 };
 use crate::revocation::relay_process::Relay;
 
-/// What is shown only after an event.
+/// Metrics that appear only after an event.
 const AFTER_AN_EVENT: [&str; 2] =
     ["portcullis_blacklist_last_event_timestamp_seconds", "portcullis_blacklist_stream_offset"];
-/// What Prometheus knows of a target by itself, where it finds it through a `ServiceMonitor`.
+/// Labels that Prometheus adds to a target that it discovers through a `ServiceMonitor`.
 const TARGET_LABELS: [&str; 4] = ["namespace", "pod", "service", "container"];
 
 /// The values of each label of each metric.
 type Known = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// What a Portcullis with a policy tells, and a relay. Their broker and their store are not there,
-/// which their metrics do not depend on.
+/// The metrics of a Portcullis with a policy, and of a relay. Their broker and store are
+/// unavailable, because the set of metrics does not depend on them.
 async fn known() -> Known {
     let route = json!({
         "name": "all",
@@ -59,10 +59,10 @@ async fn known() -> Known {
     known
 }
 
-/// Panics unless the query asks for a metric of ours, and only for what is known.
+/// Panics unless the query names a metric of ours, and only known metrics and labels.
 fn assert_known(known: &Known, place: &str, query: &str) {
     let selectors = selectors(query);
-    assert!(!selectors.is_empty(), "{place} asks for nothing of ours: {query}");
+    assert!(!selectors.is_empty(), "{place} queries no metric of ours: {query}");
     for Selector { metric, labels } in selectors {
         let of_metric =
             known.get(&metric).unwrap_or_else(|| panic!("{place}: there is no {metric}"));
@@ -72,7 +72,7 @@ fn assert_known(known: &Known, place: &str, query: &str) {
             }
             let values = of_metric.get(&label);
             let values = values.unwrap_or_else(|| panic!("{place}: {metric} has no label {label}"));
-            // Values of which none was seen yet are anybody's guess.
+            // Values of labels without a sample yet cannot be checked.
             let seen = value.is_none_or(|value| values.is_empty() || values.contains(&value));
             assert!(seen, "{place}: {metric}: {label} is one of {values:?}");
         }
@@ -80,7 +80,7 @@ fn assert_known(known: &Known, place: &str, query: &str) {
 }
 
 #[tokio::test]
-async fn alerts_ask_for_metrics_that_there_are() {
+async fn alerts_query_existing_metrics() {
     let known = known().await;
     let all = manifests("kubernetes").into_iter();
     let rules = all.filter(|manifest| manifest.kind() == "PrometheusRule");
@@ -104,7 +104,10 @@ async fn alerts_ask_for_metrics_that_there_are() {
         "RelayDeadLetters",
         "RelayNotAtWork",
     ] {
-        assert!(names.contains(format!("Portcullis{name}").as_str()), "{name} wakes nobody");
+        assert!(
+            names.contains(format!("Portcullis{name}").as_str()),
+            "there is no alert for {name}"
+        );
     }
     for alert in &alerts {
         assert_known(&known, &alert.name, &alert.expr);
@@ -116,7 +119,7 @@ async fn alerts_ask_for_metrics_that_there_are() {
 }
 
 #[tokio::test]
-async fn the_dashboard_asks_for_metrics_that_there_are() {
+async fn the_dashboard_queries_existing_metrics() {
     let known = known().await;
     let dashboard: Value = serde_json::from_str(&text(&deploy("grafana/portcullis.json"))).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();

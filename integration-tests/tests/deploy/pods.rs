@@ -1,4 +1,4 @@
-//! Owns the tests of pods: what runs in them, what they find there, and what they may do.
+//! Tests of the pods: their commands, mounts and permissions.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ fn deployments() -> Vec<(Document, Deployment)> {
         .collect()
 }
 
-/// The files that a pod of this Deployment finds in the folder of the configuration.
+/// The files in the folder of the configuration in a pod of this Deployment.
 fn projected_files(deployment: &Deployment) -> BTreeSet<String> {
     let mount = &container(deployment).volume_mounts.as_ref().expect("a mount")[0];
     let volumes = pod(deployment).volumes.as_ref().expect("a volume");
@@ -50,7 +50,7 @@ fn projected_files(deployment: &Deployment) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_container_runs_a_command_that_the_binary_has() {
+fn every_container_runs_a_command_of_the_binary() {
     let deployments = deployments();
     assert_eq!(deployments.len(), 3);
     for (document, deployment) in deployments {
@@ -130,7 +130,7 @@ fn pods_live_longer_than_the_drain_takes() {
 }
 
 #[tokio::test]
-async fn probes_ask_for_what_the_admin_edge_answers() {
+async fn probes_use_paths_of_the_admin_edge() {
     let config = portcullis::Config::new([portcullis::public_route("all", &["*"])]);
     let portcullis = Portcullis::start(&config).await;
     for (document, deployment) in deployments() {
@@ -151,7 +151,7 @@ async fn probes_ask_for_what_the_admin_edge_answers() {
         }
         if let Some(probe) = &container.readiness_probe {
             assert_eq!(target(probe).0, "/readyz");
-            // A broker that is away must not restart replicas.
+            // An unavailable broker must not restart replicas.
             assert_eq!(target(container.liveness_probe.as_ref().unwrap()).0, "/livez");
             assert_eq!(target(container.startup_probe.as_ref().unwrap()).0, "/livez");
         }

@@ -1,4 +1,4 @@
-//! Owns the test that the trigger for `PostgreSQL` speaks of what the configuration names.
+//! Test that the trigger for `PostgreSQL` and the configuration use the same names.
 
 use super::{
     binary,

@@ -1,17 +1,17 @@
-//! Owns reading just as much of `PromQL` as tells which metrics and labels a query asks for.
+//! Minimal `PromQL` reader: the metrics and labels of a query.
 
 /// A metric in a query, with the labels that must have certain values.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Selector {
-    /// Without the ending of a histogram's or summary's series.
+    /// Without the suffix of a histogram's or summary's series.
     pub(super) metric: String,
     /// Label, and the value if it must be exactly this one.
     pub(super) labels: Vec<(String, Option<String>)>,
 }
 
-/// How the names of our metrics begin.
+/// The prefixes of our metrics.
 const PREFIXES: [&str; 2] = ["ext_authz_", "portcullis_"];
-/// What Prometheus adds to the name of a histogram or summary.
+/// The suffixes that Prometheus adds to the name of a histogram or summary.
 const SERIES: [&str; 3] = ["_bucket", "_count", "_sum"];
 
 /// Every selector of a metric of ours.

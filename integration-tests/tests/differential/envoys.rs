@@ -1,5 +1,5 @@
-//! One Envoy with several listeners: each asks its own Portcullis, reads paths and hosts in its own way, and
-//! forwards to the upstream of the virtual host that it finds.
+//! One Envoy with several listeners: each asks its own Portcullis, normalizes paths and hosts in
+//! its own way, and forwards to the upstream of the virtual host that it selects.
 
 use std::net::SocketAddr;
 

@@ -1,12 +1,13 @@
-//! Requests at random: a few that matter, and what makes one of them look like another.
+//! Generator of random requests: a few base requests, and mutations that make one look like
+//! another.
 //!
-//! Most differ from a plain request in one or two ways, so that many pairs are near each other.
+//! Most differ from a base request in one or two ways, so that many pairs are close to each other.
 
 use portcullis_integration_tests::wire::{RawRequest, Version};
 
 use super::random::Random;
 
-/// Headers that name another method, target or host, which some frameworks obey.
+/// Headers that override the method, target or host in some frameworks.
 const OVERRIDES: [&str; 8] = [
     "x-http-method-override",
     "x-http-method",
@@ -36,7 +37,7 @@ const PATHS: [&str; 13] = [
 ];
 /// Paths under the routes of virtual hosts.
 const HOST_PATHS: [&str; 2] = ["/named/x", "/guarded/x"];
-/// Hosts with a route of their own, and others.
+/// Hosts with their own route, and others.
 pub(super) const HOSTS: [&str; 9] = [
     "api.test",
     "api.test",
@@ -51,7 +52,7 @@ pub(super) const HOSTS: [&str; 9] = [
 const METHODS: [&str; 10] =
     ["GET", "GET", "GET", "GET", "POST", "DELETE", "PUT", "HEAD", "OPTIONS", "PATCH"];
 
-/// The one of these headers that `name` is, however it is spelled.
+/// The header among these that `name` means, in any spelling.
 pub(super) fn overridden_by(name: &[u8]) -> Option<&'static str> {
     let name = name.to_ascii_lowercase().escape_ascii().to_string().replace('_', "-");
     OVERRIDES.into_iter().find(|known| *known == name)
@@ -78,7 +79,7 @@ pub(super) fn request(random: &mut Random) -> RawRequest {
     RawRequest { version, method, target: path, authority, headers }
 }
 
-/// A request whose host varies alone.
+/// A request of which only the host varies.
 pub(super) fn request_for_host(random: &mut Random) -> RawRequest {
     let target = random.one(&HOST_PATHS).as_bytes().to_vec();
     let mut authority = random.one(&HOSTS).as_bytes().to_vec();
@@ -316,7 +317,7 @@ fn change_method(random: &mut Random, method: &mut Vec<u8>) {
     *method = random.one(&OTHERS).as_bytes().to_vec();
 }
 
-/// Makes a CORS preflight of it, or what only looks like one.
+/// Makes it a CORS preflight, or something that only resembles one.
 fn make_preflight(
     random: &mut Random,
     method: &mut Vec<u8>,

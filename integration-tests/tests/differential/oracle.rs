@@ -1,5 +1,5 @@
-//! The judge: groups requests by what a reader makes of them, and finds those that were decided unlike; and
-//! what must not arrive at all.
+//! Oracle: groups requests by how a reader reads them, finds those that were decided differently,
+//! and requests that must not arrive at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,12 +14,12 @@ use super::{
     stage::{Observed, Outcome},
 };
 
-/// The header that tells who calls.
+/// The header with the identity of the caller.
 const IDENTITY: &str = "x-user-id";
-/// Longer paths are not spelled anew: a plain one of that length tells nothing more.
+/// Longer paths are not respelled: a plain one of that length gives no new information.
 const LONGEST_SPELLING: usize = 1_000;
 
-/// What was heard of one site.
+/// The outcomes of one site.
 #[derive(Debug)]
 pub(super) struct Oracle {
     pub(super) readers: Vec<Reader>,
@@ -33,7 +33,7 @@ struct Group<'a> {
     denied: Vec<&'a Observed>,
 }
 
-/// Requests that one reader reads alike and Portcullis decides unlike.
+/// Requests that one reader reads alike and Portcullis decides differently.
 #[derive(Debug)]
 pub(super) struct Disagreement<'a> {
     pub(super) reader: &'static str,
@@ -44,7 +44,7 @@ pub(super) struct Disagreement<'a> {
     pub(super) denied: &'a Observed,
 }
 
-/// How much one reader was tried.
+/// The coverage of one reader.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Comparisons {
     pub(super) readings: usize,
@@ -58,7 +58,7 @@ impl Oracle {
         Self { readers, observed: Vec::new() }
     }
 
-    pub(super) fn hear(&mut self, observed: Vec<Observed>) {
+    pub(super) fn add(&mut self, observed: Vec<Observed>) {
         self.observed.extend(observed);
     }
 
@@ -72,7 +72,7 @@ impl Oracle {
         plain.into_iter().collect()
     }
 
-    /// How many requests were compared for each reader.
+    /// The number of compared requests for each reader.
     pub(super) fn comparisons(&self, reader: &Reader) -> Comparisons {
         let mut sum = Comparisons::default();
         for group in self.groups(reader).values() {
@@ -95,8 +95,8 @@ impl Oracle {
         in_two_ways.collect()
     }
 
-    /// What arrived and must not have, or was decided otherwise when Portcullis saw it as it arrived; with
-    /// the requests that show it.
+    /// Requests that must not have arrived, or that Portcullis decides differently in the form in
+    /// which they arrived; with the requests that show it.
     pub(super) fn faults(&self) -> BTreeMap<String, Vec<&Observed>> {
         let mut faults: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for observed in &self.observed {
@@ -140,7 +140,7 @@ impl Oracle {
     }
 }
 
-/// The request that is read most easily.
+/// The request that is easiest to read.
 pub(super) fn shortest(requests: Vec<&Observed>) -> Option<&Observed> {
     requests.into_iter().min_by_key(|observed| observed.request.shown().len())
 }
@@ -164,7 +164,7 @@ fn plain_spelling(reader: &Reader, reading: &Reading) -> Option<RawRequest> {
     })
 }
 
-/// A decoded path with escapes for whatever is not plain.
+/// A decoded path with escapes for all characters that are not plain.
 fn encoded(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {

@@ -1,11 +1,11 @@
-//! Random numbers that a seed repeats, and the seed of a run.
+//! Seeded random numbers, and the seed of a run.
 
-/// The seed of a run that no variable gives one.
+/// The default seed of a run.
 const SEED: u64 = 1;
 /// How many requests are generated for each listener whose paths and hosts vary.
 const REQUESTS: u64 = 2_000;
 
-/// What the environment says about a run.
+/// The settings of a run from the environment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
     pub(super) seed: u64,
@@ -19,7 +19,7 @@ pub(super) struct Random(u64);
 // === impl Run ===
 
 impl Run {
-    /// `PORTCULLIS_TEST_SEED` and `PORTCULLIS_TEST_REQUESTS`, or what tests run with.
+    /// `PORTCULLIS_TEST_SEED` and `PORTCULLIS_TEST_REQUESTS`, or the defaults.
     pub(super) fn from_environment() -> Self {
         Self {
             seed: variable("PORTCULLIS_TEST_SEED").unwrap_or(SEED),

@@ -1,8 +1,8 @@
-//! Models of how servers read a request line, a host and header names. The tables in `readers/` say what
-//! the real servers do, and the models are checked against them.
+//! Models of how servers read a request line, a host and header names. The tables in `readers/`
+//! hold the results of the real servers, and the models are checked against them.
 //!
-//! A model may read what its server refuses, which makes the test stricter. It must never refuse what its
-//! server reads.
+//! A model may accept a request that its server refuses, which makes the test stricter. It must
+//! never refuse a request that its server accepts.
 
 mod go;
 mod java;
@@ -22,7 +22,7 @@ type Read = fn(&[u8]) -> Option<String>;
 pub(super) struct Reader {
     /// Its name in the tables.
     pub(super) name: &'static str,
-    /// The table that it stands in; the proxy itself stands in none.
+    /// The table with its results; the proxy itself has none.
     pub(super) table: Option<&'static str>,
     pub(super) method: Read,
     pub(super) host: Read,
@@ -33,10 +33,10 @@ pub(super) struct Reader {
     pub(super) decodes: bool,
 }
 
-/// What a reader makes of a request.
+/// A request as a reader reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Reading {
-    /// At which server.
+    /// The server that it reached.
     pub(super) server: &'static str,
     pub(super) method: String,
     /// In lower case, as hosts should be compared.
@@ -44,7 +44,7 @@ pub(super) struct Reading {
     pub(super) path: String,
 }
 
-/// The readers that tell upper from lower case.
+/// The case-sensitive readers.
 pub(super) const EXACT: [Reader; 12] = [
     node::URL,
     node::DECODED,
@@ -60,10 +60,10 @@ pub(super) const EXACT: [Reader; 12] = [
     java::SPRING,
 ];
 
-/// The reader that takes `/Admin/` for `/admin`.
+/// The reader that treats `/Admin/` as `/admin`.
 pub(super) const FOLDING: Reader = node::EXPRESS;
 
-/// Envoy, which finds a virtual host: the server that was reached says which.
+/// Envoy, which selects a virtual host: the server that was reached shows which one.
 pub(super) const PROXY: Reader = Reader {
     name: "virtual_host",
     table: None,
@@ -74,7 +74,7 @@ pub(super) const PROXY: Reader = Reader {
     decodes: false,
 };
 
-/// Every reader that a table tells of.
+/// Every reader with a table.
 pub(super) fn in_tables() -> impl Iterator<Item = Reader> {
     EXACT.into_iter().chain([FOLDING])
 }
@@ -82,7 +82,7 @@ pub(super) fn in_tables() -> impl Iterator<Item = Reader> {
 // === impl Reader ===
 
 impl Reader {
-    /// What it makes of a request; `None` where it refuses it.
+    /// Reads a request; `None` where it refuses it.
     pub(super) fn read(&self, arrival: &Arrival) -> Option<Reading> {
         Some(Reading {
             server: arrival.server,

@@ -1,4 +1,4 @@
-//! What a run found, for the log and for the message of a failure.
+//! Report of a run, for the log and for the failure message.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use super::{
 /// How many disagreements of one reader are shown.
 const EXAMPLES: usize = 3;
 
-/// Of so many requests, at least one reaches the upstream without a token, and one needs it.
+/// Among this many requests, at least one reaches the upstream without a token, and one needs it.
 const SMALLEST_SHARE: usize = 20;
 
 /// The sums of a run.
@@ -28,7 +28,7 @@ pub(super) struct Report {
 // === impl Report ===
 
 impl Report {
-    /// Takes over what was found at a site, and prints its numbers.
+    /// Adds the findings of a site, and prints its numbers.
     pub(super) fn add(&mut self, site: &Site, oracle: &Oracle) {
         let counts = Counts::of(&oracle.observed);
         println!("{}: {counts}", site.name);
@@ -72,7 +72,7 @@ impl Report {
     /// Prints the sums.
     ///
     /// # Panics
-    /// When something was found.
+    /// If there is a finding.
     pub(super) fn finish(self, seed: u64) {
         let Self { sent, disagreements, faults, text } = self;
         println!("{sent} requests sent, {disagreements} disagreements, {faults} other faults");
@@ -84,7 +84,7 @@ impl Report {
     }
 }
 
-/// What became of requests.
+/// The outcomes of requests.
 #[derive(Debug, Default)]
 struct Counts {
     sent: usize,
@@ -161,7 +161,7 @@ impl std::fmt::Display for Disagreement<'_> {
 // === impl Observed ===
 
 impl Observed {
-    /// The request, what became of it, and what arrived.
+    /// The request, its outcome, and what arrived.
     pub(super) fn shown(&self) -> String {
         let arrived = |arrival: &Arrival| {
             let target = arrival.target.escape_ascii().to_string();

@@ -1,4 +1,5 @@
-//! The sites that requests are sent to: how Portcullis and Envoy are configured, and who reads what arrives.
+//! Sites that receive the requests: the configurations of Portcullis and Envoy, and the readers of
+//! what arrives.
 
 use portcullis_integration_tests::{portcullis::Config, wire::RawRequest};
 use serde_json::{Value, json};
@@ -26,14 +27,14 @@ pub(super) struct Proxy {
     pub(super) ignores_ports: bool,
 }
 
-/// What varies, and who reads it.
+/// The part that varies, and its readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// All of a request; read by servers that tell upper from lower case.
+    /// The whole request; for readers that are case-sensitive.
     Exact,
-    /// All of a request; read by a server that does not, nor minds a slash at the end.
+    /// The whole request; for a reader that ignores case and a trailing slash.
     Folding,
-    /// The host; read by Envoy, which finds a virtual host.
+    /// The host; for Envoy, which selects a virtual host.
     VirtualHosts,
 }
 
@@ -76,7 +77,7 @@ pub(super) fn all() -> Vec<Site> {
             "ignore",
             vec![proxy("port ignored", json!({}), true)],
         ),
-        // Safe whatever the proxy does, so nothing is shared but the settings.
+        // Safe with every proxy, so only the settings are shared.
         hosts(
             "virtual hosts, strict before matching",
             "strict",
@@ -171,7 +172,7 @@ impl Site {
         }
     }
 
-    /// What to send.
+    /// The requests to send.
     pub(super) fn requests(&self, run: Run) -> Vec<RawRequest> {
         let mut random = Random::new(run.seed);
         let (generate, count): (fn(&mut Random) -> RawRequest, _) = match self.kind {

@@ -1,5 +1,5 @@
-//! Everything that runs: each site's Portcullis, one Envoy with all listeners, and the upstreams. It sends
-//! requests and tells what became of them.
+//! Running processes: each site's Portcullis, one Envoy with all listeners, and the upstreams. It
+//! sends requests and returns their outcomes.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -24,14 +24,14 @@ use super::{
     sites::Site,
 };
 
-/// How many connections each listener gets.
+/// The number of connections to each listener.
 const CONNECTIONS: usize = 4;
-/// Longer than any check takes.
+/// Longer than any check may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Requests are told apart by even numbers; each has the odd one behind it for its second try.
+/// Requests have even numbers; the next odd number is for the second attempt.
 const STEP: u64 = 2;
 
-/// What runs.
+/// The running processes.
 #[derive(Debug)]
 pub(super) struct Stage {
     envoy: Envoy,
@@ -40,20 +40,20 @@ pub(super) struct Stage {
     token: String,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone)]
 pub(super) enum Outcome {
     /// It reached an upstream without a token.
     Allowed(Arrival),
-    /// It was refused for want of a token; with one, this arrived.
+    /// It was refused without a token; with one, this arrived.
     NeedsToken(Option<Arrival>),
-    /// Portcullis or Envoy refused it, or hung up.
+    /// Portcullis or Envoy refused it, or closed the connection.
     Refused(Option<RawAnswer>),
     /// It was answered on behalf of the upstream.
     Answered(u16),
 }
 
-/// A request, and what became of it.
+/// A request and its outcome.
 #[derive(Debug, Clone)]
 pub(super) struct Observed {
     pub(super) proxy: &'static str,
@@ -63,7 +63,7 @@ pub(super) struct Observed {
     pub(super) decided_again: Option<u16>,
 }
 
-/// What one connection works with.
+/// The state of one connection.
 struct Hand {
     proxy: &'static str,
     client: RawClient,
@@ -205,10 +205,10 @@ impl Hand {
         (answer, self.echoes.iter().find_map(|echo| echo.take(tag)))
     }
 
-    /// Asks Portcullis about what arrived, without its token; `None` if a check cannot carry it.
+    /// Checks the request as it arrived, without its token; `None` if a check cannot carry it.
     ///
-    /// Headers that override something are taken away, and a request that has one is no preflight. So they
-    /// are asked about as they were sent.
+    /// Overriding headers are removed on the way, and a request with one is not a preflight. So
+    /// they are checked as they were sent.
     async fn decide(&mut self, request: &RawRequest, arrival: &Arrival) -> Option<u16> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
         let mut http = HttpRequest {

@@ -1,4 +1,5 @@
-//! The models of the readers against what the real servers did, as the tables in `readers/` tell.
+//! Tests of the reader models against the results of the real servers, from the tables in
+//! `readers/`.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,7 @@ use serde_json::Value;
 
 use super::readers::{Reader, in_tables, one_mark};
 
-/// What a reader made of the lines of the corpus; `None` where it refused or redirected.
+/// How a reader read the lines of the corpus; `None` where it refused or redirected.
 #[derive(Debug, Deserialize)]
 struct Table {
     targets: BTreeMap<String, Option<String>>,
@@ -26,16 +27,16 @@ fn table(reader: &Reader) -> Table {
     };
     let mut tables: BTreeMap<String, Value> = serde_json::from_str(text).expect("a table is JSON");
     let table = tables.remove(reader.name);
-    let table = table.unwrap_or_else(|| panic!("no table tells of `{}`", reader.name));
+    let table = table.unwrap_or_else(|| panic!("no table for `{}`", reader.name));
     serde_json::from_value(table).unwrap_or_else(|error| panic!("{}: {error}", reader.name))
 }
 
-/// A line of the corpus, whose characters stand for bytes.
+/// A line of the corpus, whose characters represent bytes.
 fn bytes(line: &str) -> Vec<u8> {
     line.chars().map(|c| u8::try_from(u32::from(c)).expect("the corpus is Latin-1")).collect()
 }
 
-/// What differs between a model and its server.
+/// The differences between a model and its server.
 fn differences(reader: &Reader) -> Vec<String> {
     let table = table(reader);
     let mut found = Vec::new();
@@ -51,7 +52,7 @@ fn differences(reader: &Reader) -> Vec<String> {
         compare("target", line, seen, (reader.path)(&bytes(line)));
     }
     for (line, seen) in table.hosts.iter().filter_map(|(line, seen)| Some((line, seen.as_ref()?))) {
-        // White space around a value is no part of it.
+        // White space around a value is not part of it.
         let model = (reader.host)(bytes(line).trim_ascii());
         compare("host", line, seen.trim_ascii(), model.map(|host| host.trim_ascii().to_owned()));
     }
@@ -69,13 +70,13 @@ fn differences(reader: &Reader) -> Vec<String> {
 }
 
 #[test]
-fn the_models_read_as_the_servers_do() {
+fn the_models_read_like_the_servers() {
     let found: Vec<_> = in_tables().flat_map(|reader| differences(&reader)).collect();
     assert!(found.is_empty(), "{} differences:\n{}", found.len(), found.join("\n"));
 }
 
 #[test]
-fn the_tables_tell_of_each_line_of_the_corpus() {
+fn the_tables_cover_each_line_of_the_corpus() {
     #[derive(Deserialize)]
     struct Corpus {
         targets: Vec<String>,

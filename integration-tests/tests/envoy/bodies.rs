@@ -1,4 +1,5 @@
-//! Owns requests with bodies, which Envoy may pass to Portcullis and always passes to the upstream.
+//! Tests of requests with bodies, which Envoy may pass to Portcullis and always passes to the
+//! upstream.
 
 use portcullis_integration_tests::{
     client::Request,
@@ -19,7 +20,7 @@ fn post(body: impl Into<Vec<u8>>) -> Request {
 }
 
 #[tokio::test]
-async fn text_bytes_and_partial_bodies_pass_whole() {
+async fn text_binary_and_partial_bodies_reach_the_upstream_whole() {
     for options in [
         json!({"max_request_bytes": 1024}),
         json!({"max_request_bytes": 1024, "pack_as_bytes": true}),
@@ -32,7 +33,7 @@ async fn text_bytes_and_partial_bodies_pass_whole() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_text_is_decided_on_either_way() {
+async fn a_binary_body_is_decided_on_either_way() {
     for pack_as_bytes in [false, true] {
         let gate = gate(json!({"max_request_bytes": 64, "pack_as_bytes": pack_as_bytes})).await;
         gate.pass(post([0xff, 0xfe, 0x00])).await;

@@ -1,4 +1,4 @@
-//! Owns Envoy's network filter, which asks about connections without HTTP.
+//! Tests of Envoy's network filter, which checks connections without HTTP.
 
 use portcullis_integration_tests::{
     client::Request,
@@ -14,12 +14,12 @@ async fn a_connection_that_no_route_matches_is_closed() {
     let gate = Gate::new(&Config::new([token_route("all", &["*"])])).await;
     Request::get("/").try_send(gate.envoy.tcp()).await.unwrap_err();
     assert_eq!(gate.upstream.requests(), 0);
-    // It did no harm.
+    // Portcullis still works.
     gate.refuse(Request::get("/"), 401).await;
 }
 
 #[tokio::test]
-async fn a_connection_passes_where_a_route_for_connections_lets_it() {
+async fn a_connection_passes_if_a_connection_route_allows_it() {
     let route = json!({
         "name": "tcp", "match": {"tcp": true}, "token": "ignored", "allow_without_policy": true,
     });

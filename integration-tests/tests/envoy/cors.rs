@@ -1,4 +1,5 @@
-//! CORS through a real Envoy: preflights end at Portcullis, and what only looks like one needs a token.
+//! Tests of CORS through a real Envoy: preflights end at Portcullis, and requests that only
+//! resemble one need a token.
 
 use portcullis_integration_tests::{
     client::{Request, Response},
@@ -19,14 +20,14 @@ fn with_origin() -> Config {
     routes().with("cors.allowed_origins", json!([APP]))
 }
 
-/// `OPTIONS` with an origin and a requested method, as they stand.
+/// `OPTIONS` with an origin and a requested method, unchanged.
 fn asking(origin: &str, method: &str) -> Request {
     Request::new("OPTIONS", "/api/items/7?x=1")
         .header("Origin", origin)
         .header("Access-Control-Request-Method", method)
 }
 
-/// Requests of an anonymous client who wants more than an answer to a preflight.
+/// Requests of an anonymous client that are not plain preflights.
 fn imitations() -> Vec<Request> {
     vec![
         Request::new("DELETE", "/api/items/7"),
@@ -82,7 +83,7 @@ async fn without_origins_a_preflight_needs_a_token() {
 }
 
 #[tokio::test]
-async fn what_only_looks_like_a_preflight_needs_a_token_in_every_mode() {
+async fn a_request_like_a_preflight_needs_a_token_in_every_mode() {
     for mode in ["answer", "forward"] {
         let gate = Gate::new(&with_origin().with("cors.preflight", mode)).await;
         for imitation in imitations() {
@@ -91,13 +92,13 @@ async fn what_only_looks_like_a_preflight_needs_a_token_in_every_mode() {
     }
 }
 
-/// A preflight with a body whose length it does not tell, and neither does Envoy.
+/// A preflight with a body of unknown length, also in Envoy's check.
 fn with_chunked_body() -> Request {
     asking(APP, "GET").header("Transfer-Encoding", "chunked").body("5\r\nhello\r\n0\r\n\r\n")
 }
 
 #[tokio::test]
-async fn a_chunked_body_does_not_reach_the_upstream_beside_a_preflight() {
+async fn a_chunked_body_of_a_preflight_does_not_reach_the_upstream() {
     Gate::new(&with_origin()).await.refuse(with_chunked_body(), 204).await;
     let body = json!({"max_request_bytes": 1024, "allow_partial_message": true});
     let forward = with_origin().with("cors.preflight", "forward");
@@ -107,8 +108,7 @@ async fn a_chunked_body_does_not_reach_the_upstream_beside_a_preflight() {
 }
 
 #[tokio::test]
-async fn a_preflight_is_passed_on_where_that_is_configured_without_what_the_client_says_of_itself()
-{
+async fn a_forwarded_preflight_loses_the_clients_identity_headers() {
     let proxies = json!(["x-edge", "x-user-id"]);
     let config = routes().with("cors.preflight", "forward").with("cors.proxy_headers", proxies);
     let gate = Gate::new(&config).await;
@@ -120,7 +120,7 @@ async fn a_preflight_is_passed_on_where_that_is_configured_without_what_the_clie
 }
 
 #[tokio::test]
-async fn a_preflight_that_is_passed_on_has_only_headers_of_browsers_and_proxies() {
+async fn a_forwarded_preflight_has_only_browser_and_proxy_headers() {
     let gate = Gate::new(&routes().with("cors.preflight", "forward")).await;
     for (name, value) in [
         ("X-Api-Key", "secret"),
@@ -146,7 +146,7 @@ async fn a_preflight_that_is_passed_on_has_only_headers_of_browsers_and_proxies(
 }
 
 #[tokio::test]
-async fn any_options_passes_everything_on_but_the_token_and_overrides() {
+async fn any_options_forwards_all_but_the_token_and_overrides() {
     let gate = Gate::new(&routes().with("cors.preflight", "any_options")).await;
     let request = asking("", "")
         .bearer("nonsense")

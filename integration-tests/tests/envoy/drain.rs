@@ -1,4 +1,4 @@
-//! Owns leaving without a trace: a replica that is told to end loses nobody's request.
+//! Tests of graceful shutdown: a replica that gets SIGTERM loses no request.
 
 use std::sync::{
     Arc,
@@ -16,9 +16,9 @@ use portcullis_integration_tests::{
 use serde_json::json;
 use tokio::task::JoinSet;
 
-/// Requests under way at once.
+/// Concurrent requests.
 const CLIENTS: usize = 8;
-/// Requests before the replica is told to end, and again after it has ended.
+/// Requests before the replica gets SIGTERM, and again after it has ended.
 const ENOUGH: usize = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -28,14 +28,14 @@ async fn a_replica_that_ends_under_load_fails_no_request() {
     let staying = Portcullis::start(&config).await;
     let upstream = Upstream::start().await;
     let replicas = [leaving.addresses().grpc, staying.addresses().grpc];
-    // As a mesh does: it asks each replica whether it takes traffic. Envoy would wait a minute for
-    // the second look at a cluster that had no traffic before the first.
+    // Health checks, as in a mesh. Envoy would wait a minute for the second check of a cluster that
+    // had no traffic before the first.
     let health = json!([{
         "timeout": "10s", "interval": "0.1s", "no_traffic_interval": "0.1s",
         "unhealthy_threshold": 1, "healthy_threshold": 1,
         "grpc_health_check": {},
     }]);
-    let envoy = envoy::Config::grpc(&replicas, upstream.address());
+    let envoy = envoy::EnvoyConfig::grpc(&replicas, upstream.address());
     let envoy = Envoy::start(&envoy.with_cluster("health_checks", health)).await;
     eventually::holds("both replicas are healthy", async || {
         envoy.stat("cluster.authorizer.membership_healthy").await == 2
@@ -53,7 +53,7 @@ async fn a_replica_that_ends_under_load_fails_no_request() {
     assert_eq!(refused, Vec::<String>::new());
 }
 
-/// Clients that ask without a pause.
+/// Clients that send without a pause.
 struct Load {
     clients: JoinSet<Vec<String>>,
     answered: Arc<AtomicUsize>,
@@ -92,7 +92,7 @@ impl Load {
         .await;
     }
 
-    /// Ends the clients and returns what was not answered with 200.
+    /// Stops the clients and returns all answers other than 200.
     async fn stop(self) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
         self.clients.join_all().await.concat()

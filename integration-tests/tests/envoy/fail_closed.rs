@@ -1,4 +1,4 @@
-//! Owns what happens without Portcullis: nothing passes.
+//! Tests of fail-closed behaviour: without Portcullis, no request passes.
 
 use portcullis_integration_tests::{
     client::Request,
@@ -14,7 +14,7 @@ fn routes() -> Config {
     Config::new([token_route("api", &["/api/*"]), public_route("public", &["/public"])])
 }
 
-fn answer_503(config: envoy::Config) -> envoy::Config {
+fn answer_503(config: envoy::EnvoyConfig) -> envoy::EnvoyConfig {
     config.with("status_on_error", json!({"code": "ServiceUnavailable"}))
 }
 
@@ -40,8 +40,8 @@ async fn envoy_refuses_with_the_configured_status() {
 }
 
 #[tokio::test]
-async fn a_deny_stays_a_deny_where_envoy_fails_open() {
-    let open = |config: envoy::Config| config.with("failure_mode_allow", json!(true));
+async fn a_deny_stays_a_deny_if_envoy_fails_open() {
+    let open = |config: envoy::EnvoyConfig| config.with("failure_mode_allow", json!(true));
     let gate = Gate::with(&routes(), open).await;
     gate.refuse(Request::get("/api/a"), 401).await;
     gate.refuse(Request::get("/nowhere"), 403).await;
@@ -53,8 +53,8 @@ async fn a_deny_stays_a_deny_where_envoy_fails_open() {
 }
 
 #[tokio::test]
-async fn a_question_that_is_too_long_is_denied_even_where_envoy_fails_open() {
-    let open = |config: envoy::Config| {
+async fn an_oversized_check_is_denied_even_if_envoy_fails_open() {
+    let open = |config: envoy::EnvoyConfig| {
         config
             .with("failure_mode_allow", json!(true))
             .with("with_request_body", json!({"max_request_bytes": 1 << 20}))

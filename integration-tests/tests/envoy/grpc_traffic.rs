@@ -1,4 +1,4 @@
-//! Owns applications that speak gRPC: a deny reaches them as a gRPC status.
+//! Tests of gRPC applications: a denial reaches them as a gRPC status.
 
 use portcullis_integration_tests::{
     grpc_client,

@@ -1,8 +1,8 @@
-//! Tests of `docs/hardening.md`: each setting of Envoy on that page, on as in the file that we ship, and
-//! off.
+//! Tests of `docs/hardening.md`: each setting of Envoy on that page, on as in the file that we
+//! ship, and off.
 //!
-//! A stub in the place of Portcullis shows what Envoy asks and forwards. Portcullis shows what is decided:
-//! with a setting off, it has to refuse alone what it can see.
+//! A stub in the place of Portcullis shows what Envoy sends and forwards. Portcullis shows the
+//! decision: with a setting off, it must refuse on its own what it can detect.
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -31,7 +31,7 @@ use envoy_types::{
 };
 use portcullis_integration_tests::{
     client::{Request, Response},
-    envoy::{Config, Envoy},
+    envoy::{Envoy, EnvoyConfig},
     portcullis::{self, public_route, token_route},
     stub::{Answer, Stub},
     upstream::{Received, Upstream},
@@ -53,16 +53,16 @@ fn deployed(file: &str) -> Value {
 }
 
 /// Every setting on, as in the file for operators.
-fn shipped(envoy: Config) -> Config {
+fn shipped(envoy: EnvoyConfig) -> EnvoyConfig {
     envoy.with_settings_of(&deployed("envoy/envoy.yaml"))
 }
 
 /// The same without one setting of the connection manager.
-fn without(setting: &str) -> impl FnOnce(Config) -> Config {
+fn without(setting: &str) -> impl FnOnce(EnvoyConfig) -> EnvoyConfig {
     move |envoy| shipped(envoy).with_connection_manager(setting, Value::Null)
 }
 
-/// What is below `/public/` needs nothing, all the rest a token.
+/// Paths below `/public/` need nothing, all others a token.
 fn public_and_rest() -> portcullis::Config {
     portcullis::Config::new([public_route("public", &["/public/*"]), everything(token_route)])
 }
@@ -81,39 +81,39 @@ struct Scene {
     upstream: Upstream,
 }
 
-/// What came of one request.
+/// The outcome of one request.
 struct Seen {
     response: Response,
-    /// What Envoy asked about it; `None` if it did not ask.
-    question: Option<AttributeContext>,
+    /// The check from Envoy; `None` if there was none.
+    check: Option<AttributeContext>,
 }
 
 // === impl Scene ===
 
 impl Scene {
     /// A stub that allows everything.
-    async fn new(configure: impl FnOnce(Config) -> Config) -> Self {
+    async fn new(configure: impl FnOnce(EnvoyConfig) -> EnvoyConfig) -> Self {
         Self::answering(allowing(&[]), configure).await
     }
 
     async fn answering(
         answer: impl Into<Answer>,
-        configure: impl FnOnce(Config) -> Config,
+        configure: impl FnOnce(EnvoyConfig) -> EnvoyConfig,
     ) -> Self {
         let (stub, upstream) = (Stub::start(answer.into()).await, Upstream::start().await);
-        let config = configure(Config::grpc(&[stub.address()], upstream.address()));
+        let config = configure(EnvoyConfig::grpc(&[stub.address()], upstream.address()));
         Self { envoy: Envoy::start(&config).await, stub, upstream }
     }
 
-    /// Sends a request and tells what Envoy made of it.
+    /// Sends a request and returns its outcome.
     async fn see(&self, request: Request) -> Seen {
         let before = self.stub.asked().len();
         let response = request.send(self.envoy.http()).await;
-        let question = self.stub.asked().into_iter().nth(before);
-        Seen { response, question: question.and_then(|question| question.attributes) }
+        let check = self.stub.asked().into_iter().nth(before);
+        Seen { response, check: check.and_then(|check| check.attributes) }
     }
 
-    /// Sends bytes and reads what comes back within a second and a half, if anything.
+    /// Sends bytes and reads the answer within a second and a half, if there is one.
     async fn answer_to(&self, bytes: &[u8]) -> Option<String> {
         let mut stream = TcpStream::connect(self.envoy.http()).await.unwrap();
         stream.write_all(bytes).await.unwrap();
@@ -123,11 +123,11 @@ impl Scene {
         Some(String::from_utf8_lossy(&answer[..length]).into_owned())
     }
 
-    /// Sends a request that Envoy must refuse with `status` without asking.
-    async fn refuse_unasked(&self, request: Request, status: u16) {
+    /// Sends a request that Envoy must refuse with `status` without a check.
+    async fn refuse_without_check(&self, request: Request, status: u16) {
         let seen = self.see(request).await;
         assert_eq!(seen.response.status, status, "{}", seen.response.text());
-        assert!(seen.question.is_none(), "Envoy asked");
+        assert!(seen.check.is_none(), "Envoy sent a check");
         assert_eq!(self.upstream.requests(), 0);
     }
 }
@@ -135,16 +135,16 @@ impl Scene {
 // === impl Seen ===
 
 impl Seen {
-    /// The HTTP part of the question.
+    /// The HTTP part of the check.
     fn http(&self) -> &HttpRequest {
-        let question = self.question.as_ref().expect("Envoy asked");
-        question.request.as_ref().and_then(|request| request.http.as_ref()).expect("about HTTP")
+        let check = self.check.as_ref().expect("Envoy sent a check");
+        check.request.as_ref().and_then(|request| request.http.as_ref()).expect("about HTTP")
     }
 
-    /// The address of the client, as Envoy tells it.
+    /// The address of the client in the check.
     fn source(&self) -> String {
-        let source = self.question.as_ref().and_then(|question| question.source.clone());
-        format!("{:?}", source.expect("Envoy tells the source").address)
+        let source = self.check.as_ref().and_then(|check| check.source.clone());
+        format!("{:?}", source.expect("the check has a source").address)
     }
 
     /// The request as the upstream received it.
@@ -175,7 +175,7 @@ fn allowing(headers: &[(&str, &str)]) -> CheckResponse {
 }
 
 impl Gate {
-    /// Sends a request that must be refused as malformed or for want of a token.
+    /// Sends a request that must be refused as malformed or without a token.
     async fn refuse_somehow(&self, request: Request) {
         let before = self.upstream.requests();
         let response = self.send(request.clone()).await;

@@ -1,5 +1,5 @@
-//! Hosts and methods that Envoy, Portcullis and an upstream could read otherwise: none of them is a way
-//! around a route, however Envoy finds its virtual host.
+//! Tests of hosts and methods that Envoy, Portcullis and an upstream could read differently: none
+//! of them bypasses a route, however Envoy selects its virtual host.
 
 use portcullis_integration_tests::{
     client::Request,
@@ -36,7 +36,7 @@ fn get(host: &str) -> Request {
     Request::get("/").host(host)
 }
 
-/// Sends requests that must be refused by Portcullis with these words.
+/// Sends requests that Portcullis must refuse with this text.
 async fn refused(gate: &Gate, hosts: &[&str], words: &str) {
     for host in hosts {
         assert_eq!(gate.refuse(get(host), 400).await.text(), words, "{host}");
@@ -44,7 +44,7 @@ async fn refused(gate: &Gate, hosts: &[&str], words: &str) {
 }
 
 #[tokio::test]
-async fn a_host_that_is_none_is_no_way_around_the_route_of_a_host() {
+async fn an_invalid_host_does_not_bypass_the_route_of_a_host() {
     let gate = Gate::new(&protected()).await;
     gate.refuse(get("named.test"), 401).await;
     gate.refuse(get("NAMED.test"), 401).await;
@@ -53,7 +53,7 @@ async fn a_host_that_is_none_is_no_way_around_the_route_of_a_host() {
     refused(&gate, &["named.test:abc", "named.test:443x", "named.test:"], "malformed request")
         .await;
     refused(&gate, &["named.test:8443", "named.test."], "ambiguous host").await;
-    // Whether Envoy lets these through or not, nothing of them reaches the upstream.
+    // With or without a check by Envoy, none of these reaches the upstream.
     for host in
         ["a@named.test", "named.test,other.test", "named%2etest", "named..test", "named.test/"]
     {
@@ -62,8 +62,8 @@ async fn a_host_that_is_none_is_no_way_around_the_route_of_a_host() {
 }
 
 #[tokio::test]
-async fn an_envoy_that_ignores_ports_finds_the_site_that_was_decided_on() {
-    let ignoring = |envoy: portcullis_integration_tests::envoy::Config| {
+async fn an_envoy_that_ignores_ports_selects_the_decided_site() {
+    let ignoring = |envoy: portcullis_integration_tests::envoy::EnvoyConfig| {
         envoy
             .with_virtual_hosts(&["named.test", "*"])
             .with_route_config("ignore_port_in_host_matching", json!(true))
@@ -81,8 +81,8 @@ async fn an_envoy_that_ignores_ports_finds_the_site_that_was_decided_on() {
 }
 
 #[tokio::test]
-async fn an_envoy_that_compares_ports_finds_the_site_that_was_decided_on() {
-    let plain = |envoy: portcullis_integration_tests::envoy::Config| {
+async fn an_envoy_that_compares_ports_selects_the_decided_site() {
+    let plain = |envoy: portcullis_integration_tests::envoy::EnvoyConfig| {
         envoy.with_virtual_hosts(&["named.test", "*"])
     };
     let gate = Gate::with(&public(), plain).await;
@@ -114,7 +114,7 @@ async fn an_envoy_that_strips_ports_and_dots_leaves_no_ambiguity() {
 }
 
 #[tokio::test]
-async fn a_method_in_lower_case_is_no_way_around_the_route_of_a_method() {
+async fn a_method_in_lower_case_does_not_bypass_its_route() {
     let mut writes = token_route("writes", &[]);
     writes["match"] = json!({"methods": ["DELETE"]});
     let gate = Gate::new(&Config::new([writes, public_route("reads", &["*"])])).await;
@@ -131,7 +131,7 @@ async fn a_method_in_lower_case_is_no_way_around_the_route_of_a_method() {
 }
 
 #[tokio::test]
-async fn hosts_and_methods_that_proxies_tell_in_headers_are_read_alike() {
+async fn hosts_and_methods_in_proxy_headers_are_read_alike() {
     let ask = |host: &str, method: &str| {
         Request::get("/auth")
             .header("X-Forwarded-Method", method)

@@ -1,4 +1,4 @@
-//! Owns Envoys that ask over HTTP, as Istio's `envoyExtAuthzHttp` configures them.
+//! Tests of Envoys that check over HTTP, as Istio's `envoyExtAuthzHttp` configures them.
 
 use portcullis_integration_tests::{
     client::Request,
@@ -16,8 +16,8 @@ pub(super) fn names(names: &[&str]) -> Value {
     json!({"patterns": patterns})
 }
 
-/// What an operator has to list: Envoy sends and takes over nothing by itself.
-fn listing(config: envoy::Config) -> envoy::Config {
+/// The headers that an operator must list: Envoy sends and accepts none by default.
+fn listing(config: envoy::EnvoyConfig) -> envoy::EnvoyConfig {
     let asked = names(&[
         "authorization",
         "origin",
@@ -39,8 +39,9 @@ fn routes() -> Config {
 
 async fn start(portcullis: &Portcullis, prefix: &str) -> (Envoy, Upstream) {
     let upstream = Upstream::start().await;
-    let config = listing(envoy::Config::http(portcullis.addresses().http(), upstream.address()))
-        .with_http_service("path_prefix", json!(prefix));
+    let config =
+        listing(envoy::EnvoyConfig::http(portcullis.addresses().http(), upstream.address()))
+            .with_http_service("path_prefix", json!(prefix));
     (Envoy::start(&config).await, upstream)
 }
 
@@ -66,14 +67,14 @@ async fn the_same_decisions_are_made_over_http() {
     assert_eq!(upstream.requests(), 1);
 }
 
-/// Shows Portcullis each name in which a server could fold a character, as the documentation says.
-fn showing_spellings(config: envoy::Config) -> envoy::Config {
+/// Sends Portcullis each name in which a server could fold a character, as documented.
+fn showing_spellings(config: envoy::EnvoyConfig) -> envoy::EnvoyConfig {
     let folded = json!({"safe_regex": {"regex": "[^:]*[^a-z0-9:-][^:]*"}});
     listing(config).with("allowed_headers", json!({"patterns": [folded]}))
 }
 
-/// Other spellings of `x-user-id` and of an override header, and whether Portcullis expects them where
-/// it is shown none.
+/// Other spellings of `x-user-id` and of an override header, and whether Portcullis expects them
+/// where none is sent.
 const SPELLINGS: [(&str, bool); 10] = [
     ("x_user_id", true),
     ("x.user.id", true),
@@ -88,10 +89,10 @@ const SPELLINGS: [(&str, bool); 10] = [
 ];
 
 #[tokio::test]
-async fn no_other_spelling_of_a_header_that_matters_reaches_the_upstream_over_http() {
+async fn other_spellings_of_identity_headers_are_removed_over_http() {
     let portcullis = Portcullis::start(&routes()).await;
     let upstream = Upstream::start().await;
-    let http = envoy::Config::http(portcullis.addresses().http(), upstream.address());
+    let http = envoy::EnvoyConfig::http(portcullis.addresses().http(), upstream.address());
     let shown = Envoy::start(&showing_spellings(http.clone())).await;
     let unseen = Envoy::start(&listing(http)).await;
     let claims = Claims::default();
@@ -124,7 +125,7 @@ async fn methods_other_than_get_are_decided_on_too() {
 }
 
 #[tokio::test]
-async fn what_the_client_says_of_itself_is_removed_over_http_too() {
+async fn the_clients_identity_headers_are_removed_over_http() {
     let portcullis = Portcullis::start(&routes().with("cors.preflight", "forward")).await;
     let (envoy, _upstream) = start(&portcullis, "").await;
     let without_provider = Claims::default().without("provider").hs256();
@@ -150,7 +151,7 @@ fn with_origin() -> Config {
 }
 
 #[tokio::test]
-async fn preflights_are_answered_and_denials_readable_over_http_too() {
+async fn over_http_preflights_are_answered_and_denials_readable() {
     let portcullis = Portcullis::start(&with_origin()).await;
     let (envoy, upstream) = start(&portcullis, "").await;
     let preflight = || Request::preflight("/api/a");
@@ -176,10 +177,10 @@ async fn preflights_are_answered_and_denials_readable_over_http_too() {
 }
 
 #[tokio::test]
-async fn an_envoy_that_does_not_send_what_makes_a_preflight_gets_it_refused() {
+async fn a_preflight_without_its_headers_in_the_check_is_refused() {
     let portcullis = Portcullis::start(&with_origin()).await;
     let upstream = Upstream::start().await;
-    let config = envoy::Config::http(portcullis.addresses().http(), upstream.address());
+    let config = envoy::EnvoyConfig::http(portcullis.addresses().http(), upstream.address());
     let envoy = Envoy::start(&config).await;
     assert_eq!(Request::preflight("/api/a").send(envoy.http()).await.status, 401);
     assert_eq!(upstream.requests(), 0);
@@ -210,11 +211,12 @@ async fn a_policy_cannot_reach_the_request_with_response_headers() {
 }
 
 #[tokio::test]
-async fn as_many_headers_as_envoy_lets_through_are_decided_on() {
+async fn the_maximum_number_of_headers_of_envoy_is_decided_on() {
     let portcullis = Portcullis::start(&routes()).await;
     let upstream = Upstream::start().await;
-    let config = listing(envoy::Config::http(portcullis.addresses().http(), upstream.address()))
-        .with("allowed_headers", json!({"patterns": [{"prefix": "x-"}]}));
+    let config =
+        listing(envoy::EnvoyConfig::http(portcullis.addresses().http(), upstream.address()))
+            .with("allowed_headers", json!({"patterns": [{"prefix": "x-"}]}));
     let envoy = Envoy::start(&config).await;
     let many = |count: usize| {
         let fields = 0..count;
@@ -222,7 +224,7 @@ async fn as_many_headers_as_envoy_lets_through_are_decided_on() {
             request.header(&format!("X-{number}"), "a")
         })
     };
-    // Envoy counts what it adds itself.
+    // Envoy also counts the headers that it adds.
     for count in [80, 90, 95] {
         let refused = many(count).send(envoy.http()).await;
         assert_eq!((refused.status, refused.text().as_str()), (401, "missing token"), "{count}");
@@ -231,7 +233,7 @@ async fn as_many_headers_as_envoy_lets_through_are_decided_on() {
 }
 
 #[tokio::test]
-async fn a_path_prefix_is_taken_off() {
+async fn a_path_prefix_is_removed() {
     let portcullis = Portcullis::start(&routes().with("http.path_prefix", "/check")).await;
     let (envoy, _upstream) = start(&portcullis, "/check").await;
     let passed = Request::get("/public").send(envoy.http()).await;
@@ -249,7 +251,7 @@ async fn envoy_refuses_while_portcullis_is_dead() {
 }
 
 #[tokio::test]
-async fn an_answer_with_more_headers_than_envoy_takes_is_a_deny_where_envoy_fails_open() {
+async fn an_answer_with_too_many_headers_is_a_deny_if_envoy_fails_open() {
     for (attack, counts) in
         [("many_deny_headers", [90, 91, 98, 100]), ("many_response_headers", [91, 97, 98, 100])]
     {
@@ -269,11 +271,11 @@ fn attacked_by(attack: &str, size: usize) -> Config {
     Config::new([route]).with("policies.hostile.file", policy.to_string_lossy())
 }
 
-/// Sends a request through an Envoy that fails open, and must be refused all the same. A machine that
-/// stands still for the last tenth of a second makes Envoy stop waiting, hence three tries.
+/// Sends a request through an Envoy that fails open, which must still be refused. A machine that is
+/// stalled for the last tenth of a second makes Envoy time out, hence three attempts.
 async fn is_refused_where_envoy_fails_open(config: &Config) {
     let (portcullis, upstream) = (Portcullis::start(config).await, Upstream::start().await);
-    let envoy = envoy::Config::http(portcullis.addresses().http(), upstream.address())
+    let envoy = envoy::EnvoyConfig::http(portcullis.addresses().http(), upstream.address())
         .with_http_timeout("1s")
         .with("failure_mode_allow", json!(true));
     let envoy = Envoy::start(&envoy).await;
@@ -289,11 +291,11 @@ async fn is_refused_where_envoy_fails_open(config: &Config) {
 }
 
 #[tokio::test]
-async fn a_fault_of_a_policy_is_a_deny_where_envoy_fails_open() {
+async fn a_policy_fault_is_a_deny_if_envoy_fails_open() {
     is_refused_where_envoy_fails_open(&attacked_by("panic", 0)).await;
 }
 
 #[tokio::test]
-async fn a_policy_that_takes_longer_than_envoy_waits_is_a_deny_where_envoy_fails_open() {
+async fn a_policy_beyond_envoys_timeout_is_a_deny_if_envoy_fails_open() {
     is_refused_where_envoy_fails_open(&attacked_by("spin", 0)).await;
 }

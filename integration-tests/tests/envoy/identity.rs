@@ -1,4 +1,5 @@
-//! Owns what the upstream learns of the caller: what Portcullis says, never what the client says.
+//! Tests of the identity headers for the upstream: they come from Portcullis, never from the
+//! client.
 
 use portcullis_integration_tests::{
     client::Request,
@@ -19,7 +20,7 @@ fn routes() -> Config {
     ])
 }
 
-/// Every way in which a client may try to say who it is.
+/// Every way in which a client may try to claim an identity.
 fn spoofed(request: &Request) -> [Request; 5] {
     let one = request.clone().header("x-user-id", "spoofed").header("x-auth-provider", "spoofed");
     let two = one.clone().header("x-user-id", "again").header("x-auth-provider", "again");
@@ -33,7 +34,7 @@ fn identity(received: &Received) -> (Vec<&str>, Vec<&str>) {
     (received.all("x-user-id"), received.all("x-auth-provider"))
 }
 
-async fn assert_nobody(gate: &Gate, request: Request) {
+async fn assert_no_identity(gate: &Gate, request: Request) {
     for request in spoofed(&request) {
         let received = gate.pass(request).await;
         assert_eq!(identity(&received), (Vec::new(), Vec::new()));
@@ -41,14 +42,14 @@ async fn assert_nobody(gate: &Gate, request: Request) {
 }
 
 #[tokio::test]
-async fn the_upstream_learns_who_the_token_names() {
+async fn the_upstream_gets_the_subject_of_the_token() {
     let gate = Gate::new(&routes()).await;
     let received = gate.pass(Request::get("/api/a").bearer(&token::good())).await;
     assert_eq!(identity(&received), (vec![SUBJECT], vec![PROVIDER]));
 }
 
 #[tokio::test]
-async fn what_the_client_says_of_itself_is_replaced() {
+async fn the_clients_identity_headers_are_replaced() {
     let gate = Gate::new(&routes()).await;
     for path in ["/api/a", "/optional"] {
         for request in spoofed(&Request::get(path).bearer(&token::good())) {
@@ -59,7 +60,7 @@ async fn what_the_client_says_of_itself_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_claim_that_the_token_lacks_leaves_nothing_of_the_clients() {
+async fn a_missing_claim_removes_the_clients_header() {
     let gate = Gate::new(&routes()).await;
     for claims in [Claims::default().without("provider"), Claims::default().with("provider", "")] {
         for request in spoofed(&Request::get("/api/a").bearer(&claims.hs256())) {
@@ -70,35 +71,35 @@ async fn a_claim_that_the_token_lacks_leaves_nothing_of_the_clients() {
 }
 
 #[tokio::test]
-async fn a_public_route_leaves_nothing_of_the_clients() {
+async fn a_public_route_removes_the_clients_identity() {
     let gate = Gate::new(&routes()).await;
-    assert_nobody(&gate, Request::get("/public")).await;
-    // Tokens are not looked at here, so not even a good one names anybody.
-    assert_nobody(&gate, Request::get("/public").bearer(&token::good())).await;
+    assert_no_identity(&gate, Request::get("/public")).await;
+    // Tokens are not verified here, so even a good one gives no identity.
+    assert_no_identity(&gate, Request::get("/public").bearer(&token::good())).await;
 }
 
 #[tokio::test]
-async fn an_anonymous_request_leaves_nothing_of_the_clients() {
+async fn an_anonymous_request_has_no_client_identity() {
     let gate = Gate::new(&routes()).await;
-    assert_nobody(&gate, Request::get("/optional")).await;
+    assert_no_identity(&gate, Request::get("/optional")).await;
 }
 
 #[tokio::test]
-async fn a_preflight_that_is_passed_on_leaves_nothing_of_the_clients() {
+async fn a_forwarded_preflight_has_no_client_identity() {
     let gate = Gate::new(&routes().with("cors.preflight", "any_options")).await;
-    assert_nobody(&gate, Request::preflight("/api/a")).await;
+    assert_no_identity(&gate, Request::preflight("/api/a")).await;
 }
 
 #[tokio::test]
-async fn options_that_are_no_preflight_need_a_token_unless_configured_otherwise() {
+async fn options_other_than_preflights_need_a_token_by_default() {
     let options = Request::new("OPTIONS", "/api/a");
     Gate::new(&routes()).await.refuse(options.clone(), 401).await;
     let gate = Gate::new(&routes().with("cors.preflight", "any_options")).await;
-    assert_nobody(&gate, options).await;
+    assert_no_identity(&gate, options).await;
 }
 
 #[tokio::test]
-async fn other_headers_pass_as_they_are() {
+async fn other_headers_pass_unchanged() {
     let gate = Gate::new(&routes()).await;
     let request = Request::get("/api/a").bearer(&token::good()).header("X-Trace", "1");
     let received = gate.pass(request).await;
@@ -106,7 +107,7 @@ async fn other_headers_pass_as_they_are() {
 }
 
 #[tokio::test]
-async fn an_application_that_folds_names_learns_nothing_of_the_clients() {
+async fn folded_header_names_carry_no_client_identity() {
     let gate = Gate::new(&routes().with("cors.preflight", "any_options")).await;
     let spoof = |request: Request| {
         request
@@ -150,10 +151,10 @@ async fn no_header_overrides_the_request_that_was_decided_on() {
 }
 
 #[tokio::test]
-async fn over_http_headers_that_override_the_request_are_removed_unseen() {
+async fn over_http_overriding_headers_are_removed() {
     let portcullis = Portcullis::start(&routes()).await;
     let upstream = Upstream::start().await;
-    let envoy = envoy::Config::http(portcullis.addresses().http(), upstream.address());
+    let envoy = envoy::EnvoyConfig::http(portcullis.addresses().http(), upstream.address());
     let envoy = Envoy::start(&envoy).await;
     let request = Request::get("/public").header("x-http-method-override", "DELETE");
     let response = request.header("x-original-url", "/api/a").send(envoy.http()).await;
@@ -163,7 +164,7 @@ async fn over_http_headers_that_override_the_request_are_removed_unseen() {
 }
 
 #[tokio::test]
-async fn what_a_proxy_cannot_remove_is_refused() {
+async fn headers_that_a_proxy_cannot_remove_are_refused() {
     let mut keeps = public_route("keeps", &["/keeps"]);
     keeps["keep_override_headers"] = json!(["x-http-method-override"]);
     let api = token_route("api", &["/api/*"]);
@@ -183,7 +184,7 @@ async fn what_a_proxy_cannot_remove_is_refused() {
     for (path, header, status) in [
         ("/public", "x-other", 200),
         ("/public", "x_other", 200),
-        // Such a proxy overwrites it, as its configuration says.
+        // Such a proxy overwrites it, as configured.
         ("/public", "x-user-id", 200),
         ("/public", "x_user_id", 400),
         ("/public", "x-http-method-override", 400),
@@ -195,7 +196,7 @@ async fn what_a_proxy_cannot_remove_is_refused() {
 }
 
 #[tokio::test]
-async fn an_identity_arrives_as_the_token_has_it_or_not_at_all() {
+async fn an_identity_arrives_unchanged_or_not_at_all() {
     let mut route = token_route("api", &["/api/*"]);
     route["identity_headers"] =
         json!({"x-roles": ["groups"], "x-num": ["num"], "x-mail": ["email"]});
@@ -221,7 +222,7 @@ async fn an_identity_arrives_as_the_token_has_it_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn a_claim_with_a_line_break_is_left_out_or_refused_rather_than_forwarded() {
+async fn a_claim_with_a_line_break_is_omitted_or_refused() {
     let mut refuses = token_route("refuses", &["/refuses"]);
     refuses["unusable_claims"] = json!("deny");
     let gate = Gate::new(&Config::new([token_route("api", &["/api/*"]), refuses])).await;

@@ -1,6 +1,7 @@
-//! Isolation behind Envoy: routes with slow policies, and what the clients of other routes notice.
+//! Tests of isolation behind Envoy: slow policies of some routes do not affect the clients of other
+//! routes.
 
-#![expect(clippy::expect_used, reason = "a panic is how a test reports")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test reports")]
 
 use std::{
     net::SocketAddr,
@@ -17,17 +18,17 @@ use tokio::task::JoinSet;
 
 use super::Gate;
 
-/// Clients that sit on a policy that never answers.
+/// Clients of a policy that never answers.
 const CALLERS: usize = 64;
-/// Clients that send long paths, and how long each waits between two: answers are quick, so without
-/// a pause they would take all that Envoy has.
+/// Clients that send long paths, and the pause of each between two requests: answers are fast, so
+/// without a pause they would use up Envoy.
 const LONG_PATHS: usize = 16;
 const PACE: Duration = Duration::from_millis(50);
-/// What Envoy waits unless it is told otherwise.
+/// The default timeout of Envoy.
 const ENVOYS_TIMEOUT: &str = "0.2s";
-/// Answers on another route are to come within this time.
+/// The promised time of answers on another route.
 const PROMISED: Duration = Duration::from_millis(50);
-/// A machine that does something else at the wrong moment gets another chance.
+/// Attempts, because a busy machine may disturb one.
 const ATTEMPTS: usize = 3;
 
 /// A gate whose requests below `/slow` are decided by `component` with `settings`.
@@ -53,7 +54,7 @@ async fn gate_with(component: &str, mut routes: Vec<Value>) -> Gate {
     Gate::with(&config, |envoy| envoy.with_timeout(ENVOYS_TIMEOUT)).await
 }
 
-/// So many clients that ask for `target`, each once in `pace`, until this is dropped.
+/// This many clients that request `target`, each once per `pace`, until this is dropped.
 fn flood(to: SocketAddr, target: &str, number: usize, pace: Duration) -> JoinSet<()> {
     let mut callers = JoinSet::new();
     for _ in 0..number {
@@ -69,57 +70,81 @@ fn flood(to: SocketAddr, target: &str, number: usize, pace: Duration) -> JoinSet
     callers
 }
 
-/// Of 100 requests to the other route, how many got their answer in time.
-async fn in_time(gate: &Gate) -> usize {
-    let mut in_time = 0;
+/// The times of 100 requests to the other route, the shortest first. An unanswered request counts
+/// as infinite.
+async fn times(gate: &Gate) -> Vec<Duration> {
+    let mut times = Vec::with_capacity(100);
     for _ in 0..100 {
         let begin = Instant::now();
         let response = gate.send(Request::get("/other")).await;
-        in_time += usize::from(response.status == 200 && begin.elapsed() < PROMISED);
+        times.push(if response.status == 200 { begin.elapsed() } else { Duration::MAX });
     }
-    in_time
+    times.sort();
+    times
 }
 
-async fn others_are_answered(gate: &Gate, _callers: JoinSet<()>) {
+/// The promised time of answers on another route; longer on a busy machine, where they are already
+/// slow without requests to the slow route.
+async fn promised(gate: &Gate) -> Duration {
+    let slowest = times(gate).await[98];
+    assert!(slowest < Duration::MAX, "the other route is open");
+    PROMISED.max(slowest * 4)
+}
+
+/// Asserts that another route answers in time while there are `callers`. Each attempt first measures
+/// the machine without them, because other work may slow it down at any time.
+async fn others_are_answered(gate: &Gate, callers: impl Fn() -> JoinSet<()>) {
     let mut seen = Vec::new();
-    while seen.len() < ATTEMPTS && seen.last().is_none_or(|in_time| *in_time < 99) {
-        seen.push(in_time(gate).await);
+    let mut alone = None;
+    for _ in 0..ATTEMPTS {
+        // Calls of the last attempt may still run: they must not raise the bound without limit.
+        let measured = promised(gate).await;
+        let promised = measured.min(*alone.get_or_insert(measured) * 2);
+        let _callers = callers();
+        let slowest = times(gate).await[98];
+        if slowest < promised {
+            return;
+        }
+        seen.push(format!("{slowest:?}, longer than {promised:?}"));
     }
-    assert!(seen.iter().any(|in_time| *in_time >= 99), "{seen:?} of 100 came in time");
+    panic!("99 of 100 took {seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_of_a_policy_that_never_answers_hold_up_no_other_route() {
+async fn callers_of_a_hanging_policy_delay_no_other_route() {
     let gate = gate("hostile_guest", &json!({"attack": "spin", "when_path": "/slow/attack"})).await;
-    let callers = flood(gate.envoy.http(), "/slow/attack", CALLERS, Duration::ZERO);
+    let callers = || flood(gate.envoy.http(), "/slow/attack", CALLERS, Duration::ZERO);
     others_are_answered(&gate, callers).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_of_many_routes_that_never_answer_hold_up_no_other_route() {
+async fn callers_of_many_hanging_routes_delay_no_other_route() {
     const ROUTES: usize = 8;
     let name = |number: usize| format!("slow-{number}");
     let attack = |number| format!("/{}/attack", name(number));
     let route =
         |number| slow_route(&name(number), &json!({"attack": "spin", "when_path": attack(number)}));
     let gate = gate_with("hostile_guest", (0..ROUTES).map(route).collect()).await;
-    let mut callers = JoinSet::new();
-    for number in 0..ROUTES {
-        let target = attack(number);
-        let mut some = flood(gate.envoy.http(), &target, CALLERS / ROUTES, Duration::ZERO);
-        callers.spawn(async move { while some.join_next().await.is_some() {} });
-    }
+    let callers = || {
+        let mut callers = JoinSet::new();
+        for number in 0..ROUTES {
+            let target = attack(number);
+            let mut some = flood(gate.envoy.http(), &target, CALLERS / ROUTES, Duration::ZERO);
+            callers.spawn(async move { while some.join_next().await.is_some() {} });
+        }
+        callers
+    };
     others_are_answered(&gate, callers).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn long_paths_against_many_patterns_hold_up_no_other_route() {
+async fn long_paths_against_many_patterns_delay_no_other_route() {
     let rule =
         |word: &str| json!({"match": {"paths": [format!("/**/*{word}*/**")]}, "effect": "deny"});
     let rules: Vec<_> = ["alpha", "bravo", "charlie", "delta"].map(rule).into();
     let gate = gate("portcullis_rules", &json!({ "rules": rules })).await;
     // As long as `paths.max_bytes` permits.
     let target = format!("/slow{}", "/a".repeat(4_000));
-    let callers = flood(gate.envoy.http(), &target, LONG_PATHS, PACE);
+    let callers = || flood(gate.envoy.http(), &target, LONG_PATHS, PACE);
     others_are_answered(&gate, callers).await;
 }

@@ -1,5 +1,5 @@
-//! Paths that are protected: the table that Istio users write, with Istio's condition and with
-//! Portcullis' own routes, and paths that can be read in two ways.
+//! Tests of protected paths: the table that Istio users write, with Istio's condition and with
+//! Portcullis' own routes, and ambiguous paths.
 
 use portcullis_integration_tests::{
     client::Request,
@@ -18,8 +18,8 @@ const PROTECTED: [&str; 4] =
 const EXCEPTED: [&str; 3] = ["/api/health", "/api/auth/login", "/api/health?full=1"];
 
 #[tokio::test]
-async fn with_istios_condition_envoy_asks_about_the_protected_paths_alone() {
-    // Portcullis would refuse everything that it is asked about without a token.
+async fn with_istios_condition_envoy_checks_only_protected_paths() {
+    // Portcullis would refuse every check without a token.
     let config = Config::new([token_route("all", &["*"])]);
     let (paths, not_paths) = (json!(["/api/*"]), json!(["/api/health", "/api/auth/*"]));
     let gate = Gate::with(&config, |envoy| envoy.only_for_paths(&paths, &not_paths)).await;
@@ -45,16 +45,16 @@ async fn the_same_table_works_as_routes() {
     for path in EXCEPTED {
         assert_eq!(gate.pass(Request::get(path)).await.target, path);
     }
-    // What no route names is nobody's, and refused.
+    // A path without a route is refused.
     gate.refuse(Request::get("/metrics").bearer(&token::good()), 403).await;
 }
 
 #[tokio::test]
-async fn several_slashes_are_no_way_around_a_route() {
+async fn repeated_slashes_do_not_bypass_a_route() {
     let routes = || [public_route("public", &["/public/*"]), token_route("admin", &["/admin/*"])];
     let gate = Gate::new(&Config::new(routes())).await;
     gate.refuse(Request::get("/admin/users"), 401).await;
-    // Servers that resolve the target as a reference take `public` for the host.
+    // Servers that resolve the target as a reference read `public` as the host.
     for path in
         ["//public/admin/users", "//admin/users", "/admin//users", "///admin/users", "/public//"]
     {
@@ -63,7 +63,7 @@ async fn several_slashes_are_no_way_around_a_route() {
     }
     // An Envoy that merges them forwards what was decided on.
     let merging =
-        |envoy: envoy::Config| envoy.with_connection_manager("merge_slashes", json!(true));
+        |envoy: envoy::EnvoyConfig| envoy.with_connection_manager("merge_slashes", json!(true));
     let gate = Gate::with(&Config::new(routes()), merging).await;
     gate.refuse(Request::get("//admin//users"), 401).await;
     assert_eq!(gate.pass(Request::get("//public//a")).await.target, "/public/a");
@@ -76,7 +76,7 @@ async fn several_slashes_are_no_way_around_a_route() {
 }
 
 #[tokio::test]
-async fn a_slash_at_the_end_and_case_are_no_way_around_a_route() {
+async fn a_trailing_slash_or_case_does_not_bypass_a_route() {
     let routes = [token_route("admin", &["/admin"]), public_route("rest", &["*"])];
     let config = Config::new(routes).with("paths.ignore_case", true);
     let gate = Gate::new(&config).await;
@@ -87,13 +87,13 @@ async fn a_slash_at_the_end_and_case_are_no_way_around_a_route() {
 }
 
 #[tokio::test]
-async fn whatever_size_of_request_envoy_lets_through_is_decided_on() {
+async fn every_size_of_request_that_envoy_accepts_is_decided_on() {
     let gate = Gate::new(&Config::new([token_route("all", &["*"])])).await;
     // Envoy's default limit is 60 KiB for all headers.
     let target = format!("/a?{}", "q".repeat(55_000));
     gate.refuse(Request::get(&target), 401).await;
     assert_eq!(gate.pass(Request::get(&target).bearer(&token::good())).await.target, target);
-    // Paths have a limit of their own, without query.
+    // Paths have their own limit, without the query.
     let refused = gate.refuse(Request::get(&format!("/{}", "a".repeat(8_192))), 413).await;
     assert_eq!(refused.text(), "request too large");
 }

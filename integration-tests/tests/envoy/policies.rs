@@ -1,5 +1,5 @@
-//! Owns a policy behind Envoy: the rules that stand for Istio's sample server decide as the task
-//! "External Authorization" of Istio's documentation shows with `curl`.
+//! Tests of policies behind Envoy: rules in place of Istio's sample server decide as in the task
+//! "External Authorization" of Istio's documentation.
 
 #![expect(clippy::expect_used, reason = "a panic is how a test reports")]
 
@@ -13,7 +13,7 @@ use super::Gate;
 const RESULT: &str = "x-ext-authz-check-result";
 const OVERRIDE: &str = "x-ext-authz-additional-header-override";
 const CHECKED: &str = "x-ext-authz-check-received";
-/// What the sample sets `OVERRIDE` to.
+/// The value of `OVERRIDE` in the sample.
 const OVERRIDDEN: &str = "grpc-additional-header-override-value";
 const REFUSED: &str =
     "denied by ext_authz for not found header `x-ext-authz: allow` in the request";
@@ -26,7 +26,7 @@ fn settings() -> Value {
     serde_saphyr::from_str::<Value>(&text).expect("the example is YAML")["settings"].take()
 }
 
-/// The sample as a component, asked about everything that Envoy asks about.
+/// The sample as a component, evaluated for every check of Envoy.
 fn sample() -> Config {
     let route = |name: &str, matches: &Value| {
         json!({
@@ -43,8 +43,8 @@ fn sample() -> Config {
         )
 }
 
-/// The task's `AuthorizationPolicy` asks about `/headers` alone.
-fn about_headers(envoy: envoy::Config) -> envoy::Config {
+/// The task's `AuthorizationPolicy` checks `/headers` alone.
+fn about_headers(envoy: envoy::EnvoyConfig) -> envoy::EnvoyConfig {
     envoy.only_for_paths(&json!(["/headers"]), &json!(["/ip"]))
 }
 
@@ -53,7 +53,7 @@ fn get(path: &str) -> Request {
 }
 
 #[tokio::test]
-async fn istios_table_gives_what_istios_sample_gives() {
+async fn istios_table_gives_the_results_of_istios_sample() {
     let gate = Gate::with(&sample(), about_headers).await;
     let headers = get("/headers");
 
@@ -73,13 +73,13 @@ async fn istios_table_gives_what_istios_sample_gives() {
         assert_eq!(refused.all(CHECKED), ["GET http://httpbin.foo/headers"]);
     }
 
-    // Nobody asks about the others.
+    // The others are not checked.
     let unasked = gate.pass(get("/ip")).await;
     assert_eq!(unasked.all(RESULT), Vec::<&str>::new());
 }
 
 #[tokio::test]
-async fn what_the_client_says_in_the_samples_name_is_replaced() {
+async fn the_clients_values_of_the_samples_headers_are_replaced() {
     let gate = Gate::new(&sample()).await;
     let request = get("/headers").header("x-ext-authz", "allow");
     let spoofed = [RESULT, OVERRIDE, CHECKED]
@@ -92,7 +92,7 @@ async fn what_the_client_says_in_the_samples_name_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_connection_from_nobody_in_the_mesh_is_closed_by_the_policy() {
+async fn a_connection_from_outside_the_mesh_is_closed_by_the_policy() {
     let gate = Gate::new(&sample()).await;
     let allowed_over_http = get("/headers").header("x-ext-authz", "allow");
     allowed_over_http.try_send(gate.envoy.tcp()).await.unwrap_err();
@@ -110,10 +110,11 @@ fn hostile(attack: &str, size: usize) -> Config {
 }
 
 #[tokio::test]
-async fn a_deny_with_deep_metadata_is_a_deny_however_envoy_fails() {
+async fn a_deny_with_deep_metadata_is_a_deny_in_any_failure_mode() {
     for fails_open in [false, true] {
         for (depth, status) in [(16, 403), (17, 500), (33, 500), (60, 500), (120, 500)] {
-            let open = |envoy: envoy::Config| envoy.with("failure_mode_allow", json!(fails_open));
+            let open =
+                |envoy: envoy::EnvoyConfig| envoy.with("failure_mode_allow", json!(fails_open));
             let gate = Gate::with(&hostile("deep_metadata", depth), open).await;
             gate.refuse(Request::get("/attack"), status).await;
             gate.pass(Request::get("/harmless")).await;
@@ -122,7 +123,7 @@ async fn a_deny_with_deep_metadata_is_a_deny_however_envoy_fails() {
 }
 
 #[tokio::test]
-async fn an_allow_with_metadata_that_envoy_cannot_read_is_refused_with_a_reason() {
+async fn an_allow_with_unreadable_metadata_is_refused_with_a_reason() {
     let gate = Gate::new(&hostile("deep_metadata_of_allow", 16)).await;
     gate.pass(Request::get("/attack")).await;
     let gate = Gate::new(&hostile("deep_metadata_of_allow", 60)).await;
@@ -130,7 +131,7 @@ async fn an_allow_with_metadata_that_envoy_cannot_read_is_refused_with_a_reason(
 }
 
 #[tokio::test]
-async fn the_upstream_reads_the_query_that_the_policy_means() {
+async fn the_upstream_reads_the_query_as_the_policy_meant_it() {
     let gate = Gate::new(&hostile("query_values", 0)).await;
     for query in
         ["", "?x=1", "?role=root&x=1", "?%72ole=admin&%64ebug=1&x=1", "?role[]=a&debug&x=1"]
@@ -147,7 +148,7 @@ async fn the_upstream_reads_the_query_that_the_policy_means() {
 }
 
 #[tokio::test]
-async fn a_deny_without_body_leaves_the_next_answer_where_it_belongs() {
+async fn a_deny_without_body_does_not_shift_the_next_answer() {
     for (attack, status) in [("body_of_204", 204), ("body_of_205", 205), ("body_of_304", 304)] {
         let gate = Gate::new(&hostile(attack, 0)).await;
         let requests = [Request::get("/attack"), Request::get("/harmless")];
@@ -155,7 +156,7 @@ async fn a_deny_without_body_leaves_the_next_answer_where_it_belongs() {
         let (head, next) = answers.split_once("\r\n\r\n").expect("an answer has an end of headers");
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{answers}");
         assert!(next.starts_with("HTTP/1.1 200 "), "{answers}");
-        // The body that the policy wanted reads like an answer.
+        // The body from the policy has the form of an answer.
         assert_eq!(answers.matches("HTTP/1.1 ").count(), requests.len(), "{answers}");
     }
 }

@@ -1,4 +1,4 @@
-//! Owns Envoys that are configured with `encode_raw_headers`.
+//! Tests of Envoys with `encode_raw_headers`.
 
 use portcullis_integration_tests::{
     client::Request,
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Gate;
 
 #[tokio::test]
-async fn raw_headers_are_read_like_others() {
+async fn raw_headers_are_read_like_other_headers() {
     let config = Config::new([token_route("api", &["/api/*"])])
         .with("cors.allowed_origins", json!(["https://app.test"]));
     let gate = Gate::with(&config, |envoy| envoy.with("encode_raw_headers", json!(true))).await;

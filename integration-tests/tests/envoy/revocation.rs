@@ -1,4 +1,4 @@
-//! Owns "log out now": a revoked token is refused on the next request.
+//! Tests of immediate logout: a revoked token is refused on the next request.
 
 use portcullis_integration_tests::{
     client::Request,
@@ -14,7 +14,7 @@ async fn a_revoked_token_is_refused_on_the_next_request_and_no_other() {
     let gate = Gate::new(&Config::new(routes)).await;
     let admin = gate.portcullis.admin();
     let (mine, other) = (Claims::default(), Claims::default());
-    // The same session, signed twice: revocation is about the id, not about the bytes.
+    // The same session, signed twice: a revocation applies to the id, not to the bytes.
     let (first, second) = (mine.hs256(), mine.rs256());
     let ask = |path: &str, token: &str| Request::get(path).bearer(token);
     for token in [&first, &second, &other.hs256()] {

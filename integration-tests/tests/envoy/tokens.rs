@@ -1,4 +1,4 @@
-//! Owns which tokens get past Envoy.
+//! Tests of tokens through Envoy: which are accepted and which are refused.
 
 use portcullis_integration_tests::{
     client::Request,
@@ -23,7 +23,7 @@ async fn a_good_token_passes_under_either_algorithm() {
     let gate = gate().await;
     for token in [Claims::default().hs256(), Claims::default().rs256()] {
         gate.pass(with(&token)).await;
-        // Again, as it may be remembered.
+        // Again, because it may be cached.
         gate.pass(with(&token)).await;
     }
 }
@@ -49,13 +49,13 @@ async fn without_a_token_there_is_a_401_with_a_challenge() {
 }
 
 #[tokio::test]
-async fn a_bad_token_gets_a_401_that_does_not_say_why() {
+async fn a_bad_token_gets_a_401_without_the_cause() {
     let gate = gate().await;
     let good = token::good();
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let cases = [
         (
-            "signed by somebody else",
+            "signed with another key",
             Claims::default().forged(b"another secret of the same length!!"),
         ),
         ("expired", Claims::default().expired().hs256()),
@@ -83,13 +83,13 @@ async fn a_bad_token_gets_a_401_that_does_not_say_why() {
 }
 
 #[tokio::test]
-async fn the_authorization_header_must_have_one_reading() {
+async fn an_ambiguous_authorization_header_is_refused() {
     let gate = gate().await;
     let (token, api) = (token::good(), Request::get("/api/a"));
     gate.refuse(with(&token).bearer(&token), 401).await;
     gate.refuse(api.clone().bearer(&format!("{token},{token}")), 401).await;
     gate.refuse(api.clone().header("Authorization", &token), 401).await;
     gate.refuse(api.clone().header("Authorization", &format!("Basic {token}")), 401).await;
-    // Schemes have no case: RFC 9110 section 11.1.
+    // Schemes are case-insensitive: RFC 9110 section 11.1.
     gate.pass(api.header("authorization", &format!("bearer {token}"))).await;
 }

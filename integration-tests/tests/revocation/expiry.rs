@@ -1,5 +1,5 @@
-//! Owns the end of a revoked token: it is refused, second by second, until no leeway and no clock
-//! can let it pass any more.
+//! Tests of the expiry of a revoked token: it is refused in every second until neither leeway nor
+//! clock skew can let it pass.
 
 #![expect(clippy::expect_used, reason = "a panic is how a test reports")]
 
@@ -7,22 +7,22 @@ use jiff::{SignedDuration, Timestamp};
 use portcullis_integration_tests::{
     eventually,
     portcullis::Portcullis,
-    publisher::{Event, Publisher},
-    services::{RabbitMq, Redis},
+    publisher::{Event, KEY_PREFIX, Publisher},
+    services::{Link, RabbitMq, Redis},
     token::Claims,
 };
 use serde_json::json;
 
 use super::{check, config, metric};
 
-/// How long the tokens live, and for how long they are accepted after that: the leeway of the tests'
+/// The lifetime of the tokens, and how long they are accepted after that: the leeway of the tests'
 /// issuer.
 const LIFETIME: i64 = 4;
 const LEEWAY: i64 = 5;
 const SKEW: i64 = 2;
 
-/// In which mode, and whether a token that nobody revoked is accepted in its leeway: not where the
-/// store decides, whose entries end with their tokens.
+/// The mode, and whether a token that is not revoked is accepted in its leeway: not where the
+/// store decides, whose keys expire with their tokens.
 const MODES: [(&str, bool); 3] =
     [("authoritative", true), ("redis-on-miss", false), ("redis-always", false)];
 
@@ -30,7 +30,7 @@ fn second(number: i64) -> Timestamp {
     Timestamp::from_second(number).expect("the time is near")
 }
 
-/// Waits for the middle of a second, in which it is clear which second it is, and returns it.
+/// Waits for the middle of a second, so that the second is unambiguous, and returns it.
 async fn middle_of_a_second() -> i64 {
     let now = Timestamp::now();
     let middle = second(now.as_second()) + SignedDuration::from_millis(1500);
@@ -38,13 +38,13 @@ async fn middle_of_a_second() -> i64 {
     middle.as_second()
 }
 
-/// Today's publishers give a key the life of its token, and not a second more.
+/// Existing publishers give a key exactly the lifetime of its token.
 fn event(claims: &Claims, expires_at: i64) -> Event {
     Event::add(claims.jti(), second(expires_at))
 }
 
 #[tokio::test]
-async fn a_revoked_token_stays_refused_through_its_expiry_and_its_leeway() {
+async fn a_revoked_token_is_refused_through_expiry_and_leeway() {
     let (rabbitmq, redis) = tokio::join!(RabbitMq::start(), Redis::start());
     let mut replicas = Vec::new();
     for (mode, _) in MODES {
@@ -75,7 +75,7 @@ async fn a_revoked_token_stays_refused_through_its_expiry_and_its_leeway() {
             answers.push(pair);
         }
         if Timestamp::now().as_second() != second + expires_at {
-            eprintln!("{second:>3} s after its expiry: the machine stood still, so nobody knows");
+            eprintln!("{second:>3} s after its expiry: the machine was stalled, no result");
             continue;
         }
         samples += 1;
@@ -83,7 +83,7 @@ async fn a_revoked_token_stays_refused_through_its_expiry_and_its_leeway() {
         for ([refused, other], (mode, has_leeway)) in answers.into_iter().zip(MODES) {
             let lives = second < if has_leeway { LEEWAY } else { 0 };
             assert_eq!(other == 200, lives, "{mode}, {second} s after its expiry: {other}");
-            // Revoked for as long as it would be accepted; then it has expired, and is nothing else.
+            // Denied as revoked as long as it would be accepted; then denied as expired.
             let expected = if second < LEEWAY && (has_leeway || second < 0) { 403 } else { 401 };
             line.push(format!("{mode} {refused} (another token {other})"));
             if mode == "authoritative" || second >= LEEWAY {
@@ -92,11 +92,11 @@ async fn a_revoked_token_stays_refused_through_its_expiry_and_its_leeway() {
         }
         eprintln!("{second:>3} s after its expiry: {}", line.join(", "));
     }
-    assert!(samples > LIFETIME, "{samples} seconds are too few to tell");
+    assert!(samples > LIFETIME, "{samples} seconds are too few samples");
 }
 
 #[tokio::test]
-async fn an_expiry_that_stands_for_none_is_none_and_one_that_is_over_is_counted() {
+async fn a_placeholder_expiry_is_no_expiry_and_a_past_one_is_counted() {
     let (rabbitmq, redis) = tokio::join!(RabbitMq::start(), Redis::start());
     let config = config("authoritative", json!({"url": redis.url()}))
         .with("blacklist.rabbitmq.url", rabbitmq.url());
@@ -123,4 +123,43 @@ async fn an_expiry_that_stands_for_none_is_none_and_one_that_is_over_is_counted(
         (unset, over) == (2, 1)
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_key_counts_although_the_event_has_an_expiry_in_the_past() {
+    let (rabbitmq, redis) = tokio::join!(RabbitMq::start(), Redis::start());
+    let way = Link::to(redis.address()).await;
+    way.cut().await;
+    let config = config("authoritative", json!({"url": format!("redis://{}", way.address())}))
+        .with("blacklist.rabbitmq.url", rabbitmq.url());
+    let replica = Portcullis::launch(&config).await;
+    eventually::holds("the broker is connected", || async {
+        metric::<u64>(&replica, "ext_authz_mq_connection_status").await == 1
+    })
+    .await;
+    let claims = Claims::default();
+    let publisher = Publisher::new(&rabbitmq.url(), redis.client()).patient();
+    let over = json!({"jti": claims.jti(), "expires_at": "2020-01-01T00:00:00"});
+    publisher.publish_raw(over.to_string().as_bytes()).await;
+    eventually::holds("the event is applied", || async {
+        replica.admin().revocations().await["entries"] == 1
+    })
+    .await;
+    let key = format!("{KEY_PREFIX}{}", claims.jti());
+    let _: String = redis.client().command(&["SETEX", &key, "3600", "{}"]).await;
+    way.restore().await;
+    eventually::holds("it is ready", || replica.is_ready()).await;
+    assert_eq!(check(&replica, &claims).await, 403, "the first reading names it");
+}
+
+#[tokio::test]
+async fn a_token_that_expires_during_a_redis_query_is_refused() {
+    let redis = Redis::start().await;
+    let config = config("redis-always", json!({"url": redis.url(), "timeout": "5s"}));
+    let replica = Portcullis::start(&config).await;
+    let expires_at = middle_of_a_second().await + 1;
+    let claims = Claims::default().with("exp", expires_at);
+    // The token lives for half a second, and the answer takes longer.
+    let _: String = redis.client().command(&["CLIENT", "PAUSE", "900", "ALL"]).await;
+    assert_eq!(check(&replica, &claims).await, 401);
 }

@@ -1,4 +1,5 @@
-//! Owns what each mode makes of Redis: asked never, on a miss, or always; there, gone, or moved.
+//! Tests of the modes: Redis is queried never, on a miss, or always; it is available, unavailable,
+//! or moved.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ fn settings(redis: &Redis) -> Value {
     json!({"url": redis.url()})
 }
 
-/// As the publishers of today write it.
+/// As existing publishers write it.
 async fn revoke(redis: &RedisClient, claims: &Claims) {
     let key = format!("blacklist:{}", claims.jti());
     let value = r#"{"user_id":"u","reason":"logout","blacklisted_at":"2026-11-22T03:32:40.069443","expires_at":"2033-05-18T03:33:19+00:00"}"#;
@@ -39,7 +40,7 @@ async fn lookups(portcullis: &Portcullis, result: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn what_redis_holds_on_a_miss_is_kept() {
+async fn a_hit_in_redis_is_added_to_the_set() {
     let redis = Redis::start().await;
     let portcullis = start("redis-on-miss", settings(&redis)).await;
     let (revoked, other) = (Claims::default(), Claims::default());
@@ -55,7 +56,7 @@ async fn what_redis_holds_on_a_miss_is_kept() {
 }
 
 #[tokio::test]
-async fn where_redis_is_always_asked_its_answer_holds_for_one_request() {
+async fn in_redis_always_an_answer_counts_for_one_request() {
     let redis = Redis::start().await;
     let portcullis = start("redis-always", settings(&redis)).await;
     let claims = Claims::default();
@@ -68,7 +69,7 @@ async fn where_redis_is_always_asked_its_answer_holds_for_one_request() {
 }
 
 #[tokio::test]
-async fn without_redis_a_request_is_denied_where_it_must_be_asked_and_passes_once_it_is_back() {
+async fn a_query_without_redis_is_denied_until_redis_is_back() {
     for mode in ["redis-on-miss", "redis-always"] {
         let redis = Redis::start().await;
         let portcullis = start(mode, settings(&redis)).await;
@@ -88,7 +89,7 @@ async fn without_redis_a_request_is_denied_where_it_must_be_asked_and_passes_onc
         assert_eq!(check(&portcullis, &revoked).await, known, "{mode}");
 
         redis.restart().await;
-        eventually::holds("it is asked again", || async {
+        eventually::holds("it is queried again", || async {
             check(&portcullis, &claims).await == 200
         })
         .await;
@@ -97,7 +98,7 @@ async fn without_redis_a_request_is_denied_where_it_must_be_asked_and_passes_onc
 }
 
 #[tokio::test]
-async fn a_redis_that_is_silent_costs_a_request_its_timeout_and_the_next_ones_nothing() {
+async fn a_silent_redis_costs_one_timeout_and_later_requests_nothing() {
     let redis = Redis::start().await;
     let mut settings = settings(&redis);
     let timeout = Duration::from_millis(500);
@@ -120,7 +121,7 @@ async fn a_redis_that_is_silent_costs_a_request_its_timeout_and_the_next_ones_no
 }
 
 #[tokio::test]
-async fn a_live_set_is_the_last_word_and_redis_is_not_asked() {
+async fn a_live_set_is_authoritative_and_redis_is_not_queried() {
     let (redis, rabbitmq) = (Redis::start().await, RabbitMq::start().await);
     let (early, late, other) = (Claims::default(), Claims::default(), Claims::default());
     revoke(&redis.client(), &early).await;
@@ -132,12 +133,12 @@ async fn a_live_set_is_the_last_word_and_redis_is_not_asked() {
         portcullis.admin().revocations().await["state"] == "live"
     })
     .await;
-    // How long the early one is revoked is asked a little later.
+    // The expiry of the early one is read a little later.
     eventually::holds("all that was left out has been read", async || {
         redis.client().calls().await.contains_key("pttl")
     })
     .await;
-    // Nobody published it: only whoever asks Redis can know.
+    // It was not published: only a query to Redis can find it.
     revoke(&redis.client(), &late).await;
     redis.client().forget_calls().await;
     for _ in 0..100 {
@@ -146,13 +147,13 @@ async fn a_live_set_is_the_last_word_and_redis_is_not_asked() {
         assert_eq!(check(&portcullis, &other).await, 200);
     }
     let calls = redis.client().calls().await;
-    // What is parked is looked at now and then, whether or not there are requests.
+    // The outbox is read periodically, with or without requests.
     let lookups = ["pttl", "mget", "get", "exists"];
     assert!(lookups.iter().all(|call| !calls.contains_key(*call)), "{calls:?}");
 }
 
 #[tokio::test]
-async fn what_redis_names_at_the_start_is_revoked_at_once_and_ends_when_redis_says() {
+async fn the_first_snapshot_revokes_at_once_with_the_expiries_of_redis() {
     let redis = Redis::start().await;
     let (revoked, lasting) = (Claims::default(), Claims::default());
     revoke(&redis.client(), &revoked).await;
@@ -167,19 +168,19 @@ async fn what_redis_names_at_the_start_is_revoked_at_once_and_ends_when_redis_sa
         let path = format!("/v1/revocations/{}", claims.jti());
         admin.call(Request::get(&path)).await.json()["until"].clone()
     };
-    // Before that, each lasts for the longest life of a token.
+    // Before that, each entry has the longest lifetime of a token.
     eventually::holds("it is known how long", async || until(&lasting).await.is_null()).await;
-    // The key's life, leeway and skew.
+    // The lifetime of the key, plus leeway and skew.
     let lifetime = until(&revoked).await.as_i64().unwrap_or_default() - began;
     assert!((3_600..3_700).contains(&lifetime), "{lifetime}");
     for claims in [&revoked, &lasting] {
         assert_eq!(check(&portcullis, claims).await, 403);
     }
-    assert_eq!(lookups(&portcullis, "found").await, 0, "nothing of it had to be asked");
+    assert_eq!(lookups(&portcullis, "found").await, 0, "no query was necessary");
 }
 
 #[tokio::test]
-async fn another_primary_is_asked_once_the_sentinels_have_chosen_it() {
+async fn a_new_primary_is_queried_after_the_election() {
     let redis = RedisSentinel::start().await;
     let sentinels: Vec<_> = redis.sentinels().iter().map(ToString::to_string).collect();
     let settings = json!({
@@ -196,7 +197,7 @@ async fn another_primary_is_asked_once_the_sentinels_have_chosen_it() {
     let member = redis.primary().await.unwrap();
     redis.kill(member).await;
     redis.elected(member.other()).await;
-    eventually::holds("the new primary is asked", || async {
+    eventually::holds("the new primary is queried", || async {
         check(&portcullis, &other).await == 200
     })
     .await;
@@ -206,7 +207,7 @@ async fn another_primary_is_asked_once_the_sentinels_have_chosen_it() {
 }
 
 #[tokio::test]
-async fn a_redis_with_a_password_is_asked_with_it_and_a_wrong_one_is_named_in_the_log() {
+async fn a_redis_password_is_used_and_a_wrong_one_is_logged() {
     let redis = Redis::start_with_password("secret of the test").await;
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str| {
@@ -222,16 +223,16 @@ async fn a_redis_with_a_password_is_asked_with_it_and_a_wrong_one_is_named_in_th
 
     let config = config("redis-always", settings(file("bad", "hush")));
     let mut portcullis = Portcullis::launch(&config).await;
-    eventually::holds("the log says what is wrong", || {
-        let told = is_logged(&mut portcullis, "wrong user or password");
-        std::future::ready(told)
+    eventually::holds("the log shows the error", || {
+        let logged = is_logged(&mut portcullis, "wrong user or password");
+        std::future::ready(logged)
     })
     .await;
     assert!(!is_logged(&mut portcullis, "hush"));
 }
 
 #[tokio::test]
-async fn a_redis_that_drops_entries_when_it_is_full_is_reported() {
+async fn a_redis_with_an_evicting_policy_is_reported() {
     let redis = Redis::start().await;
     for (name, value) in [("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lru")] {
         let _: String = redis.client().command(&["CONFIG", "SET", name, value]).await;
@@ -242,7 +243,7 @@ async fn a_redis_that_drops_entries_when_it_is_full_is_reported() {
 }
 
 #[tokio::test]
-async fn many_who_ask_at_the_same_time_are_answered_together() {
+async fn concurrent_queries_are_batched() {
     let redis = Redis::start().await;
     let portcullis = start("redis-always", settings(&redis)).await;
     let (revoked, other) = (Claims::default(), Claims::default());

@@ -1,5 +1,5 @@
-//! Process pause: a replica that stood still does not believe its own set, even when the command
-//! that revoked has said that the revocation is in force.
+//! Tests of process pauses: a replica that was paused does not trust its own set, even if
+//! `portcullis revoke` has reported that the revocation is applied.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ use super::{
     relay_process::{Relay, Services, revoke},
 };
 
-/// How often the replica is stopped. `PORTCULLIS_TEST_ROUNDS` takes more.
+/// The number of stops. `PORTCULLIS_TEST_ROUNDS` sets another one.
 const ROUNDS: usize = 3;
-/// How many checks wait for the replica to go on.
+/// The number of checks that wait for the replica to resume.
 const WAITING: usize = 40;
 
-#[expect(clippy::disallowed_methods, reason = "the caller of the tests says how many")]
+#[expect(clippy::disallowed_methods, reason = "the caller of the tests sets the number")]
 fn rounds() -> usize {
     let rounds = std::env::var("PORTCULLIS_TEST_ROUNDS");
     rounds.ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS)
 }
 
 #[tokio::test]
-async fn a_replica_that_was_stopped_denies_what_was_said_to_be_in_force() {
+async fn a_replica_after_a_stop_denies_an_applied_revocation() {
     let services = Services::start().await;
     let config = config("authoritative", serde_json::json!({"url": services.redis.url()}))
         .with("blacklist.rabbitmq.url", services.rabbitmq.url());

@@ -1,4 +1,4 @@
-//! Owns the tests of a table in PostgreSQL as the source of revocations.
+//! Tests of a table in PostgreSQL as the source of revocations.
 
 mod table;
 
@@ -16,17 +16,17 @@ use serde_json::{Value, json};
 use super::metric;
 use crate::envoy::Gate;
 
-/// The table as the writers know it.
+/// The table of the writers.
 const TABLE: &str = "CREATE TABLE revoked_tokens (token_id TEXT PRIMARY KEY, \
                      revoked_at TIMESTAMP WITH TIME ZONE DEFAULT CURRENT_TIMESTAMP)";
-/// As those write who do not know the names of the columns.
+/// An insert without column names.
 const INSERT: &str = "INSERT INTO revoked_tokens VALUES ($1)";
 const DELETE: &str = "DELETE FROM revoked_tokens WHERE token_id = $1";
-/// What is shipped to be installed beside the table.
+/// The trigger that is shipped with Portcullis.
 const TRIGGER: &str = include_str!("../../../deploy/postgres/revocations.sql");
-/// What tests send that the trigger does not.
+/// For notifications that the trigger does not send.
 const NOTIFY: &str = "SELECT pg_notify('portcullis_revocations', $1)";
-/// For tests in which the table must not be read unless somebody asks.
+/// For tests in which only a refresh may read the table.
 const NEVER: &str = "12h";
 
 /// A database with the table, and a client for it.
@@ -42,7 +42,7 @@ async fn install_trigger(client: &PostgresClient, settings: &str) {
     client.run(&format!("{settings} {TRIGGER}")).await;
 }
 
-/// A client that may do nothing in the database but log in.
+/// A client whose role may only log in.
 async fn stranger(postgres: &Postgres) -> PostgresClient {
     let client = postgres.client().await;
     client.run("CREATE ROLE stranger; SET ROLE stranger").await;
@@ -69,7 +69,7 @@ fn refresh() -> Request {
     Request::get("/").header("X-Refresh-Cache", "true")
 }
 
-/// Waits until a token is answered with `status`, and says how long that took.
+/// Waits until a token is answered with `status`, and returns how long that took.
 async fn answered(gate: &Gate, claims: &Claims, status: u16) -> Duration {
     let begin = Instant::now();
     eventually::holds("the answer changes", || async {
@@ -88,7 +88,7 @@ async fn feed(portcullis: &Portcullis, state: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_row_a_refresh_and_the_next_request_is_refused() {
+async fn after_an_insert_and_a_refresh_the_next_request_is_refused() {
     for column in ["token_id", "jti"] {
         let (postgres, client) = database(&TABLE.replace("token_id", column)).await;
         let config = config(&postgres, NEVER).with("blacklist.postgres.column", column);
@@ -103,7 +103,7 @@ async fn a_row_a_refresh_and_the_next_request_is_refused() {
         gate.refuse(ask(&revoked), 403).await;
         gate.pass(ask(&other)).await;
 
-        // Whatever the path, the method and the token: it is a request for a refresh and no other.
+        // With any path, method and token, it is only a refresh.
         client.execute(INSERT, &[&other.jti()]).await;
         let odd = Request::post("/api/a", "body").header("x-refresh-cache", "TRUE");
         gate.refuse(odd.bearer(&other.hs256()), 204).await;
@@ -132,7 +132,7 @@ async fn every_refresh_covers_what_was_inserted_before_it() {
 }
 
 #[tokio::test]
-async fn the_trigger_revokes_and_restores_without_a_refresh() {
+async fn the_trigger_revokes_and_unrevokes_without_a_refresh() {
     let (postgres, client) = database(TABLE).await;
     install_trigger(&client, "").await;
     let gate = Gate::new(&config(&postgres, NEVER)).await;
@@ -146,7 +146,7 @@ async fn the_trigger_revokes_and_restores_without_a_refresh() {
         revoking
     })
     .await;
-    // Reading the table again does not undo what a notification said.
+    // A later scan of the table does not undo a notification.
     let claims = Claims::default();
     client.run("NOTIFY portcullis_revocations, 'nonsense'; NOTIFY portcullis_revocations").await;
     client.execute(INSERT, &[&claims.jti()]).await;
@@ -158,7 +158,7 @@ async fn the_trigger_revokes_and_restores_without_a_refresh() {
 }
 
 #[tokio::test]
-async fn whoever_may_only_log_in_cannot_take_a_revocation_back() {
+async fn a_role_that_may_only_log_in_cannot_unrevoke() {
     let (postgres, client) = database(TABLE).await;
     install_trigger(&client, "").await;
     let gate = Gate::new(&config(&postgres, NEVER)).await;
@@ -169,7 +169,7 @@ async fn whoever_may_only_log_in_cannot_take_a_revocation_back() {
     for _ in 0..3 {
         notify(&stranger, &json!({"type": "remove", "jti": revoked.jti()})).await;
     }
-    // Heard after those.
+    // Delivered after those.
     client.execute(INSERT, &[&later.jti()]).await;
     answered(&gate, &later, 403).await;
     gate.refuse(ask(&revoked), 403).await;
@@ -177,13 +177,13 @@ async fn whoever_may_only_log_in_cannot_take_a_revocation_back() {
     assert_eq!(metric::<u64>(&gate.portcullis, removals).await, 3);
     gate.refuse(refresh(), 204).await;
     gate.refuse(ask(&revoked), 403).await;
-    // What the table says counts all the same.
+    // The table still counts.
     client.execute(DELETE, &[&revoked.jti()]).await;
     answered(&gate, &revoked, 200).await;
 }
 
 #[tokio::test]
-async fn what_no_row_can_say_is_not_heeded() {
+async fn notifications_that_no_row_can_cause_are_ignored() {
     let (postgres, client) = database(TABLE).await;
     install_trigger(&client, "").await;
     let gate = Gate::new(&config(&postgres, NEVER)).await;
@@ -202,7 +202,7 @@ async fn what_no_row_can_say_is_not_heeded() {
 }
 
 #[tokio::test]
-async fn a_reading_that_waits_for_the_table_holds_up_no_revocation() {
+async fn a_scan_that_waits_for_the_table_delays_no_revocation() {
     let (postgres, client) = database(TABLE).await;
     install_trigger(&client, "").await;
     let gate = Gate::new(&config(&postgres, NEVER)).await;
@@ -219,7 +219,7 @@ async fn a_reading_that_waits_for_the_table_holds_up_no_revocation() {
         client.execute(DELETE, &[&gone.jti()]).await;
         client.run("COMMIT").await;
         answered(&gate, &gone, 200).await;
-        // The stranger's word holds until the table has been read.
+        // The stranger's notification counts until the next scan of the table.
         gate.refuse(refresh(), 204).await;
         gate.pass(ask(&late)).await;
         took
@@ -237,8 +237,9 @@ async fn names_of_any_case_in_any_schema_can_be_configured() {
                     SET portcullis.notify_channel = 'Some Channel';";
     install_trigger(&client, settings).await;
     let config = config(&postgres, NEVER)
-        .with("blacklist.postgres.table", "Auth.\"Revoked.Tokens\"")
-        .with("blacklist.postgres.column", "\"J\"\"ti\"")
+        .with("blacklist.postgres.schema", "Auth")
+        .with("blacklist.postgres.table", "Revoked.Tokens")
+        .with("blacklist.postgres.column", "J\"ti")
         .with("blacklist.postgres.channel", "Some Channel");
     let insert = |id: &str| format!("INSERT INTO \"Auth\".\"Revoked.Tokens\" VALUES ('{id}')");
     let id = |n: u8| format!("5f0c8a54-4c5b-4f0e-9f3a-0d6f3a1f1c{n:02}");
@@ -256,7 +257,7 @@ async fn names_of_any_case_in_any_schema_can_be_configured() {
 }
 
 #[tokio::test]
-async fn without_a_trigger_the_table_is_polled_and_is_the_truth() {
+async fn without_a_trigger_the_table_is_polled_and_authoritative() {
     let (postgres, client) = database(TABLE).await;
     let gate = Gate::new(&config(&postgres, "200ms")).await;
     let claims = Claims::default();
@@ -280,7 +281,7 @@ async fn an_id_too_long_for_a_notification_is_read_from_the_table() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_killed_costs_no_request_and_loses_no_revocation() {
+async fn a_killed_database_fails_no_request_and_loses_no_revocation() {
     let (postgres, client) = database(TABLE).await;
     install_trigger(&client, "").await;
     let gate = Gate::new(&config(&postgres, NEVER)).await;
@@ -307,7 +308,7 @@ async fn a_database_that_is_killed_costs_no_request_and_loses_no_revocation() {
 }
 
 #[tokio::test]
-async fn a_database_that_hangs_is_noticed_within_two_seconds_and_expires() {
+async fn a_hanging_database_is_detected_in_two_seconds_and_expires() {
     let (postgres, _client) = database(TABLE).await;
     let config = config(&postgres, NEVER).with("blacklist.max_staleness", "8s");
     let gate = Gate::new(&config).await;
@@ -321,6 +322,9 @@ async fn a_database_that_hangs_is_noticed_within_two_seconds_and_expires() {
         let lost = status["lost"].as_str().unwrap();
         assert!(lost.contains("PostgreSQL does not answer"), "{status}");
         feed(&gate.portcullis, "expired").await;
+        let staleness: f64 =
+            metric(&gate.portcullis, "portcullis_blacklist_staleness_seconds").await;
+        assert!(staleness >= 8.0, "counted from the last sign of life: {staleness}");
         gate.refuse(ask(&claims), 503).await;
         postgres.unpause().await;
         answered(&gate, &claims, 200).await;
@@ -331,16 +335,16 @@ async fn a_database_that_hangs_is_noticed_within_two_seconds_and_expires() {
 }
 
 #[tokio::test]
-async fn a_refresh_that_takes_too_long_is_a_denial_and_lets_nothing_pass() {
+async fn a_refresh_beyond_its_timeout_is_a_denial() {
     let (postgres, client) = database(TABLE).await;
     let config = config(&postgres, NEVER);
-    // A proxy that fails open lets requests pass that are not answered in time.
+    // A proxy that fails open allows requests without an answer in time.
     let gate = Gate::with(&config, |envoy| {
         envoy.with_timeout("1s").with("failure_mode_allow", json!(true))
     })
     .await;
     client.run("BEGIN; LOCK TABLE revoked_tokens IN ACCESS EXCLUSIVE MODE").await;
-    // A machine that stands still for the last tenth of a second makes Envoy stop waiting.
+    // A machine that is stalled for the last tenth of a second makes Envoy time out.
     let mut refused = 0;
     for _ in 0..3 {
         refused += usize::from(gate.send(refresh()).await.status == 503);
@@ -355,7 +359,7 @@ async fn a_refresh_that_takes_too_long_is_a_denial_and_lets_nothing_pass() {
 }
 
 #[tokio::test]
-async fn without_the_setting_the_header_means_nothing() {
+async fn without_the_setting_the_refresh_header_is_ignored() {
     let (postgres, client) = database(TABLE).await;
     let config = config(&postgres, NEVER).with("blacklist.refresh.enabled", false);
     let gate = Gate::new(&config).await;
@@ -367,7 +371,7 @@ async fn without_the_setting_the_header_means_nothing() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_know_the_secret_asks_in_vain() {
+async fn a_refresh_without_the_secret_is_refused() {
     let (postgres, client) = database(TABLE).await;
     let secret = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(secret.path(), "s3cret\n").unwrap();
@@ -385,21 +389,21 @@ async fn whoever_does_not_know_the_secret_asks_in_vain() {
 }
 
 #[tokio::test]
-async fn a_wrong_name_is_told_with_its_key_and_can_be_mended_meanwhile() {
+async fn a_wrong_name_is_logged_with_its_key_and_can_be_fixed_live() {
     let (postgres, client) = database(TABLE).await;
-    for (key, name, mend) in [
+    for (key, name, fix) in [
         ("table", "Revoked", "CREATE TABLE \"Revoked\" (token_id TEXT)"),
         ("column", "jti", "ALTER TABLE revoked_tokens ADD COLUMN jti TEXT"),
     ] {
         let key = format!("blacklist.postgres.{key}");
         let mut portcullis = Portcullis::launch(&config(&postgres, NEVER).with(&key, name)).await;
         eventually::holds("the log names the key", || {
-            let said = portcullis.process().output().contains(&format!("`{key}`: "));
-            std::future::ready(said)
+            let is_logged = portcullis.process().output().contains(&format!("`{key}`: "));
+            std::future::ready(is_logged)
         })
         .await;
         assert!(!portcullis.is_ready().await);
-        client.run(mend).await;
+        client.run(fix).await;
         portcullis.ready().await;
     }
 }
@@ -408,7 +412,7 @@ async fn a_wrong_name_is_told_with_its_key_and_can_be_mended_meanwhile() {
 async fn a_process_that_waits_for_its_database_can_be_stopped() {
     let config = Config::new([token_route("api", &["/api/*"])])
         .with("shutdown.grace", "1ms")
-        .with("blacklist.postgres.url", "postgres://nobody@127.0.0.1:1/none");
+        .with("blacklist.postgres.url", "postgres://stranger@127.0.0.1:1/none");
     let mut portcullis = Portcullis::launch(&config).await;
     assert!(!portcullis.is_ready().await);
     portcullis.terminate();

@@ -1,4 +1,5 @@
-//! Owns the tests of which Redis counts as the store where sentinels say who is the primary.
+//! Tests of the primary: only the Redis that the sentinels report as the primary counts as the
+//! store.
 
 use portcullis_integration_tests::{
     client::Request,
@@ -11,7 +12,7 @@ use serde_json::json;
 
 use super::{check, config};
 
-/// A Portcullis that asks Redis about each token that it does not know.
+/// A Portcullis that queries Redis about each token that is not in its set.
 async fn start(redis: &RedisSentinel) -> Portcullis {
     let sentinels: Vec<_> = redis.sentinels().iter().map(ToString::to_string).collect();
     let settings = json!({
@@ -27,21 +28,21 @@ async fn revoke(redis: &RedisClient, claims: &Claims) {
 }
 
 #[tokio::test]
-async fn a_primary_that_was_replaced_and_did_not_hear_of_it_counts_no_more() {
+async fn a_replaced_primary_that_still_serves_does_not_count() {
     let redis = RedisSentinel::start().await;
     let portcullis = start(&redis).await;
     let claims = Claims::default();
     assert_eq!(check(&portcullis, &claims).await, 200);
     let primary = redis.fail_over_unheard().await;
     revoke(&redis.client(primary), &claims).await;
-    eventually::holds("the new primary is asked", async || {
+    eventually::holds("the new primary is queried", async || {
         check(&portcullis, &claims).await == 403
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_is_acknowledged_is_in_the_store_that_most_sentinels_name() {
+async fn acknowledged_revocations_are_in_the_majoritys_primary() {
     let redis = RedisSentinel::start().await;
     let portcullis = start(&redis).await;
     let revoke = async |jti: &str| {
@@ -51,7 +52,7 @@ async fn what_is_acknowledged_is_in_the_store_that_most_sentinels_name() {
     assert_eq!(revoke("before").await, 201);
     let primary = redis.client(redis.fail_over_unheard().await);
     let mut tries = 0;
-    // Without a replica it acknowledges nothing.
+    // Without a replica, the old primary acknowledges nothing.
     eventually::holds("a revocation is in the new primary", || {
         tries += 1;
         let jti = format!("after-{tries}");
@@ -67,14 +68,14 @@ async fn what_is_acknowledged_is_in_the_store_that_most_sentinels_name() {
 }
 
 #[tokio::test]
-async fn a_primary_for_which_only_a_minority_of_the_sentinels_speaks_does_not_count() {
+async fn a_primary_of_a_minority_of_sentinels_does_not_count() {
     let redis = RedisSentinel::start().await;
     let portcullis = start(&redis).await;
     let claims = Claims::default();
     assert_eq!(check(&portcullis, &claims).await, 200);
     redis.kill_sentinel(0).await;
     redis.kill_sentinel(1).await;
-    eventually::holds("nobody is let in on its word", async || {
+    eventually::holds("it allows no request", async || {
         matches!(check(&portcullis, &claims).await, 500 | 503)
     })
     .await;

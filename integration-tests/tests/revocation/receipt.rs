@@ -1,4 +1,5 @@
-//! Owns the receipt: who waits for it learns that every ready replica has applied the revocation.
+//! Tests of receipts: a caller that waits for one learns that every ready replica has applied the
+//! revocation.
 
 use portcullis_integration_tests::{
     client::Request,
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use super::relay_process::{Relay, Services};
 
 async fn announced(services: &Services) -> u64 {
-    // What lies below zero is no replica.
+    // Entries with a negative score are not replicas.
     services.redis.client().command(&["ZCOUNT", "portcullis:replicas", "0", "+inf"]).await
 }
 
@@ -20,27 +21,35 @@ async fn all_announced(services: &Services, count: u64) {
     eventually::holds(&what, async || announced(services).await == count).await;
 }
 
+/// Waits until the feed is live: before that, a replica confirms from Redis on its own.
+async fn is_live(replica: &Portcullis) {
+    eventually::holds("the feed is live", || async {
+        replica.admin().revocations().await["state"] == "live"
+    })
+    .await;
+}
+
 async fn post(portcullis: &Portcullis, target: &str, body: impl Into<Vec<u8>>) -> (u16, String) {
     let response = portcullis.admin().call(Request::post(target, body)).await;
     (response.status, response.text())
 }
 
 #[tokio::test]
-async fn whoever_waits_is_told_when_it_is_in_force_on_every_ready_replica() {
+async fn a_wait_ends_once_every_ready_replica_has_applied_it() {
     let services = Services::start().await;
     let _relay = Relay::start(&services.config()).await;
     let mut replicas = Replicas::start(3, &services.config()).await;
     all_announced(&services, 3).await;
-    let said = services.revoked(&["--jti", "a", "--wait"]).await;
-    eprint!("{said}");
-    assert!(said.starts_with("revoked: in force on 3 replicas after "), "{said}");
+    let printed = services.revoked(&["--jti", "a", "--wait"]).await;
+    eprint!("{printed}");
+    assert!(printed.starts_with("revoked: applied by 3 replicas after "), "{printed}");
     for admin in replicas.admins() {
         assert!(admin.is_revoked("a").await);
     }
-    let said = services.revoked(&["--jti", "a", "--remove", "--wait"]).await;
-    assert!(said.starts_with("no longer revoked: in force on 3 replicas after "), "{said}");
+    let printed = services.revoked(&["--jti", "a", "--remove", "--wait"]).await;
+    assert!(printed.starts_with("no longer revoked: applied by 3 replicas after "), "{printed}");
 
-    // One that says that it is there, and confirms nothing.
+    // A replica that is registered, and confirms nothing.
     let client = services.redis.client();
     let in_a_minute = (jiff::Timestamp::now().as_millisecond() + 60_000).to_string();
     let _: u64 = client.command(&["ZADD", "portcullis:replicas", &in_a_minute, "ghost"]).await;
@@ -50,17 +59,17 @@ async fn whoever_waits_is_told_when_it_is_in_force_on_every_ready_replica() {
     assert!(error.contains("1 of 4 ready replicas have not confirmed"), "{error}");
     let _: u64 = client.command(&["ZREM", "portcullis:replicas", "ghost"]).await;
 
-    // One that does not answer any more counts until it has been silent for too long.
+    // A replica without heartbeats counts until its registration expires.
     replicas.get_mut(1).process().signal(Signal::STOP);
-    let said = services.revoked(&["--jti", "c", "--wait", "--timeout", "20s"]).await;
-    assert!(said.starts_with("revoked: in force on 2 replicas after "), "{said}");
+    let printed = services.revoked(&["--jti", "c", "--wait", "--timeout", "20s"]).await;
+    assert!(printed.starts_with("revoked: applied by 2 replicas after "), "{printed}");
     replicas.get_mut(1).process().signal(Signal::CONT);
     eventually::holds("it has caught up", async || replicas.get(1).admin().is_revoked("c").await)
         .await;
 }
 
 #[tokio::test]
-async fn a_roll_that_was_lost_is_not_taken_for_complete() {
+async fn a_lost_registry_does_not_count_as_complete() {
     let services = Services::start().await;
     let _relay = Relay::start(&services.config()).await;
     let _replicas = Replicas::start(3, &services.config()).await;
@@ -68,19 +77,20 @@ async fn a_roll_that_was_lost_is_not_taken_for_complete() {
     for round in 0..3 {
         services.redis.client().flush().await;
         let jti = round.to_string();
-        let said = services.revoked(&["--jti", &jti, "--wait", "--timeout", "20s"]).await;
-        assert!(said.starts_with("revoked: in force on 3 replicas after "), "{said}");
+        let printed = services.revoked(&["--jti", &jti, "--wait", "--timeout", "20s"]).await;
+        assert!(printed.starts_with("revoked: applied by 3 replicas after "), "{printed}");
     }
 }
 
 #[tokio::test]
-async fn whoever_waits_for_long_does_not_keep_the_store_busy() {
+async fn a_long_wait_does_not_load_the_store() {
     let services = Services::start().await;
     let replica = Portcullis::start(&services.config()).await;
     all_announced(&services, 1).await;
+    is_live(&replica).await;
     let client = services.redis.client();
     client.forget_calls().await;
-    // Nobody relays it.
+    // There is no relay.
     let (status, text) = post(&replica, "/v1/revocations?wait=3s", r#"{"jti": "a"}"#).await;
     assert_eq!(status, 504, "{text}");
     let looks = client.calls().await["eval"];
@@ -88,7 +98,7 @@ async fn whoever_waits_for_long_does_not_keep_the_store_busy() {
 }
 
 #[tokio::test]
-async fn a_replica_that_ends_takes_its_leave() {
+async fn a_replica_that_ends_leaves_the_registry() {
     let services = Services::start().await;
     let mut replicas = Replicas::start(2, &services.config()).await;
     all_announced(&services, 2).await;
@@ -98,7 +108,7 @@ async fn a_replica_that_ends_takes_its_leave() {
 }
 
 #[tokio::test]
-async fn the_admin_api_revokes_for_all_replicas_and_hands_out_receipts() {
+async fn the_admin_api_revokes_for_all_replicas_with_receipts() {
     let services = Services::start().await;
     let _relay = Relay::start(&services.config()).await;
     let replicas = Replicas::start(2, &services.config()).await;
@@ -122,7 +132,7 @@ async fn the_admin_api_revokes_for_all_replicas_and_hands_out_receipts() {
     assert_eq!((&answer["expired"], &answer["replicas"]), (&json!(1), &json!(2)));
     assert_eq!(answer["missing"], 0);
     assert!(answer["milliseconds"].is_u64());
-    assert!(other.admin().is_revoked("b").await, "the receipt says so");
+    assert!(other.admin().is_revoked("b").await, "the receipt confirms it");
 
     let answer = one.admin().call(Request::new("DELETE", "/v1/revocations/b?wait=10s")).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -146,21 +156,22 @@ async fn nothing_is_applied_unless_all_lines_are_events() {
 }
 
 #[tokio::test]
-async fn without_a_relay_there_is_no_receipt_and_without_the_store_nothing_is_applied() {
+async fn no_receipt_without_a_relay_and_no_effect_without_a_store() {
     let services = Services::start().await;
     let replica = Portcullis::start(&services.config()).await;
     all_announced(&services, 1).await;
+    is_live(&replica).await;
     let (status, text) = post(&replica, "/v1/revocations?wait=300ms", r#"{"jti": "a"}"#).await;
     assert_eq!(status, 504, "{text}");
     assert!(text.contains(r#""missing":1"#), "{text}");
-    assert!(replica.admin().is_revoked("a").await, "it is in force here all the same");
+    assert!(replica.admin().is_revoked("a").await, "it is applied at this replica");
 
     services.redis.pause().await;
     let (status, text) = post(&replica, "/v1/revocations", r#"{"jti": "b"}"#).await;
     assert_eq!(status, 503, "{text}");
     assert!(text.contains("did not answer within") && text.contains("0 of 1"), "{text}");
     services.redis.unpause().await;
-    // Whether it was stored is not known: it is in force as soon as it is known to be.
+    // Whether it was stored is unknown: it takes effect once that is certain.
     eventually::holds("it can be revoked again", async || {
         post(&replica, "/v1/revocations", r#"{"jti": "b"}"#).await.0 == 201
     })

@@ -1,4 +1,4 @@
-//! Owns the relay: whatever goes wrong and whenever, what is in the outbox reaches the broker.
+//! Tests of the relay: events in the outbox reach the broker after any failure at any time.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,11 +17,11 @@ const DEAD_LETTERS: &str = "outbox:blacklist:dlq";
 const UNKNOWN: &str = "outbox:blacklist:unknown";
 const LOCK: &str = "portcullis:relay:lock";
 
-/// How long a relay that was killed keeps others from taking over, and some time to do it.
+/// How long the lock of a killed relay blocks a takeover, plus time for the takeover.
 const TAKEOVER: Duration = Duration::from_secs(4);
 
 #[tokio::test]
-async fn entries_of_todays_publishers_are_relayed_unchanged_and_in_order() {
+async fn entries_of_existing_publishers_are_relayed_unchanged_in_order() {
     let services = Services::start().await;
     let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
     let mut tap = Tap::open(&services.rabbitmq).await;
@@ -33,11 +33,11 @@ async fn entries_of_todays_publishers_are_relayed_unchanged_and_in_order() {
             _ => Event::remove(&format!("jti-{}", number - 1)),
         };
         let wire = event.wire();
-        publisher.park(&wire).await;
+        publisher.push_to_outbox(&wire).await;
         sent.push(wire);
     }
     let relay = Relay::start(&services.config()).await;
-    // If the relay stands still, some of them may come again, and in order.
+    // If the relay is paused, some of them may be published again, in order.
     let mut seen = HashSet::new();
     for wire in &sent {
         let mut next = tap.next().await;
@@ -55,14 +55,14 @@ async fn entries_of_todays_publishers_are_relayed_unchanged_and_in_order() {
 }
 
 #[tokio::test]
-async fn what_is_no_event_becomes_a_dead_letter_and_holds_up_nothing() {
+async fn a_malformed_entry_is_dead_lettered_and_blocks_nothing() {
     let services = Services::start().await;
     let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
     let mut tap = Tap::open(&services.rabbitmq).await;
     let good = Event::add_for_an_hour("good").wire();
     let last = Event::add_for_an_hour("last").wire();
     for entry in ["{bad json", &good, "[]", r#"{"type": "unheard-of", "jti": "j"}"#, &last] {
-        publisher.park(entry).await;
+        publisher.push_to_outbox(entry).await;
     }
     let relay = Relay::start(&services.config()).await;
     assert_eq!((tap.next().await, tap.next().await), (good, last));
@@ -80,13 +80,13 @@ async fn what_is_no_event_becomes_a_dead_letter_and_holds_up_nothing() {
 }
 
 #[tokio::test]
-async fn a_relay_that_knows_the_type_of_an_event_that_was_set_aside_relays_it() {
+async fn a_newer_relay_relays_events_from_the_unknown_list() {
     let services = Services::start().await;
     let client = services.redis.client();
     let mut tap = Tap::open(&services.rabbitmq).await;
     let unheard_of = r#"{"type": "unheard-of", "jti": "j"}"#;
     let known = Event::add_for_an_hour("a").wire();
-    // As an older relay left them.
+    // As an older relay leaves them.
     let _: u64 = client.command(&["LPUSH", UNKNOWN, unheard_of, &known, unheard_of]).await;
     let _relay = Relay::start(&services.config()).await;
     assert_eq!(tap.next().await, known);
@@ -111,7 +111,7 @@ async fn dead_letters_are_bounded_and_the_newest_are_kept() {
 }
 
 #[tokio::test]
-async fn an_entry_that_the_broker_rejects_becomes_a_dead_letter_and_holds_up_nothing() {
+async fn a_rejected_entry_is_dead_lettered_and_blocks_nothing() {
     let services = Services::start().await;
     services.rabbitmq.limit_message_size(100_000).await;
     let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
@@ -120,7 +120,7 @@ async fn an_entry_that_the_broker_rejects_becomes_a_dead_letter_and_holds_up_not
     let rejected = large("rejected", 200_000);
     let last = Event::add_for_an_hour("last").wire();
     for wire in before.iter().chain([&rejected, &last]) {
-        publisher.park(wire).await;
+        publisher.push_to_outbox(wire).await;
     }
     let relay = Relay::start(&services.config()).await;
     for wire in before.iter().chain([&last]) {
@@ -137,7 +137,7 @@ async fn an_entry_that_the_broker_rejects_becomes_a_dead_letter_and_holds_up_not
 }
 
 #[tokio::test]
-async fn what_is_in_a_batch_with_a_rejected_entry_is_published_twice_at_the_most() {
+async fn a_batch_with_a_rejected_entry_is_published_at_most_twice() {
     let services = Services::start().await;
     services.rabbitmq.limit_message_size(10_000).await;
     let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
@@ -146,7 +146,7 @@ async fn what_is_in_a_batch_with_a_rejected_entry_is_published_twice_at_the_most
     let rejected = large("rejected", 20_000);
     let last = Event::add_for_an_hour("last").wire();
     for wire in before.iter().chain([&rejected, &last]) {
-        publisher.park(wire).await;
+        publisher.push_to_outbox(wire).await;
     }
     let _relay = Relay::start(&services.config()).await;
     let mut seen: HashMap<String, usize> = HashMap::new();
@@ -184,7 +184,7 @@ async fn large_entries_are_relayed_however_many_there_are() {
 }
 
 #[tokio::test]
-async fn a_relay_reads_its_password_again_when_it_connects() {
+async fn a_relay_rereads_its_password_on_connect() {
     let services = Services::start().await;
     let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
     let client = services.redis.client();
@@ -203,31 +203,37 @@ async fn a_relay_reads_its_password_again_when_it_connects() {
     eventually::holds("the relay knows", async || !relay.is_ready().await).await;
     std::fs::write(&password_file, "new").unwrap();
     let wire = Event::add_for_an_hour("a").wire();
-    publisher.park(&wire).await;
+    publisher.push_to_outbox(&wire).await;
     assert_eq!(tap.next().await, wire);
     relay.ready().await;
 }
 
 #[tokio::test]
-async fn a_relay_waits_for_a_broker_that_is_away_and_loses_nothing() {
+async fn a_relay_waits_for_an_unavailable_broker_and_loses_nothing() {
     let services = Services::start().await;
     let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
     let mut relay = Relay::start(&services.config()).await;
-    // The stream is there now, and must survive.
+    // The stream exists now, and must survive.
     services.rabbitmq.written().await;
     services.rabbitmq.kill().await;
     let wires: Vec<_> =
         (0..50).map(|number| Event::add_for_an_hour(&number.to_string()).wire()).collect();
     for wire in &wires {
-        publisher.park(wire).await;
+        publisher.push_to_outbox(wire).await;
     }
     eventually::holds("the relay knows", async || !relay.is_ready().await).await;
     assert_eq!(services.backlog().await, 50);
-    let told = async || relay.metric("portcullis_relay_backlog").await;
-    eventually::holds("it tells how many wait", async || told().await == Some(50.0)).await;
+    let backlog_metric = async || relay.metric("portcullis_relay_backlog").await;
+    eventually::holds("the metric shows the backlog", async || {
+        backlog_metric().await == Some(50.0)
+    })
+    .await;
     services.rabbitmq.restart().await;
     eventually::holds("the outbox is empty", async || services.backlog().await == 0).await;
-    eventually::holds("it tells so", async || told().await == Some(0.0)).await;
+    eventually::holds("the metric shows an empty backlog", async || {
+        backlog_metric().await == Some(0.0)
+    })
+    .await;
     relay.ready().await;
     let mut tap = Tap::of_stream(&services.rabbitmq, "portcullis.blacklist").await;
     let mut missing: HashSet<_> = wires.into_iter().collect();
@@ -237,7 +243,7 @@ async fn a_relay_waits_for_a_broker_that_is_away_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_relay_goes_on_when_the_store_is_back() {
+async fn a_relay_resumes_when_the_store_is_back() {
     let services = Services::start().await;
     let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
     let mut tap = Tap::open(&services.rabbitmq).await;
@@ -246,7 +252,7 @@ async fn a_relay_goes_on_when_the_store_is_back() {
     eventually::holds("the relay knows", async || !relay.is_ready().await).await;
     services.redis.restart().await;
     let wire = Event::add_for_an_hour("a").wire();
-    publisher.park(&wire).await;
+    publisher.push_to_outbox(&wire).await;
     assert_eq!(tap.next().await, wire);
     relay.ready().await;
 }
@@ -271,12 +277,12 @@ async fn a_relay_that_is_killed_a_hundred_times_loses_nothing() {
     };
     let killing = async {
         let mut relay = Relay::launch(&services.config());
-        // As random as the machine's scheduling, and a little more.
+        // Random by the scheduling of the machine, plus a random pause.
         let mut random = 12_345_u64;
         for _ in 0..KILLS {
-            // A relay that was killed holds the lock still; without it the next is at work sooner.
+            // A killed relay still holds the lock; without it the next becomes the leader sooner.
             let _: u64 = services.redis.client().command(&["DEL", LOCK]).await;
-            eventually::holds("the relay is at work", async || relay.is_at_work().await).await;
+            eventually::holds("the relay is the leader", async || relay.is_leader().await).await;
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             tokio::time::sleep(Duration::from_micros((random >> 33) % 30_000)).await;
             relay.restart();
@@ -301,38 +307,38 @@ async fn a_relay_that_is_killed_a_hundred_times_loses_nothing() {
 }
 
 #[tokio::test]
-async fn of_two_relays_one_works_and_the_other_takes_over_when_it_dies() {
+async fn a_standby_relay_takes_over_when_the_leader_dies() {
     let services = Services::start().await;
     let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
     eventually::takes_at_most(TAKEOVER, "taking over", async || {
         let mut tap = Tap::open(&services.rabbitmq).await;
         let mut first = Relay::start(&services.config()).await;
-        eventually::holds("the first is at work", async || first.is_at_work().await).await;
+        eventually::holds("the first is the leader", async || first.is_leader().await).await;
         let second = Relay::start(&services.config()).await;
-        assert!(!second.is_at_work().await, "it stands by, and is ready");
+        assert!(!second.is_leader().await, "it stands by, and is ready");
         first.kill();
         let wire = Event::add_for_an_hour("a").wire();
-        publisher.park(&wire).await;
+        publisher.push_to_outbox(&wire).await;
         let begin = Instant::now();
         assert_eq!(tap.next().await, wire);
         let took = begin.elapsed();
-        eventually::holds("the second is at work", async || second.is_at_work().await).await;
+        eventually::holds("the second is the leader", async || second.is_leader().await).await;
         took
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_relay_that_is_told_to_end_hands_over_at_once() {
+async fn a_relay_that_gets_sigterm_hands_over_at_once() {
     let services = Services::start().await;
     eventually::takes_at_most(Duration::from_millis(1500), "handing over", async || {
         let mut first = Relay::start(&services.config()).await;
-        eventually::holds("the first is at work", async || first.is_at_work().await).await;
+        eventually::holds("the first is the leader", async || first.is_leader().await).await;
         let second = Relay::start(&services.config()).await;
         first.process().signal(Signal::TERM);
         assert!(first.process().end().await.success());
         let begin = Instant::now();
-        eventually::holds("the second is at work", async || second.is_at_work().await).await;
+        eventually::holds("the second is the leader", async || second.is_leader().await).await;
         begin.elapsed()
     })
     .await;
@@ -344,15 +350,15 @@ async fn a_relay_that_has_lost_its_lock_stands_by() {
     let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
     let mut tap = Tap::open(&services.rabbitmq).await;
     let mut relay = Relay::start(&services.config()).await;
-    eventually::holds("it is at work", async || relay.is_at_work().await).await;
-    // It is stopped where it is, and another relay takes over.
+    eventually::holds("it is the leader", async || relay.is_leader().await).await;
+    // It is paused, and another relay takes over.
     relay.process().signal(Signal::STOP);
     let client = services.redis.client();
     let _: String = client.command(&["SET", LOCK, "another relay", "PX", "60000"]).await;
     relay.process().signal(Signal::CONT);
-    eventually::holds("it stands by", async || !relay.is_at_work().await).await;
+    eventually::holds("it stands by", async || !relay.is_leader().await).await;
     let wire = Event::add_for_an_hour("a").wire();
-    publisher.park(&wire).await;
+    publisher.push_to_outbox(&wire).await;
     assert_eq!(client.get(LOCK).await.as_deref(), Some("another relay"));
     assert_eq!(services.backlog().await, 1);
     let _: u64 = client.command(&["DEL", LOCK]).await;
@@ -361,7 +367,7 @@ async fn a_relay_that_has_lost_its_lock_stands_by() {
 }
 
 #[tokio::test]
-async fn relays_that_work_at_the_same_time_lose_nothing() {
+async fn concurrent_relays_lose_nothing() {
     const REVOCATIONS: usize = 2_000;
     let services = Services::start().await;
     let client = services.redis.client();
@@ -375,7 +381,7 @@ async fn relays_that_work_at_the_same_time_lose_nothing() {
             commands.lpush(OUTBOX, &wire).ignore();
             missing.insert(wire);
         }
-        // The other one takes over while the first does not know that it is no leader any more.
+        // The other one takes over while the first still acts as the leader.
         commands.del(LOCK).ignore();
         client.try_pipeline(&commands).await.unwrap();
     }
@@ -388,7 +394,7 @@ async fn relays_that_work_at_the_same_time_lose_nothing() {
 }
 
 #[tokio::test]
-async fn relays_of_other_systems_may_work_on_the_outbox_too() {
+async fn relays_of_other_systems_may_share_the_outbox() {
     let services = Services::start().await;
     let mut tap = Tap::open(&services.rabbitmq).await;
     let client = services.redis.client();
@@ -404,7 +410,7 @@ async fn relays_of_other_systems_may_work_on_the_outbox_too() {
             pushed += 1;
         }
         client.try_pipeline(&commands).await.unwrap();
-        // As theirs does: it takes some, and publishes them itself.
+        // As another system's relay: it pops some entries, and publishes them itself.
         let taken: Option<Vec<String>> = client.command(&["RPOP", OUTBOX, "10"]).await;
         popped.extend(taken.unwrap_or_default());
     }
@@ -415,12 +421,12 @@ async fn relays_of_other_systems_may_work_on_the_outbox_too() {
     eventually::holds("the outbox is empty", async || services.backlog().await == 0).await;
 }
 
-/// So many revocations on the wire, the oldest first.
+/// This many revocations on the wire, the oldest first.
 fn adds(count: usize) -> Vec<String> {
     (0..count).map(|number| Event::add_for_an_hour(&format!("jti-{number}")).wire()).collect()
 }
 
-/// A revocation on the wire, with a reason of so many bytes.
+/// A revocation on the wire, with a reason of this many bytes.
 fn large(jti: &str, bytes: usize) -> String {
     Event::add_for_an_hour(jti).with_user("u", &"x".repeat(bytes)).wire()
 }

@@ -1,4 +1,4 @@
-//! Owns running relays, commands that revoke, and what the broker was given.
+//! Relay processes and revoke commands for tests, and the events that the broker received.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test reports")]
 
 use std::{
@@ -24,10 +24,10 @@ use portcullis_integration_tests::{
 };
 use tempfile::TempDir;
 
-/// What a command says to which the store did not answer when it connected.
-const NOT_LET_IN: &str = "no answer within";
+/// The error of a command whose connection to the store timed out.
+const CONNECT_TIMED_OUT: &str = "no answer within";
 
-/// A broker and a store of its own for a test, with a configuration that names them.
+/// A broker and a store for one test, with a configuration for them.
 pub(crate) struct Services {
     pub(crate) rabbitmq: RabbitMq,
     pub(crate) redis: Redis,
@@ -35,7 +35,7 @@ pub(crate) struct Services {
 
 /// A running relay. It is killed when this is dropped.
 pub(crate) struct Relay {
-    // Before the folder, so that the process is gone when its files are removed.
+    // Before the folder, so that the process has ended when its files are removed.
     process: Process,
     config: PathBuf,
     failpoints: String,
@@ -43,10 +43,10 @@ pub(crate) struct Relay {
     folder: TempDir,
 }
 
-/// Everything that is published while it lives, in order.
+/// A consumer of everything that is published while it exists, in order.
 pub(crate) struct Tap {
     consumer: Consumer,
-    // It ends when it is dropped.
+    // The consumer ends when it is dropped.
     _connection: Connection,
 }
 
@@ -72,25 +72,25 @@ impl Services {
         revoke(&self.config(), arguments).await
     }
 
-    /// Runs `portcullis revoke`, which must succeed, and returns what it says.
+    /// Runs `portcullis revoke`, which must succeed, and returns its output.
     pub(crate) async fn revoked(&self, arguments: &[&str]) -> String {
         let output = self.revoke(arguments).await;
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// What is left in the outbox.
+    /// The length of the outbox.
     pub(crate) async fn backlog(&self) -> u64 {
         self.redis.client().command(&["LLEN", "outbox:blacklist"]).await
     }
 }
 
-/// Runs `portcullis revoke` with a configuration, and again if the store did not let it in, which a
+/// Runs `portcullis revoke` with a configuration, and again if the connection timed out, which a
 /// busy machine may cause.
 pub(crate) async fn revoke(config: &Config, arguments: &[&str]) -> Output {
     for _ in 0..2 {
         let output = revoke_once(config, arguments).await;
-        if !String::from_utf8_lossy(&output.stderr).contains(NOT_LET_IN) {
+        if !String::from_utf8_lossy(&output.stderr).contains(CONNECT_TIMED_OUT) {
             return output;
         }
     }
@@ -124,7 +124,7 @@ impl Relay {
         Self::launch_with(config, "")
     }
 
-    /// Starts it, with something that it is to do wrong.
+    /// Starts it with a failpoint.
     pub(crate) fn launch_with(config: &Config, failpoints: &str) -> Self {
         let failpoints = failpoints.to_owned();
         let folder = tempfile::tempdir().unwrap();
@@ -147,7 +147,7 @@ impl Relay {
         is_ready(self.admin()).await
     }
 
-    /// Kills it, as a crash would, and starts it again.
+    /// Kills it, as a crash would, and restarts it.
     pub(crate) fn restart(&mut self) {
         self.kill();
         let command = relay_command(&self.config, &self.failpoints);
@@ -175,7 +175,7 @@ impl Relay {
         line?.parse().ok()
     }
 
-    pub(crate) async fn is_at_work(&self) -> bool {
+    pub(crate) async fn is_leader(&self) -> bool {
         self.metric("portcullis_relay_leader").await == Some(1.0)
     }
 
@@ -215,12 +215,13 @@ impl Tap {
         Self { consumer, _connection: connection }
     }
 
-    /// Everything that a stream holds, from its first message on. A broker that has just started
-    /// takes connections before its streams are there.
+    /// All messages of a stream, from the first one on. A broker that has just started accepts
+    /// connections before its streams are available.
     pub(crate) async fn of_stream(rabbitmq: &RabbitMq, name: &str) -> Self {
         eventually::some("the stream can be read", async || {
             let (connection, channel) = rabbitmq.channel().await;
-            // Streams ask for a limit, and for acknowledgements, which this many do not need.
+            // Streams require a prefetch limit, and acknowledgements, which are not needed below
+            // the limit.
             channel.basic_qos(1_000, BasicQosOptions::default()).await.unwrap();
             let mut arguments = FieldTable::default();
             arguments.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));

@@ -1,4 +1,4 @@
-//! Removals: an event that takes a revocation back removes it only where Redis has no key for it.
+//! Tests of un-revocations: the event takes effect only if Redis has no key for the token.
 
 use portcullis_integration_tests::{
     eventually,
@@ -18,7 +18,7 @@ fn event(claims: &Claims) -> Event {
 }
 
 #[tokio::test]
-async fn an_old_removal_does_not_undo_a_newer_revocation() {
+async fn an_old_unrevocation_does_not_undo_a_newer_revocation() {
     let services = Services::start().await;
     let config = config("authoritative", json!({"url": services.redis.url()}))
         .with("blacklist.rabbitmq.url", services.rabbitmq.url());
@@ -35,19 +35,20 @@ async fn an_old_removal_does_not_undo_a_newer_revocation() {
         publisher.revoke(&event(claims)).await;
         all(claims, 403).await;
     }
-    // There is no relay, so both removals wait in the outbox.
+    // There is no relay, so both un-revocations wait in the outbox.
     for claims in [&again, &gone] {
         let output = revoke(&config, &["--jti", claims.jti(), "--remove"]).await;
         assert!(output.status.success(), "{output:?}");
     }
     publisher.revoke(&event(&again)).await;
     let _relay = Relay::start(&config).await;
-    // The removal of the one has passed when that of the other has.
+    // Events are in order: when the second un-revocation is applied, the first one has been
+    // handled.
     all(&gone, 200).await;
     for replica in replicas.iter() {
         assert_eq!(check(replica, &again).await, 403);
     }
-    // Nor does a publisher that repeats itself.
+    // A repeated event does not unrevoke either.
     publisher.publish(&Event::remove(again.jti())).await;
     publisher.revoke(&event(&gone)).await;
     all(&gone, 403).await;
@@ -64,7 +65,33 @@ async fn an_old_removal_does_not_undo_a_newer_revocation() {
 }
 
 #[tokio::test]
-async fn a_reading_of_the_store_does_not_bring_back_what_was_taken_back() {
+async fn a_repeated_revocation_is_verified_and_needs_its_key() {
+    let services = Services::start().await;
+    let config = config("authoritative", json!({"url": services.redis.url()}))
+        .with("blacklist.rabbitmq.url", services.rabbitmq.url());
+    let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client()).patient();
+    let replicas = Replicas::start(1, &config).await;
+    let answered = async |claims: &Claims, status| {
+        let what = format!("the token is answered with {status}");
+        eventually::holds(&what, async || check(replicas.get(0), claims).await == status).await;
+    };
+    let [again, once] = std::array::from_fn(|_| Claims::default());
+    publisher.revoke(&event(&again)).await;
+    answered(&again, 403).await;
+    let _: u64 = services.redis.client().command(&["DEL", &event(&again).key()]).await;
+    publisher.publish(&Event::remove(again.jti())).await;
+    answered(&again, 200).await;
+    // The broker keeps both events. A failover of Redis has lost both keys.
+    for claims in [&again, &once] {
+        publisher.publish(&event(claims)).await;
+        answered(claims, 403).await;
+    }
+    answered(&again, 200).await;
+    assert_eq!(check(replicas.get(0), &once).await, 403, "it was never unrevoked");
+}
+
+#[tokio::test]
+async fn a_snapshot_does_not_restore_an_unrevoked_token() {
     let services = Services::start().await;
     let config = config("authoritative", json!({"url": services.redis.url()}))
         .with("blacklist.rabbitmq.url", services.rabbitmq.url())
@@ -75,7 +102,7 @@ async fn a_reading_of_the_store_does_not_bring_back_what_was_taken_back() {
     let replicas = Replicas::start(1, &config).await;
     let replica = replicas.get(0);
     assert_eq!(check(replica, &claims).await, 403);
-    // The event first, the key later, as some publishers have it.
+    // The event first, the key later, as in some publishers.
     publisher.publish(&Event::remove(claims.jti())).await;
     let _: u64 = services.redis.client().command(&["DEL", &event(&claims).key()]).await;
     eventually::holds("the token passes", async || check(replica, &claims).await == 200).await;

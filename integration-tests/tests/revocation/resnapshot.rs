@@ -1,4 +1,4 @@
-//! Resnapshot: what a live replica has missed is found when Redis is read again.
+//! Tests of resnapshots: the next snapshot of Redis finds what a live replica has missed.
 
 use portcullis_integration_tests::{
     eventually,
@@ -30,7 +30,7 @@ fn replica_config(services: &Services, interval: &str) -> Config {
 }
 
 #[tokio::test]
-async fn what_a_lost_binding_hides_is_found_and_the_binding_is_made_again() {
+async fn a_lost_binding_is_restored_and_its_events_are_found() {
     let services = Services::start().await;
     let replica = Portcullis::start(&replica_config(&services, "2s")).await;
     reaches(&replica, "live").await;
@@ -39,7 +39,7 @@ async fn what_a_lost_binding_hides_is_found_and_the_binding_is_made_again() {
     let missed = Claims::default();
     publisher.revoke(&Event::add_for_an_hour(missed.jti())).await;
     eventually::holds("the token is denied", async || check(&replica, &missed).await == 403).await;
-    // What is only in the stream is delivered, once it is bound again.
+    // Events that are only in the stream are delivered after the bind.
     let streamed = Claims::default();
     let event = Event::add_for_an_hour(streamed.jti());
     eventually::holds("the stream is bound again", async || {
@@ -50,13 +50,13 @@ async fn what_a_lost_binding_hides_is_found_and_the_binding_is_made_again() {
 }
 
 #[tokio::test]
-async fn an_expiry_in_the_past_is_made_good_by_the_key() {
+async fn an_expiry_in_the_past_is_corrected_by_the_key() {
     let services = Services::start().await;
     let replica = Portcullis::start(&replica_config(&services, "1s")).await;
     reaches(&replica, "live").await;
     let publisher = publisher(&services);
     let claims = Claims::default();
-    // As a publisher does whose clock or time zone is wrong.
+    // As from a publisher with a wrong clock or time zone.
     let event = json!({"type": "add", "jti": claims.jti(), "expires_at": "2020-01-01T00:00:00Z"});
     publisher.publish_raw(event.to_string().as_bytes()).await;
     publisher.store(&[Event::add_for_an_hour(claims.jti())]).await;
@@ -64,7 +64,7 @@ async fn an_expiry_in_the_past_is_made_good_by_the_key() {
 }
 
 #[tokio::test]
-async fn an_alarm_of_the_broker_costs_neither_the_feed_nor_the_store_anything() {
+async fn a_broker_alarm_affects_neither_the_feed_nor_the_store() {
     let services = Services::start().await;
     let publisher = publisher(&services);
     let events: Vec<_> = (0..2_000).map(|n| Event::add_for_an_hour(&n.to_string())).collect();
@@ -98,18 +98,18 @@ async fn an_alarm_of_the_broker_costs_neither_the_feed_nor_the_store_anything() 
 }
 
 #[tokio::test]
-async fn a_replica_that_may_not_publish_says_so_and_is_not_live() {
+async fn a_replica_that_may_not_publish_reports_it_and_is_not_live() {
     let services = Services::start().await;
     let replica = Portcullis::start(&replica_config(&services, "1h")).await;
     reaches(&replica, "live").await;
-    // The default exchange is where probes go.
+    // Probes go to the default exchange.
     services.rabbitmq.restrict_writing("^portcullis").await;
     services.rabbitmq.close_connections().await;
     eventually::holds("the log names the refusal", async || {
         replica.log().contains("ACCESS_REFUSED")
     })
     .await;
-    assert!(replica.is_ready().await, "Redis is asked");
+    assert!(replica.is_ready().await, "Redis is queried");
     services.rabbitmq.restrict_writing(".*").await;
     reaches(&replica, "live").await;
 }

@@ -1,4 +1,4 @@
-//! Owns `portcullis revoke`: what it leaves in the store, for how long, and what it says.
+//! Tests of `portcullis revoke`: what it writes to the store, with which expiry, and its output.
 
 use portcullis_integration_tests::{
     eventually,
@@ -29,13 +29,13 @@ fn in_seconds(seconds: i64) -> String {
 }
 
 #[tokio::test]
-async fn a_revocation_lasts_until_no_clock_and_no_leeway_lets_the_token_pass() {
+async fn a_revocation_outlasts_leeway_and_clock_skew() {
     let services = Services::start().await;
     let client = services.redis.client();
-    let said = services
+    let printed = services
         .revoked(&["--jti", "j", "--expires-at", &in_seconds(100), "--reason", "logout"])
         .await;
-    assert_eq!(said, "revoked: stored\n");
+    assert_eq!(printed, "revoked: stored\n");
     let left = pttl(&client, "blacklist:j").await;
     let whole = 100_000 + MARGIN_MS;
     assert!((whole - 5_000..=whole).contains(&left), "{left}");
@@ -46,12 +46,12 @@ async fn a_revocation_lasts_until_no_clock_and_no_leeway_lets_the_token_pass() {
     assert_eq!((&event["type"], &event["jti"]), (&"add".into(), &"j".into()));
     assert!(event["expires_at"].as_str().unwrap().ends_with("+00:00"), "{event}");
 
-    // It has expired, and may still be accepted.
+    // The token has expired, but may still be accepted.
     services.revoked(&["--jti", "late", "--expires-at", &in_seconds(-2)]).await;
     assert!(pttl(&client, "blacklist:late").await > 0);
-    // Nobody accepts it any more.
-    let said = services.revoked(&["--jti", "over", "--expires-at", &in_seconds(-60)]).await;
-    assert!(said.starts_with("nothing to do"), "{said}");
+    // No replica accepts it now.
+    let printed = services.revoked(&["--jti", "over", "--expires-at", &in_seconds(-60)]).await;
+    assert!(printed.starts_with("nothing to do"), "{printed}");
     assert_eq!(client.get("blacklist:over").await, None);
     assert_eq!(client.list(OUTBOX).await.len(), 2);
 }
@@ -65,7 +65,7 @@ async fn a_shorter_revocation_never_shortens_a_longer_one() {
     let value = client.get("blacklist:j").await;
     services.revoked(&["--jti", "j", "--expires-at", &until(10)]).await;
     assert!(pttl(&client, "blacklist:j").await > 900_000);
-    assert_eq!(client.get("blacklist:j").await, value, "nor does it say so");
+    assert_eq!(client.get("blacklist:j").await, value, "the entry is unchanged");
     services.revoked(&["--jti", "j", "--expires-at", &until(2000)]).await;
     assert!(pttl(&client, "blacklist:j").await > 1_900_000);
     services.revoked(&["--jti", "j"]).await;
@@ -73,14 +73,14 @@ async fn a_shorter_revocation_never_shortens_a_longer_one() {
     services.revoked(&["--jti", "j", "--expires-at", &until(1000)]).await;
     assert_eq!(pttl(&client, "blacklist:j").await, -1, "for ever is for ever");
 
-    let said = services.revoked(&["--jti", "j", "--remove"]).await;
-    assert_eq!(said, "no longer revoked: stored\n");
+    let printed = services.revoked(&["--jti", "j", "--remove"]).await;
+    assert_eq!(printed, "no longer revoked: stored\n");
     assert_eq!(client.get("blacklist:j").await, None);
     assert!(client.list(OUTBOX).await[0].contains(r#""type": "remove""#));
 }
 
 #[tokio::test]
-async fn cut_offs_join_what_either_covers() {
+async fn merged_cut_offs_cover_what_either_covers() {
     let services = Services::start().await;
     let client = services.redis.client();
     let cut = async |issued_before: &str, more: &[&str]| {
@@ -107,7 +107,7 @@ async fn cut_offs_join_what_either_covers() {
 }
 
 #[tokio::test]
-async fn the_session_that_a_cut_off_spares_stays_within_what_an_earlier_one_covers() {
+async fn an_earlier_cut_off_covers_a_session_that_a_later_one_excepts() {
     let services = Services::start().await;
     let client = services.redis.client();
     let cut = async |issued_before: &str, more: &[&str]| -> Value {
@@ -134,7 +134,7 @@ async fn the_session_that_a_cut_off_spares_stays_within_what_an_earlier_one_cove
 }
 
 #[tokio::test]
-async fn a_cut_off_covers_an_issuer_that_is_ahead_and_may_spare_one_session() {
+async fn a_cut_off_covers_a_fast_issuer_and_may_except_one_session() {
     let services = Services::start().await;
     let _relay = Relay::start(&services.config()).await;
     let config = config("authoritative", json!({"url": services.redis.url()}))
@@ -150,10 +150,10 @@ async fn a_cut_off_covers_an_issuer_that_is_ahead_and_may_spare_one_session() {
         assert_eq!(check(&replica, claims).await, 200);
     }
     let wait = ["--sub", token::SUBJECT, "--wait", "--timeout", "20s"];
-    let said = services.revoked(&[&wait[..], &["--except-sid", "kept"]].concat()).await;
-    assert_eq!(check(&replica, &ahead).await, 403, "{said}");
+    let printed = services.revoked(&[&wait[..], &["--except-sid", "kept"]].concat()).await;
+    assert_eq!(check(&replica, &ahead).await, 403, "{printed}");
     assert_eq!(check(&replica, &kept).await, 200);
-    let (_, from) = said.trim_end().split_once("; new logins pass from ").unwrap();
+    let (_, from) = printed.trim_end().split_once("; new logins pass from ").unwrap();
     let from: jiff::Timestamp = from.strip_suffix(" on").unwrap().parse().unwrap();
     let [late, login] = [1, 0].map(|before| session("new", from.as_second() - before));
     eventually::holds("a login counts", async || check(&replica, &login).await == 200).await;
@@ -164,16 +164,16 @@ async fn a_cut_off_covers_an_issuer_that_is_ahead_and_may_spare_one_session() {
 }
 
 #[tokio::test]
-async fn a_token_from_a_file_is_revoked_until_it_expires_and_is_never_shown() {
+async fn a_token_from_a_file_is_revoked_until_expiry_and_never_shown() {
     let services = Services::start().await;
     let client = services.redis.client();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     let text = token::Claims::default().with("jti", "of-the-file").hs256();
     std::fs::write(&file, format!("{text}\n")).unwrap();
-    let said = services.revoked(&["--token-file", file.to_str().unwrap()]).await;
-    assert!(said.contains("signature was not checked"), "{said}");
-    assert!(!said.contains(&text) && !said.contains("of-the-file"), "{said}");
+    let printed = services.revoked(&["--token-file", file.to_str().unwrap()]).await;
+    assert!(printed.contains("signature was not checked"), "{printed}");
+    assert!(!printed.contains(&text) && !printed.contains("of-the-file"), "{printed}");
     let value: Value =
         serde_json::from_str(&client.get("blacklist:of-the-file").await.unwrap()).unwrap();
     assert_eq!(value["user_id"], token::SUBJECT);
@@ -191,7 +191,7 @@ async fn is_refused_without_a_replica(redis: &RedisSentinel, config: &Config, jt
 }
 
 #[tokio::test]
-async fn what_is_said_to_be_stored_survives_the_loss_of_the_primary() {
+async fn an_acknowledged_revocation_survives_a_lost_primary() {
     let redis = RedisSentinel::start().await;
     let sentinels: Vec<_> = redis.sentinels().iter().map(ToString::to_string).collect();
     let config = Config::new([])
@@ -203,25 +203,25 @@ async fn what_is_said_to_be_stored_survives_the_loss_of_the_primary() {
     let replica = redis.client(Member::Second);
     assert!(replica.get("blacklist:a").await.is_some(), "at once");
 
-    // A replica that does not answer cannot take over with what it has not got.
+    // A replica that does not answer cannot become the primary without the write.
     is_refused_without_a_replica(&redis, &config, "b").await;
     let output = revoke(&config, &["--jti", "b"]).await;
     assert!(output.status.success(), "{output:?}");
     redis.kill(Member::First).await;
     redis.elected(Member::Second).await;
-    // Whoever becomes the primary drops its clients.
+    // A Redis that becomes the primary drops its clients.
     replica.ready().await;
     for key in ["blacklist:a", "blacklist:b"] {
         assert!(replica.get(key).await.is_some(), "{key}");
     }
-    // Without a replica it might have been replaced by its only one, and not know.
+    // A primary without a replica may have been replaced without knowing it.
     let output = revoke(&config, &["--jti", "c"]).await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(replica.get("blacklist:c").await.is_some(), "in force all the same");
+    assert!(replica.get("blacklist:c").await.is_some(), "the replica of the store has it");
 }
 
 #[tokio::test]
-async fn a_replica_of_the_store_has_it_also_where_no_sentinels_are_known() {
+async fn without_sentinels_a_replica_of_the_store_also_has_it() {
     let redis = RedisSentinel::start().await;
     let config = Config::new([])
         .with("blacklist.rabbitmq.url", "amqp://127.0.0.1:1")
@@ -233,7 +233,7 @@ async fn a_replica_of_the_store_has_it_also_where_no_sentinels_are_known() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_away_is_named_and_the_exit_code_says_that_nothing_is_certain() {
+async fn an_unavailable_store_is_named_with_exit_code_one() {
     let config = Config::new([])
         .with("blacklist.rabbitmq.url", "amqp://127.0.0.1:1")
         .with("blacklist.redis.url", "redis://127.0.0.1:1/0");

@@ -1,4 +1,4 @@
-//! Owns what tests rely on with a link between Portcullis and a service.
+//! Tests of the link between Portcullis and a service.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
 use std::{
@@ -12,7 +12,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// How long a test looks to see that nothing comes.
+/// How long a test waits to verify that nothing arrives.
 const WHILE: Duration = Duration::from_millis(200);
 
 /// Two ends of one connection through a link.
@@ -29,7 +29,7 @@ async fn listen() -> (TcpListener, Link) {
 }
 
 #[tokio::test]
-async fn a_frozen_link_delivers_nothing_and_a_restored_one_what_was_held_back() {
+async fn a_frozen_link_holds_data_back_until_it_is_restored() {
     let (listener, link) = listen().await;
     let (mut client, mut service) = connected(&link, &listener).await;
     let mut answer = [0; 4];
@@ -37,7 +37,7 @@ async fn a_frozen_link_delivers_nothing_and_a_restored_one_what_was_held_back() 
     client.write_all(b"ping").await.unwrap();
     let read = tokio::time::timeout(WHILE, service.read_exact(&mut answer)).await;
     assert!(read.is_err(), "nothing passes a frozen link");
-    // New connections are taken, and lead nowhere.
+    // New connections are accepted, but not forwarded.
     let _late = TcpStream::connect(link.address()).await.unwrap();
     assert!(tokio::time::timeout(WHILE, listener.accept()).await.is_err());
 
@@ -51,7 +51,7 @@ async fn a_frozen_link_delivers_nothing_and_a_restored_one_what_was_held_back() 
 }
 
 #[tokio::test]
-async fn a_cut_link_closes_and_refuses_and_a_restored_one_works_at_the_same_address() {
+async fn a_cut_link_refuses_and_a_restored_one_keeps_its_address() {
     let upstream = Upstream::start().await;
     let link = Link::to(upstream.address()).await;
     let get = || async { Request::get("/").try_send(link.address()).await };
@@ -63,7 +63,7 @@ async fn a_cut_link_closes_and_refuses_and_a_restored_one_works_at_the_same_addr
     assert_eq!(get().await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
     link.restore().await;
     assert!(get().await.is_ok());
-    // Frozen connections are closed by a cut, too.
+    // A cut also closes frozen connections.
     link.freeze();
     let mut frozen = TcpStream::connect(link.address()).await.unwrap();
     link.cut().await;
@@ -71,7 +71,7 @@ async fn a_cut_link_closes_and_refuses_and_a_restored_one_works_at_the_same_addr
 }
 
 #[tokio::test]
-async fn a_slow_link_passes_everything_in_its_time() {
+async fn a_slow_link_forwards_everything_at_its_rate() {
     let (listener, link) = listen().await;
     let (mut client, mut service) = connected(&link, &listener).await;
     link.slow(50_000).await;
@@ -90,9 +90,27 @@ async fn a_slow_link_passes_everything_in_its_time() {
 }
 
 #[tokio::test]
-async fn the_end_of_one_side_reaches_the_other() {
+async fn a_close_of_one_side_reaches_the_other() {
     let (listener, link) = listen().await;
     let (client, mut service) = connected(&link, &listener).await;
     drop(client);
     assert_eq!(service.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_link_replaces_a_port_only_if_it_is_a_whole_line() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = listener.local_addr().unwrap();
+    let link = Link::renaming(target, &[(20_001, 30_001)]).await;
+    let (mut client, mut service) = connected(&link, &listener).await;
+    let sent = b"*2\r\n$9\r\n127.0.0.1\r\n$5\r\n20001\r\n$6\r\n200011\r\n";
+    service.write_all(sent).await.unwrap();
+    let mut received = vec![0; sent.len()];
+    client.read_exact(&mut received).await.unwrap();
+    assert_eq!(received, b"*2\r\n$9\r\n127.0.0.1\r\n$5\r\n30001\r\n$6\r\n200011\r\n");
+    // The data of the client passes unchanged.
+    client.write_all(b"\r\n20001\r\n").await.unwrap();
+    let mut forwarded = [0; 9];
+    service.read_exact(&mut forwarded).await.unwrap();
+    assert_eq!(&forwarded, b"\r\n20001\r\n");
 }

@@ -1,9 +1,9 @@
-//! Owns what tests rely on with a PostgreSQL.
+//! Tests of the PostgreSQL container.
 
 use portcullis_integration_tests::services::Postgres;
 
 #[tokio::test]
-async fn a_killed_postgres_comes_back_on_its_port_with_what_it_committed() {
+async fn a_killed_postgres_restarts_on_its_port_with_committed_data() {
     let postgres = Postgres::start().await;
     let client = postgres.client().await;
     client.run("CREATE TABLE revoked_tokens (token_id text PRIMARY KEY)").await;

@@ -1,4 +1,4 @@
-//! Owns what tests rely on with a publisher of today's kind.
+//! Tests of the publisher.
 
 use portcullis_integration_tests::{
     publisher::{Event, OUTBOX, Publisher, Way},
@@ -6,7 +6,7 @@ use portcullis_integration_tests::{
 };
 
 #[tokio::test]
-async fn an_event_that_the_broker_does_not_take_goes_to_the_outbox_and_its_key_to_redis() {
+async fn an_unconfirmed_event_goes_to_the_outbox_and_its_key_to_redis() {
     let (rabbitmq, redis) = tokio::join!(RabbitMq::start(), Redis::start());
     let link = Link::to(rabbitmq.address()).await;
     let publisher = Publisher::new(&rabbitmq::url(link.address()), redis.client());
@@ -29,7 +29,7 @@ async fn an_event_that_the_broker_does_not_take_goes_to_the_outbox_and_its_key_t
     let value: serde_json::Value =
         serde_json::from_str(&client.get("blacklist:a").await.unwrap()).unwrap();
     assert_eq!((&value["user_id"], &value["reason"]), (&"user".into(), &"logout".into()));
-    let parked = client.list(OUTBOX).await;
-    assert_eq!(parked.len(), 2);
-    assert!(parked[0].contains(r#""jti": "d""#) && parked[1].contains(r#""jti": "b""#));
+    let in_outbox = client.list(OUTBOX).await;
+    assert_eq!(in_outbox.len(), 2);
+    assert!(in_outbox[0].contains(r#""jti": "d""#) && in_outbox[1].contains(r#""jti": "b""#));
 }

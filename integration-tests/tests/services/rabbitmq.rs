@@ -1,4 +1,4 @@
-//! Owns what tests rely on with a RabbitMQ.
+//! Tests of the RabbitMQ container.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
 use std::time::Duration;
@@ -18,10 +18,10 @@ use portcullis_integration_tests::{
 use tokio::time::timeout;
 
 const STREAM: &str = "stream-of-the-test";
-/// After which a consumer that has not got everything tries again.
+/// The timeout after which an incomplete consumer retries.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Declares a stream that gets whatever is published.
+/// Declares a stream that receives everything that is published.
 async fn declare_stream(channel: &Channel) {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("stream".into()));
@@ -40,8 +40,9 @@ async fn declare_stream(channel: &Channel) {
         .unwrap();
 }
 
-/// The first messages of the stream. A broker that has just started takes connections, and perhaps
-/// consumers, before its streams are there; what it is asked then, it may never answer.
+/// The first messages of the stream. A broker that has just started accepts connections, and
+/// perhaps consumers, before its streams are available; it may never answer requests from that
+/// time.
 async fn first_messages(rabbitmq: &RabbitMq, number: usize) -> Vec<String> {
     eventually::some("the stream delivers its messages", async || {
         timeout(SILENCE, read(rabbitmq, number)).await.ok()?
@@ -50,9 +51,9 @@ async fn first_messages(rabbitmq: &RabbitMq, number: usize) -> Vec<String> {
 }
 
 async fn read(rabbitmq: &RabbitMq, number: usize) -> Option<Vec<String>> {
-    // A connection of its own: an error closes the channel.
+    // A separate connection: an error closes the channel.
     let (_connection, channel) = rabbitmq.channel().await;
-    // Streams ask for a limit.
+    // Streams require a prefetch limit.
     channel.basic_qos(100, BasicQosOptions::default()).await.unwrap();
     let mut arguments = FieldTable::default();
     arguments.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
@@ -66,7 +67,7 @@ async fn read(rabbitmq: &RabbitMq, number: usize) -> Option<Vec<String>> {
 }
 
 #[tokio::test]
-async fn a_stream_gets_what_is_published_and_keeps_it_when_the_broker_is_killed() {
+async fn a_stream_keeps_published_events_through_a_broker_kill() {
     let (rabbitmq, redis) = tokio::join!(RabbitMq::start(), Redis::start());
     let publisher = Publisher::new(&rabbitmq.url(), redis.client()).patient();
     let (_connection, channel) = rabbitmq.channel().await;
@@ -82,7 +83,7 @@ async fn a_stream_gets_what_is_published_and_keeps_it_when_the_broker_is_killed(
     assert_eq!(stored[0], "garbage");
     assert!(stored[1].contains(r#""type": "add", "jti": "a""#));
     assert!(stored[2].contains(r#""type": "remove", "jti": "b""#));
-    // For a while, a broker that has come back confirms some of what it does not keep.
+    // For a while, a restarted broker confirms some messages that it does not store.
     let more = eventually::some("the stream gets what is published", async || {
         publisher.publish_raw(b"later").await;
         timeout(SILENCE, read(&rabbitmq, 4)).await.ok()?
@@ -98,10 +99,10 @@ async fn a_stream_gets_what_is_published_and_keeps_it_when_the_broker_is_killed(
 }
 
 #[tokio::test]
-async fn a_paused_broker_is_silent_and_one_that_closes_connections_takes_new_ones() {
+async fn a_paused_broker_is_silent_and_accepts_connections_after_a_close() {
     let rabbitmq = RabbitMq::start().await;
     rabbitmq.pause().await;
-    assert!(rabbitmq.try_connect().await.is_err(), "nobody answers");
+    assert!(rabbitmq.try_connect().await.is_err(), "a paused broker does not answer");
     rabbitmq.unpause().await;
     rabbitmq.ready().await;
 

@@ -1,11 +1,11 @@
-//! Owns what tests rely on with a single Redis.
+//! Tests of the Redis container.
 
 use std::time::Duration;
 
 use portcullis_integration_tests::services::{Redis, RedisClient};
 
 #[tokio::test]
-async fn a_killed_redis_comes_back_on_its_port_with_what_it_confirmed() {
+async fn a_killed_redis_restarts_on_its_port_with_confirmed_writes() {
     let redis = Redis::start().await;
     let client = redis.client();
     let _: String = client.command(&["SET", "key", "value"]).await;
@@ -18,7 +18,7 @@ async fn a_killed_redis_comes_back_on_its_port_with_what_it_confirmed() {
 }
 
 #[tokio::test]
-async fn a_paused_redis_is_silent_until_it_goes_on() {
+async fn a_paused_redis_is_silent_until_it_resumes() {
     let redis = Redis::start().await;
     let client = redis.client();
     redis.pause().await;
@@ -29,7 +29,7 @@ async fn a_paused_redis_is_silent_until_it_goes_on() {
 }
 
 #[tokio::test]
-async fn calls_are_counted_without_those_that_only_keep_a_connection() {
+async fn calls_that_only_keep_a_connection_are_not_counted() {
     let redis = Redis::start().await;
     let client = redis.client();
     client.forget_calls().await;
@@ -42,7 +42,7 @@ async fn calls_are_counted_without_those_that_only_keep_a_connection() {
 }
 
 #[tokio::test]
-async fn a_password_is_asked_for() {
+async fn a_password_is_required() {
     let redis = Redis::start_with_password("secret of the test").await;
     let stranger = RedisClient::new(redis.address(), None);
     let refused = stranger.try_command::<String>(&["PING"]).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Owns what tests rely on with several replicas of Portcullis.
+//! Tests of a group of replicas of Portcullis.
 
 use portcullis_integration_tests::{
     client::Request,
@@ -6,7 +6,7 @@ use portcullis_integration_tests::{
 };
 
 #[tokio::test]
-async fn a_killed_replica_comes_back_on_its_ports_while_the_others_go_on() {
+async fn a_killed_replica_restarts_on_its_ports_beside_the_others() {
     let config = Config::new([public_route("all", &["/*"])]);
     let mut replicas = Replicas::start(3, &config).await;
     let (grpc, http) = (replicas.grpc(), replicas.http());

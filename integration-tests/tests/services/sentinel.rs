@@ -1,4 +1,4 @@
-//! Owns what tests rely on with a Redis, its replica and three sentinels.
+//! Tests of the Redis Sentinel set-up.
 
 use portcullis_integration_tests::{
     eventually,
@@ -6,7 +6,7 @@ use portcullis_integration_tests::{
 };
 
 #[tokio::test]
-async fn the_replica_takes_over_when_the_primary_is_killed_and_the_old_one_follows() {
+async fn after_a_kill_the_replica_takes_over_and_the_old_primary_follows() {
     let redis = RedisSentinel::start().await;
     let before = redis.primary_client().await;
     let _: String = before.command(&["SET", "key", "value"]).await;
@@ -29,7 +29,7 @@ async fn the_replica_takes_over_when_the_primary_is_killed_and_the_old_one_follo
 }
 
 #[tokio::test]
-async fn the_replica_takes_over_when_it_is_told_to_or_the_primary_is_paused() {
+async fn the_replica_takes_over_on_failover_or_when_the_primary_is_paused() {
     let redis = RedisSentinel::start().await;
     assert_eq!(redis.primary().await, Some(Member::First));
     assert_eq!(redis.fail_over().await, Member::Second);

@@ -36,11 +36,11 @@ pub(crate) enum Claim<'a> {
 #[derive(Debug)]
 pub(crate) struct ClaimCondition {
     claim: ClaimRef,
-    test: Test,
+    test: ClaimTest,
 }
 
 #[derive(Debug)]
-enum Test {
+enum ClaimTest {
     OneOf(Vec<Scalar>),
     Contains(Scalar),
     Present(bool),
@@ -56,7 +56,7 @@ enum Scalar {
 
 /// What the verification of tokens makes sure of.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum ClaimKind {
     /// A text that is not empty and has no blanks at its ends.
     Name,
     /// A text.
@@ -67,9 +67,9 @@ enum Kind {
     Any,
 }
 
-// === impl Kind ===
+// === impl ClaimKind ===
 
-impl Kind {
+impl ClaimKind {
     fn of(path: &[String]) -> Self {
         match path {
             [name] => match name.as_str() {
@@ -216,15 +216,15 @@ impl ClaimCondition {
     pub(crate) fn read(field: &Field<'_>, inputs: &mut Inputs) -> Result<Self, SettingsError> {
         let object = field.object(&["claim", "equals", "one_of", "contains", "present"])?;
         let name = object.require("claim", "the name of a claim")?;
-        let kind = Kind::of(&claim_path::read(&name)?);
+        let kind = ClaimKind::of(&claim_path::read(&name)?);
         let claim = ClaimRef::read(&name, inputs)?;
         let (key, field) = object.only(&["equals", "one_of", "contains", "present"])?;
         let scalar = |field: &Field<'_>| kind.read(field);
         let test = match key {
-            "equals" => Test::OneOf(vec![scalar(&field)?]),
-            "one_of" => Test::OneOf(field.list(scalar)?),
-            "contains" => Test::Contains(scalar(&field)?),
-            _ => Test::Present(field.boolean()?),
+            "equals" => ClaimTest::OneOf(vec![scalar(&field)?]),
+            "one_of" => ClaimTest::OneOf(field.list(scalar)?),
+            "contains" => ClaimTest::Contains(scalar(&field)?),
+            _ => ClaimTest::Present(field.boolean()?),
         };
         Ok(Self { claim, test })
     }
@@ -233,11 +233,11 @@ impl ClaimCondition {
     pub(crate) fn holds(&self, identity: Option<&Identity>) -> bool {
         let claim = self.claim.find(identity);
         match &self.test {
-            Test::OneOf(scalars) => {
+            ClaimTest::OneOf(scalars) => {
                 claim.is_some_and(|claim| scalars.iter().any(|scalar| claim.equals(scalar)))
             }
-            Test::Contains(scalar) => claim.is_some_and(|claim| claim.contains(scalar)),
-            Test::Present(expected) => claim.is_some() == *expected,
+            ClaimTest::Contains(scalar) => claim.is_some_and(|claim| claim.contains(scalar)),
+            ClaimTest::Present(expected) => claim.is_some() == *expected,
         }
     }
 }

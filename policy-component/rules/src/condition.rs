@@ -69,7 +69,8 @@ enum Condition {
 // === impl Conditions ===
 
 impl Conditions {
-    /// Reads a block. `named` are the paths that name segments for a block without paths of its own.
+    /// Reads a block. `named` are the paths that name segments for a block that has no paths
+    /// itself.
     pub(crate) fn read(
         field: &Field<'_>,
         named: Option<&PathTemplates>,

@@ -2,7 +2,7 @@
 //!
 //! What must hold together is collected: a block, those around it, and those below its `all`. Two of
 //! these that exclude each other are refused, and so is a `not` whose block follows from the others.
-//! Only what is simple to tell is looked for; `docs/rules.md` lists it.
+//! Only what is simple to decide is searched for; `docs/rules.md` lists it.
 //!
 //! The conditions were read before, so their text is known to be well-formed.
 

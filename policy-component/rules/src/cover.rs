@@ -19,7 +19,7 @@ const MAX_PAIRS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Coverage<'a> {
     options: PathOptions,
-    rules: Vec<Rule<'a>>,
+    rules: Vec<RuleScope<'a>>,
     /// By the hash of a host, or of none, and of segments from the first one on: the simple rules of
     /// which this is all. By the hash of a `match`: the first rule that has it.
     nodes: BTreeMap<u64, Vec<usize>>,
@@ -27,16 +27,16 @@ pub(crate) struct Coverage<'a> {
 
 /// What a rule asks of the request line. An empty list is no condition.
 #[derive(Debug, Default)]
-struct Rule<'a> {
+struct RuleScope<'a> {
     conditions: Option<&'a Json>,
     methods: Vec<&'a str>,
     hosts: Vec<Cow<'a, str>>,
-    paths: Vec<Vec<Segment<'a>>>,
+    paths: Vec<Vec<ScopeSegment<'a>>>,
 }
 
 /// A segment of a path template.
 #[derive(Debug, PartialEq, Eq)]
-enum Segment<'a> {
+enum ScopeSegment<'a> {
     /// Text, with or without `*` in it.
     Text(Cow<'a, str>),
     /// Any one segment.
@@ -57,7 +57,7 @@ impl<'a> Coverage<'a> {
     pub(crate) fn add(&mut self, rule: &'a Json) -> Option<usize> {
         let index = self.rules.len();
         let conditions = rule.get("match");
-        let rule = Rule::new(conditions, self.options);
+        let rule = RuleScope::new(conditions, self.options);
         if let Some(before) = self.find_same(&rule, index).or_else(|| self.find(&rule)) {
             return Some(before);
         }
@@ -65,12 +65,12 @@ impl<'a> Coverage<'a> {
             self.insert(&rule, index);
             self.rules.push(rule);
         } else {
-            self.rules.push(Rule { conditions, ..Rule::default() });
+            self.rules.push(RuleScope { conditions, ..RuleScope::default() });
         }
         None
     }
 
-    fn find_same(&mut self, rule: &Rule<'a>, index: usize) -> Option<usize> {
+    fn find_same(&mut self, rule: &RuleScope<'a>, index: usize) -> Option<usize> {
         let indices = self.nodes.entry(Hash::NONE.json(rule.conditions?).0).or_default();
         let same = indices.iter().find(|before| {
             self.rules.get(**before).is_some_and(|before| before.conditions == rule.conditions)
@@ -81,10 +81,10 @@ impl<'a> Coverage<'a> {
     }
 
     /// A rule that covers all of this one covers its first host and its first path.
-    fn find(&self, rule: &Rule<'a>) -> Option<usize> {
+    fn find(&self, rule: &RuleScope<'a>) -> Option<usize> {
         let path = rule.paths.first();
         let start = path.map_or(&[][..], Vec::as_slice);
-        let mut nodes: Vec<(Hash, &[Segment<'a>])> = vec![(Hash::host("", ""), start)];
+        let mut nodes: Vec<(Hash, &[ScopeSegment<'a>])> = vec![(Hash::host("", ""), start)];
         if let Some(host) = rule.hosts.first() {
             nodes.extend([(Hash::host("", host), start), (Hash::host("*", ""), start)]);
             let dots = host.match_indices('.');
@@ -101,19 +101,19 @@ impl<'a> Coverage<'a> {
             if path.is_none() {
                 continue;
             }
-            nodes.push((node.segment(&Segment::Any), &[]));
+            nodes.push((node.segment(&ScopeSegment::Any), &[]));
             let Some((first, rest)) = rest.split_first() else { continue };
             if first.is_one() {
-                nodes.push((node.segment(&Segment::One), rest));
+                nodes.push((node.segment(&ScopeSegment::One), rest));
             }
-            if *first != Segment::One {
+            if *first != ScopeSegment::One {
                 nodes.push((node.segment(first), rest));
             }
         }
         None
     }
 
-    fn insert(&mut self, rule: &Rule<'a>, index: usize) {
+    fn insert(&mut self, rule: &RuleScope<'a>, index: usize) {
         if rule.hosts.len().max(1) * rule.paths.len().max(1) > MAX_PAIRS {
             return;
         }
@@ -134,9 +134,9 @@ impl<'a> Coverage<'a> {
     }
 }
 
-// === impl Rule ===
+// === impl RuleScope ===
 
-impl<'a> Rule<'a> {
+impl<'a> RuleScope<'a> {
     fn new(conditions: Option<&'a Json>, options: PathOptions) -> Self {
         let texts = |key: &str| -> Vec<&'a str> {
             let list = conditions.and_then(|conditions| conditions.get(key));
@@ -187,24 +187,24 @@ fn lower(text: &str) -> Cow<'_, str> {
     }
 }
 
-// === impl Segment ===
+// === impl ScopeSegment ===
 
-fn segments(path: &str, options: PathOptions) -> Vec<Segment<'_>> {
+fn segments(path: &str, options: PathOptions) -> Vec<ScopeSegment<'_>> {
     let rest = path.strip_prefix('/').unwrap_or(path);
     if rest.is_empty() && !options.distinct_slash {
         return Vec::new();
     }
     let segment = |text| match text {
-        "**" => Segment::Any,
-        "*" => Segment::One,
-        text if text.starts_with('{') => Segment::One,
-        text if options.ignore_case => Segment::Text(lower(text)),
-        text => Segment::Text(Cow::Borrowed(text)),
+        "**" => ScopeSegment::Any,
+        "*" => ScopeSegment::One,
+        text if text.starts_with('{') => ScopeSegment::One,
+        text if options.ignore_case => ScopeSegment::Text(lower(text)),
+        text => ScopeSegment::Text(Cow::Borrowed(text)),
     };
     rest.split('/').map(segment).collect()
 }
 
-/// Whether the host pattern `own` certainly matches whatever `host` matches.
+/// Whether the host pattern `own` is known to match whatever `host` matches.
 pub(crate) fn covers_host(own: &str, host: &str) -> bool {
     is_wider(&lower(own), &lower(host))
 }
@@ -217,41 +217,42 @@ pub(crate) fn hosts_overlap(one: &str, other: &str) -> bool {
 /// Whether some path may match both patterns.
 pub(crate) fn paths_overlap(one: &str, other: &str, options: PathOptions) -> bool {
     let (one, other) = (segments(one, options), segments(other, options));
-    let has_several =
-        |path: &[Segment<'_>]| path.iter().filter(|segment| **segment == Segment::Any).count() > 1;
-    // With several `**` it would take long to tell.
+    let has_several = |path: &[ScopeSegment<'_>]| {
+        path.iter().filter(|segment| **segment == ScopeSegment::Any).count() > 1
+    };
+    // With several `**` it would take long to decide.
     has_several(&one) || has_several(&other) || overlap(&one, &other)
 }
 
-fn overlap(one: &[Segment<'_>], other: &[Segment<'_>]) -> bool {
+fn overlap(one: &[ScopeSegment<'_>], other: &[ScopeSegment<'_>]) -> bool {
     match (one, other) {
         ([], []) => true,
-        ([Segment::Any, rest @ ..], _) => {
+        ([ScopeSegment::Any, rest @ ..], _) => {
             overlap(rest, other)
                 || other.split_first().is_some_and(|(_, other)| overlap(one, other))
         }
-        (_, [Segment::Any, ..]) => overlap(other, one),
+        (_, [ScopeSegment::Any, ..]) => overlap(other, one),
         ([first, one @ ..], [second, other @ ..]) => first.may_be(second) && overlap(one, other),
         _ => false,
     }
 }
 
-/// Whether the path pattern `own` certainly matches whatever `path` matches.
+/// Whether the path pattern `own` is known to match whatever `path` matches.
 pub(crate) fn covers_path(own: &str, path: &str, options: PathOptions) -> bool {
     covers(&segments(own, options), &segments(path, options))
 }
 
-fn covers(own: &[Segment<'_>], path: &[Segment<'_>]) -> bool {
+fn covers(own: &[ScopeSegment<'_>], path: &[ScopeSegment<'_>]) -> bool {
     match (own, path) {
-        ([Segment::Any], _) | ([], []) => true,
+        ([ScopeSegment::Any], _) | ([], []) => true,
         ([first, own @ ..], [other, path @ ..]) => {
-            (first == other || *first == Segment::One && other.is_one()) && covers(own, path)
+            (first == other || *first == ScopeSegment::One && other.is_one()) && covers(own, path)
         }
         _ => false,
     }
 }
 
-impl Segment<'_> {
+impl ScopeSegment<'_> {
     /// Whether a segment may be both. Neither stands for several.
     fn may_be(&self, other: &Self) -> bool {
         match (self, other) {
@@ -284,11 +285,11 @@ impl Hash {
         Self::NONE.bytes(&[0]).bytes(start.as_bytes()).bytes(end.as_bytes())
     }
 
-    fn segment(self, segment: &Segment<'_>) -> Self {
+    fn segment(self, segment: &ScopeSegment<'_>) -> Self {
         match segment {
-            Segment::Text(text) => self.bytes(&[1]).bytes(text.as_bytes()),
-            Segment::One => self.bytes(&[2]),
-            Segment::Any => self.bytes(&[3]),
+            ScopeSegment::Text(text) => self.bytes(&[1]).bytes(text.as_bytes()),
+            ScopeSegment::One => self.bytes(&[2]),
+            ScopeSegment::Any => self.bytes(&[3]),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Settings fields: a value, and where it stands, so that every complaint names its place.
+//! Settings fields: a value, and where it stands, so that every error names its place.
 //!
 //! The place is a chain of borrowed steps and becomes text only in an error. Nothing in here knows
 //! what a rule is.
@@ -37,7 +37,7 @@ impl<'a> Field<'a> {
         Self { value, step: Step::Root, parent: None }
     }
 
-    /// The value, for whoever accepts several types.
+    /// The value, for callers that accept several types.
     pub(crate) const fn value(&self) -> &'a Value {
         self.value
     }
@@ -133,7 +133,7 @@ impl<'a> Object<'a> {
         self.entries.get(key).map(|value| self.child(key, value))
     }
 
-    /// The value under `key`; `fix` says what to write where there is none.
+    /// The value under `key`; `fix` says what to write where it is missing.
     pub(crate) fn require(&self, key: &'a str, fix: &str) -> Result<Field<'a>, SettingsError> {
         self.get(key).ok_or_else(|| {
             self.child(key, self.field.value).refuse(format!("is missing; write {fix}"))

@@ -7,11 +7,11 @@ use alloc::boxed::Box;
 #[derive(Debug)]
 pub(crate) struct Glob {
     text: Box<str>,
-    kind: Kind,
+    kind: GlobKind,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum GlobKind {
     Exact,
     /// `text*`
     Prefix,
@@ -22,7 +22,7 @@ enum Kind {
 }
 
 impl Glob {
-    /// Compiles a pattern. A `*` elsewhere than at its ends is itself.
+    /// Compiles a pattern. A `*` that is not at an end stands for itself.
     pub(crate) fn new(pattern: &str) -> Self {
         let (behind, text) = match pattern.strip_prefix('*') {
             Some(text) => (true, text),
@@ -33,10 +33,10 @@ impl Glob {
             None => (false, text),
         };
         let kind = match (behind, before) {
-            (false, false) => Kind::Exact,
-            (false, true) => Kind::Prefix,
-            (true, false) => Kind::Suffix,
-            (true, true) => Kind::Inside,
+            (false, false) => GlobKind::Exact,
+            (false, true) => GlobKind::Prefix,
+            (true, false) => GlobKind::Suffix,
+            (true, true) => GlobKind::Inside,
         };
         Self { text: text.into(), kind }
     }
@@ -45,11 +45,11 @@ impl Glob {
     pub(crate) fn matches(&self, text: &str) -> bool {
         !text.is_empty()
             && match self.kind {
-                Kind::Exact => text == &*self.text,
-                Kind::Prefix => text.starts_with(&*self.text),
-                Kind::Suffix => text.ends_with(&*self.text),
+                GlobKind::Exact => text == &*self.text,
+                GlobKind::Prefix => text.starts_with(&*self.text),
+                GlobKind::Suffix => text.ends_with(&*self.text),
                 // Linear in the text, whatever stands in it.
-                Kind::Inside => text.contains(&*self.text),
+                GlobKind::Inside => text.contains(&*self.text),
             }
     }
 }

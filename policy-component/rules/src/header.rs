@@ -28,7 +28,7 @@ const UNTOUCHABLE: &[&str] = &[
 /// What Envoy's own headers begin with. Portcullis refuses a decision that sets or removes one in the
 /// request.
 const OF_ENVOY: &str = "x-envoy";
-/// The same for those by which an answer tells Envoy what to do.
+/// The same for those by which an answer controls Envoy.
 const OF_THE_PROTOCOL: &str = "x-envoy-auth-";
 
 /// The message that a header travels in.
@@ -42,11 +42,11 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct HeaderCondition {
     name: Box<str>,
-    test: Test,
+    test: HeaderTest,
 }
 
 #[derive(Debug)]
-enum Test {
+enum HeaderTest {
     OneOf(Vec<Box<str>>),
     Prefix(Box<str>),
     Present(bool),
@@ -57,7 +57,7 @@ impl HeaderCondition {
     pub(crate) fn read(field: &Field<'_>, inputs: &mut Inputs) -> Result<Self, SettingsError> {
         let object = field.object(&["name", "equals", "one_of", "prefix", "present"])?;
         let name = read_name(&object.require("name", "the name of a header")?)?;
-        let test = Test::read(&object)?;
+        let test = HeaderTest::read(&object)?;
         inputs.header(&name);
         Ok(Self { name: name.into(), test })
     }
@@ -66,16 +66,16 @@ impl HeaderCondition {
     pub(crate) fn holds(&self, request: &Request) -> bool {
         let value = request.header(&self.name);
         match &self.test {
-            Test::OneOf(texts) => {
+            HeaderTest::OneOf(texts) => {
                 value.is_some_and(|value| texts.iter().any(|text| **text == *value))
             }
-            Test::Prefix(prefix) => value.is_some_and(|value| value.starts_with(&**prefix)),
-            Test::Present(expected) => value.is_some() == *expected,
+            HeaderTest::Prefix(prefix) => value.is_some_and(|value| value.starts_with(&**prefix)),
+            HeaderTest::Present(expected) => value.is_some() == *expected,
         }
     }
 }
 
-impl Test {
+impl HeaderTest {
     fn read(object: &Object<'_>) -> Result<Self, SettingsError> {
         let (key, field) = object.only(&["equals", "one_of", "prefix", "present"])?;
         Ok(match key {

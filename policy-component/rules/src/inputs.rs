@@ -1,4 +1,4 @@
-//! Manifest in the making: each rule asks for what it will read, and for no more.
+//! Manifest builder: each rule asks for what it will read, and for no more.
 
 use alloc::{
     string::{String, ToString},

@@ -1,8 +1,8 @@
 //! The default policy of Portcullis: an ordered list of rules, written as settings.
 //!
 //! `docs/rules.md` describes the settings, `examples/` holds complete ones. Settings
-//! are checked and compiled once, in `configure`; `evaluate` only compares. It never has an opinion
-//! of its own: a request that no rule matches is denied.
+//! are checked and compiled once, in `configure`; `evaluate` only compares. It decides nothing
+//! by itself: a request that no rule matches is denied.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 

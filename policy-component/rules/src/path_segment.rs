@@ -26,7 +26,7 @@ pub(crate) struct SegmentCondition {
 enum Case {
     /// The path arrives as sent.
     Kept,
-    /// The path arrives in lower case, and the upstream tells `Alice` from `alice`.
+    /// The path arrives in lower case, and the upstream distinguishes `Alice` from `alice`.
     AsSent,
     /// The upstream does not.
     Ignored,

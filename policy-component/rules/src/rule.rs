@@ -79,7 +79,7 @@ fn read_names(rules: &[Rule], field: &Field<'_>) -> Result<Vec<Box<str>>, Settin
     let most = rules.iter().map(|rule| rule.effect.removes()).max().unwrap_or_default();
     let mut names: Vec<Box<str>> = Vec::new();
     for name in rules.iter().flat_map(|rule| rule.effect.sets()) {
-        // No more are kept than tell that there are too many.
+        // No more are kept than it takes to see that there are too many.
         if names.len() <= effect::MAX_HEADERS && names.iter().all(|known| **known != *name) {
             names.push(name.into());
         }

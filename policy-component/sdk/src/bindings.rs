@@ -1,4 +1,4 @@
-//! Owns the code generated from `wit/`; it never holds anything written by hand.
+//! Code generated from `wit/`. Nothing here is written by hand.
 
 #![expect(clippy::same_length_and_capacity, reason = "generated: that is how lists cross over")]
 

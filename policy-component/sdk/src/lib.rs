@@ -34,7 +34,7 @@
 //! is a tenth of the size and starts faster; see `policy-component/examples` for one of each.
 //!
 //! The types are generated from `wit/`, where each is described. This crate adds constructors and
-//! look-ups to them. It never adds behaviour of its own to a decision.
+//! look-ups to them. It adds no behaviour to a decision.
 
 #![no_std]
 

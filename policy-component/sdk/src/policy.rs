@@ -1,4 +1,4 @@
-//! Owns what a policy is to its author, and the thread from the component's exports to it.
+//! The `Policy` trait that authors implement, and the code between the component's exports and it.
 //!
 //! It never keeps anything of a request: the configured policy is shared, not mutable.
 

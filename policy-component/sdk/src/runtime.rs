@@ -1,5 +1,5 @@
-//! Owns what a component without the standard library must bring along: an allocator, the function
-//! through which the host allocates in it, and an end for panics.
+//! Runtime of a component without the standard library: an allocator, the function through which
+//! the host allocates in it, and a handler for panics.
 //!
 //! It never does anything on another target than wasm32.
 

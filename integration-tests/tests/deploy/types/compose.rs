@@ -1,4 +1,4 @@
-//! Owns the types of the Compose specification.
+//! Types of the Compose specification.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Owns Istio's types: `security.istio.io/v1`, `networking.istio.io/v1`, `MeshConfig`.
+//! Istio's types: `security.istio.io/v1`, `networking.istio.io/v1`, `MeshConfig`.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ pub(crate) struct ProviderReference {
     pub(crate) name: String,
 }
 
-/// Without `from` and `when`: a CUSTOM policy may not look at principals or claims.
+/// Without `from` and `when`: a CUSTOM policy may not use principals or claims.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
@@ -273,7 +273,7 @@ pub(crate) struct FilterMatch {
 #[serde(deny_unknown_fields)]
 pub(crate) struct EnvoyPatch {
     pub(crate) operation: PatchOperation,
-    /// In Envoy's words: a test gives it to Envoy.
+    /// In Envoy's format: a test passes it to Envoy.
     pub(crate) value: serde_json::Value,
 }
 
@@ -312,7 +312,7 @@ pub(crate) struct ExtensionProvider {
     pub(crate) envoy_ext_authz_grpc: ExtAuthzGrpc,
 }
 
-/// Every field that there is. Header selection, which only the HTTP provider has, is silently ignored
+/// Every existing field. Header selection, which only the HTTP provider has, is silently ignored
 /// by istiod and refused here.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! Owns Kustomize's types, `kustomize.config.k8s.io`.
+//! Kustomize's types, `kustomize.config.k8s.io`.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Owns the Prometheus operator's types, `monitoring.coreos.com/v1`.
+//! The Prometheus operator's types, `monitoring.coreos.com/v1`.
 
 use std::collections::BTreeMap;
 

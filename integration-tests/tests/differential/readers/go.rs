@@ -1,4 +1,5 @@
-//! Go: the patterns of `net/http.ServeMux`, and `path.Clean` of the decoded path as in `http.FileServer`.
+//! Go: the patterns of `net/http.ServeMux`, and `path.Clean` of the decoded path as in
+//! `http.FileServer`.
 
 use super::{Reader, text};
 
@@ -17,7 +18,7 @@ pub(super) const MUX: Reader = Reader {
 pub(super) const CLEAN: Reader =
     Reader { name: "go_clean", host: |host| Some(hostname(host)), path: clean, ..MUX };
 
-/// `SplitHostPort`, or the host as it is where that is an error.
+/// `SplitHostPort`, or the unchanged host where that is an error.
 fn host_of_pattern(host: &[u8]) -> String {
     let whole = text::latin1(host);
     let Some((name, _)) = whole.rsplit_once(':') else { return whole };

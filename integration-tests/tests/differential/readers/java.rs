@@ -64,7 +64,7 @@ fn servlet_path(target: &[u8]) -> Option<String> {
     Some(path)
 }
 
-/// Each segment without parameters and decoded; Tomcat refuses what it cannot read itself.
+/// Each segment without parameters and decoded; Tomcat refuses what it cannot parse.
 fn pattern_path(target: &[u8]) -> Option<String> {
     servlet_path(target)?;
     let path = text::before(target, b"?");

@@ -25,7 +25,7 @@ pub(super) const DECODED: Reader = Reader {
     ..URL
 };
 
-/// Express as it comes: without case, and without a slash at the end.
+/// Express with defaults: case-insensitive, without a trailing slash.
 pub(super) const EXPRESS: Reader = Reader {
     name: "express",
     host: |host| Some(text::without_port(host)),
@@ -55,7 +55,7 @@ fn pathname(target: &[u8]) -> Option<String> {
 fn hostname(host: &[u8]) -> Option<String> {
     match Url::parse(&format!("http://{}", text::latin1(host))) {
         Ok(url) => url.host_str().map(str::to_owned),
-        // Node lets names through that only look like Punycode.
+        // Node accepts names that only resemble Punycode.
         Err(_) if host.to_ascii_lowercase().windows(4).any(|four| four == b"xn--") => {
             Some(text::without_port(&host.to_ascii_lowercase()))
         }

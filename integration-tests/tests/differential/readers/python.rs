@@ -1,4 +1,4 @@
-//! Python: WSGI as PEP 3333 and `wsgiref` have it, `urlsplit`, Flask, and Django over WSGI and ASGI.
+//! Python: WSGI as in PEP 3333 and `wsgiref`, `urlsplit`, Flask, and Django over WSGI and ASGI.
 
 use super::{Reader, text};
 
@@ -105,7 +105,7 @@ fn netloc_host(host: &[u8]) -> Option<String> {
 /// Werkzeug's `get_host`, empty where the host is not valid, without its port.
 fn valid_host(host: &[u8]) -> String {
     let whole = text::latin1(host);
-    // The usual port is taken off before.
+    // The default port is removed before.
     let whole = whole.strip_suffix(":80").unwrap_or(&whole);
     let (name, port) = match whole.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => (name, Some(port)),

@@ -1,6 +1,6 @@
-//! Decoding, case and splitting, as several servers do them alike.
+//! Decoding, case and splitting that several servers have in common.
 
-/// Bytes as characters of the same number.
+/// Bytes as characters with the same code (Latin-1).
 pub(super) fn latin1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
@@ -10,7 +10,7 @@ pub(super) fn lower(text: &[u8]) -> String {
     latin1(&text.to_ascii_lowercase())
 }
 
-/// What precedes the first of some bytes.
+/// The part before the first of some bytes.
 pub(super) fn before<'a>(text: &'a [u8], ends: &[u8]) -> &'a [u8] {
     let end = text.iter().position(|byte| ends.contains(byte)).unwrap_or(text.len());
     &text[..end]
@@ -29,7 +29,7 @@ pub(super) fn decoded(text: &[u8]) -> Option<Vec<u8>> {
     unescaped(text, false)
 }
 
-/// Percent-decoded, with broken escapes as they are.
+/// Percent-decoded, with broken escapes unchanged.
 pub(super) fn decoded_leniently(text: &[u8]) -> Vec<u8> {
     unescaped(text, true).unwrap_or_default()
 }
@@ -54,12 +54,12 @@ fn unescaped(text: &[u8], lenient: bool) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// UTF-8, with one mark for whatever is none: servers disagree only about how many.
+/// UTF-8, with one replacement character for invalid bytes: servers differ only in their number.
 pub(super) fn lossy(bytes: &[u8]) -> String {
     one_mark(&String::from_utf8_lossy(bytes))
 }
 
-/// The same text with one mark where there are several.
+/// The same text with one replacement character in place of several.
 pub(in super::super) fn one_mark(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -70,7 +70,7 @@ pub(in super::super) fn one_mark(text: &str) -> String {
     out
 }
 
-/// A text whose escapes are UTF-8, and whose characters beyond ASCII stay what they are.
+/// A text whose escapes are UTF-8, and whose characters beyond ASCII stay unchanged.
 pub(super) fn decoded_between(
     path: &[u8],
     decode: impl Fn(&[u8]) -> Option<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! Owns what Envoy does with each kind of answer.
+//! Facts: how Envoy handles each kind of answer.
 
 use envoy_types::{
     ext_authz::v3::pb::{
@@ -6,7 +6,7 @@ use envoy_types::{
     },
     pb::google::protobuf::{BoolValue, Struct, Value, value::Kind},
 };
-use portcullis_integration_tests::{client::Request, envoy::Config, grpc_client};
+use portcullis_integration_tests::{client::Request, envoy::EnvoyConfig, grpc_client};
 use serde_json::json;
 use tonic::Code;
 
@@ -89,7 +89,7 @@ async fn a_header_that_is_set_replaces_all_that_the_client_sent() {
 }
 
 #[tokio::test]
-async fn an_appended_header_stands_behind_what_the_client_sent() {
+async fn an_appended_header_follows_the_clients_value() {
     let mut appended = unspecified("x-user-id", "real");
     // The field is deprecated, but every Envoy in use still obeys it.
     #[expect(deprecated, reason = "the fact is about the deprecated field")]
@@ -111,7 +111,7 @@ async fn append_wins_over_the_append_action() {
 }
 
 #[tokio::test]
-async fn a_header_that_nobody_mentions_reaches_the_upstream_as_the_client_sent_it() {
+async fn a_header_outside_the_answer_reaches_the_upstream_unchanged() {
     let scene = Scene::new(allow_with(Vec::new())).await;
     let received = scene.pass(Request::get("/").header("x-user-id", "spoofed")).await;
     assert_eq!(received.all("x-user-id"), ["spoofed"]);
@@ -164,7 +164,7 @@ async fn query_parameters_are_set_and_removed() {
 }
 
 #[tokio::test]
-async fn query_parameters_are_compared_and_written_as_they_are_spelled() {
+async fn query_parameters_are_compared_and_written_as_spelled() {
     let parameter =
         |key: &str, value: &str| QueryParameter { key: key.to_owned(), value: value.to_owned() };
     let ok = OkHttpResponse {
@@ -197,7 +197,7 @@ async fn an_answer_of_more_than_a_hundred_nested_messages_is_an_error() {
     };
     // Three messages for each level.
     Scene::new(nested(31)).await.refuse(Request::get("/"), 403).await;
-    let open = |envoy: Config| envoy.with("failure_mode_allow", json!(true));
+    let open = |envoy: EnvoyConfig| envoy.with("failure_mode_allow", json!(true));
     Scene::with(nested(33), open).await.pass(Request::get("/")).await;
 }
 

@@ -1,15 +1,15 @@
-//! Owns what Envoy passes of a request's body.
+//! Facts: how much of a request's body Envoy passes on.
 
-use portcullis_integration_tests::{client::Request, envoy::Config};
+use portcullis_integration_tests::{client::Request, envoy::EnvoyConfig};
 use serde_json::{Value, json};
 
 use super::{Scene, allow_with};
 
-/// Tells the authorization server that there is more.
+/// The header that marks a truncated body for the authorization server.
 const PARTIAL: &str = "x-envoy-auth-partial-body";
 
 async fn scene(buffer: Value) -> Scene {
-    let configure = |config: Config| config.with("with_request_body", buffer);
+    let configure = |config: EnvoyConfig| config.with("with_request_body", buffer);
     Scene::with(allow_with(Vec::new()), configure).await
 }
 
@@ -31,7 +31,7 @@ async fn a_body_is_passed_as_text() {
 }
 
 #[tokio::test]
-async fn a_body_is_passed_as_bytes_where_configured() {
+async fn a_body_is_passed_as_bytes_if_configured() {
     let scene = scene(json!({"max_request_bytes": 16, "pack_as_bytes": true})).await;
     scene.pass(Request::post("/", [0xff, 0x00])).await;
     let http = scene.stub.http();
@@ -39,7 +39,7 @@ async fn a_body_is_passed_as_bytes_where_configured() {
 }
 
 #[tokio::test]
-async fn a_body_beyond_the_limit_is_cut_off_and_marked_where_configured() {
+async fn a_body_beyond_the_limit_is_truncated_and_marked_if_configured() {
     let scene = scene(json!({"max_request_bytes": 4, "allow_partial_message": true})).await;
     assert_eq!(scene.pass(Request::post("/", "hello")).await.body, "hello");
     let http = scene.stub.http();

@@ -1,9 +1,9 @@
-//! Owns what Envoy does when it gets no answer, or one that says "error".
+//! Facts: how Envoy handles a missing answer or an error.
 
 use envoy_types::ext_authz::v3::pb::{CheckResponse, HttpResponse};
 use portcullis_integration_tests::{
     client::Request,
-    envoy::{Config, Envoy},
+    envoy::{Envoy, EnvoyConfig},
     stub::Answer,
     upstream::Upstream,
 };
@@ -12,20 +12,20 @@ use tonic::{Code, Status};
 
 use super::{Scene, denied, deny, response};
 
-/// What Envoy adds to a request that passed because it got no answer.
+/// The header that Envoy adds to a request that passed because there was no answer.
 const FAILURE_MODE_HEADER: &str = "x-envoy-auth-failure-mode-allowed";
 
 fn internal_error() -> Answer {
     Answer::Fail(Status::new(Code::Internal, "a fault"))
 }
 
-fn fail_open(config: Config) -> Config {
+fn fail_open(config: EnvoyConfig) -> EnvoyConfig {
     config
         .with("failure_mode_allow", json!(true))
         .with("failure_mode_allow_header_add", json!(true))
 }
 
-fn answer_503(config: Config) -> Config {
+fn answer_503(config: EnvoyConfig) -> EnvoyConfig {
     config.with("status_on_error", json!({"code": "ServiceUnavailable"}))
 }
 
@@ -40,25 +40,25 @@ async fn a_grpc_error_refuses_with_403_or_the_configured_status() {
 }
 
 #[tokio::test]
-async fn silence_refuses_with_403_or_the_configured_status() {
-    let impatient = |config: Config| config.with_timeout("0.1s");
+async fn a_timeout_refuses_with_403_or_the_configured_status() {
+    let impatient = |config: EnvoyConfig| config.with_timeout("0.1s");
     Scene::with(Answer::Silence, impatient).await.refuse(Request::get("/"), 403).await;
-    let impatient = |config: Config| answer_503(config.with_timeout("0.1s"));
+    let impatient = |config: EnvoyConfig| answer_503(config.with_timeout("0.1s"));
     Scene::with(Answer::Silence, impatient).await.refuse(Request::get("/"), 503).await;
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_refuses() {
+async fn an_unavailable_server_is_a_refusal() {
     let upstream = Upstream::start().await;
-    // Port 1 is nobody's.
+    // Nothing listens on port 1.
     let nowhere = "127.0.0.1:1".parse().unwrap();
-    let envoy = Envoy::start(&Config::grpc(&[nowhere], upstream.address())).await;
+    let envoy = Envoy::start(&EnvoyConfig::grpc(&[nowhere], upstream.address())).await;
     assert_eq!(Request::get("/").send(envoy.http()).await.status, 403);
     assert_eq!(upstream.requests(), 0);
 }
 
 #[tokio::test]
-async fn failing_open_lets_errors_and_silence_through() {
+async fn failing_open_allows_errors_and_timeouts() {
     for answer in [internal_error(), Answer::Silence, error_response().into()] {
         let scene = Scene::with(answer, |config| fail_open(config).with_timeout("0.1s")).await;
         let received = scene.pass(Request::get("/")).await;

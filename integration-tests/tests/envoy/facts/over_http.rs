@@ -1,8 +1,8 @@
-//! Owns what Envoy says when it asks over HTTP, and which answers it takes for none.
+//! Facts: what Envoy sends in a check over HTTP, and which answers it treats as errors.
 
 use portcullis_integration_tests::{
     client::{Request, Response},
-    envoy::{Config, Envoy},
+    envoy::{Envoy, EnvoyConfig},
     http_stub::HttpStub,
     upstream::Upstream,
 };
@@ -12,10 +12,10 @@ use super::names;
 
 const TIMEOUT: &str = "x-envoy-expected-rq-timeout-ms";
 
-/// Sends a request through an Envoy that fails open, asks this stub, and waits for it for 2.5 s.
+/// Sends a request through an Envoy that fails open and waits 2.5 s for this stub.
 async fn send(stub: &HttpStub, request: Request) -> Response {
     let upstream = Upstream::start().await;
-    let config = Config::http(stub.address(), upstream.address())
+    let config = EnvoyConfig::http(stub.address(), upstream.address())
         .with_http_timeout("2.5s")
         .with("allowed_headers", names(&[TIMEOUT]))
         .with("failure_mode_allow", json!(true));
@@ -24,7 +24,7 @@ async fn send(stub: &HttpStub, request: Request) -> Response {
 }
 
 #[tokio::test]
-async fn failing_open_lets_every_answer_from_500_on_through_and_no_other() {
+async fn failing_open_allows_answers_from_500_on_and_no_other() {
     for status in [500, 502, 503, 504, 599] {
         let response = send(&HttpStub::start(status).await, Request::get("/")).await;
         assert_eq!(response.status, 200, "the stub answered {status}");
@@ -36,7 +36,7 @@ async fn failing_open_lets_every_answer_from_500_on_through_and_no_other() {
 }
 
 #[tokio::test]
-async fn envoy_says_how_long_it_waits_and_a_client_cannot_change_that() {
+async fn envoy_sends_its_timeout_and_a_client_cannot_change_it() {
     for request in [Request::get("/"), Request::get("/").header(TIMEOUT, "60000")] {
         let stub = HttpStub::start(200).await;
         assert_eq!(send(&stub, request).await.status, 200);

@@ -1,12 +1,12 @@
-//! Owns what Envoy asks: how a request looks in a `CheckRequest`.
+//! Facts: how a request is represented in a `CheckRequest`.
 
 use envoy_types::pb::google::protobuf::value::Kind;
-use portcullis_integration_tests::{client::Request, envoy::Config, upstream::Received};
+use portcullis_integration_tests::{client::Request, envoy::EnvoyConfig, upstream::Received};
 use serde_json::json;
 
 use super::{Scene, allow_with};
 
-async fn scene(configure: impl FnOnce(Config) -> Config) -> Scene {
+async fn scene(configure: impl FnOnce(EnvoyConfig) -> EnvoyConfig) -> Scene {
     Scene::with(allow_with(Vec::new()), configure).await
 }
 
@@ -58,7 +58,7 @@ async fn raw_headers_arrive_in_the_header_map_alone() {
 }
 
 #[tokio::test]
-async fn repeated_raw_headers_arrive_one_by_one_unless_envoy_knows_their_name() {
+async fn repeated_raw_headers_stay_separate_except_known_names() {
     let scene = scene(|config| config.with("encode_raw_headers", json!(true))).await;
     let request = Request::get("/").bearer("A").bearer("B").header("x-a", "1").header("X-A", "2");
     scene.pass(request).await;
@@ -109,7 +109,7 @@ async fn source_and_destination_are_the_ends_of_the_connection() {
 }
 
 #[tokio::test]
-async fn istios_condition_asks_only_about_the_paths_of_the_policy() {
+async fn istios_condition_checks_only_the_paths_of_the_policy() {
     let paths = json!(["/api/*"]);
     let not_paths = json!(["/api/health", "/api/auth/*"]);
     let scene = Scene::with(super::deny(403, "asked", Vec::new()), |config| {

@@ -1,4 +1,4 @@
-//! Owns what Envoy's network filter asks about connections, and what it does with the answer.
+//! Facts: what Envoy's network filter sends about connections, and how it handles the answer.
 
 use portcullis_integration_tests::{client::Request, upstream::Received};
 

@@ -1,9 +1,9 @@
-//! Tests of what Envoy does with answers: none, one that it should not apply, and one that changes the
-//! headers by which it routes.
+//! Tests of how Envoy handles answers: none, one that it must not apply, and one that changes the
+//! headers that select the route.
 
 use portcullis_integration_tests::{
     client::Request,
-    envoy::Config,
+    envoy::EnvoyConfig,
     places,
     portcullis::{self, public_route},
     stub::Answer,
@@ -21,21 +21,21 @@ async fn without_an_answer_the_request_is_refused_with_503() {
     closed.portcullis.kill();
     closed.refuse(Request::get("/"), 503).await;
 
-    let no_status = |envoy: Config| shipped(envoy).with("status_on_error", Value::Null);
+    let no_status = |envoy: EnvoyConfig| shipped(envoy).with("status_on_error", Value::Null);
     let mut no_status = Gate::with(&config, no_status).await;
     no_status.portcullis.kill();
     no_status.refuse(Request::get("/"), 403).await;
 
-    let open = |envoy: Config| shipped(envoy).with("failure_mode_allow", json!(true));
+    let open = |envoy: EnvoyConfig| shipped(envoy).with("failure_mode_allow", json!(true));
     let mut open = Gate::with(&config, open).await;
     open.portcullis.kill();
-    // Nothing is left of the decision: not even the client's identity headers are removed.
+    // Nothing of the decision applies: not even the client's identity headers are removed.
     let received = open.pass(Request::get("/").header("x-user-id", "root")).await;
     assert_eq!(received.all("x-user-id"), ["root"]);
 }
 
 #[tokio::test]
-async fn an_answer_that_comes_too_late_is_none() {
+async fn an_answer_after_the_timeout_does_not_count() {
     let late = Scene::answering(Answer::Silence, |envoy| shipped(envoy).with_timeout("0.1s")).await;
     let seen = late.see(Request::get("/")).await;
     assert_eq!((seen.response.status, late.upstream.requests()), (503, 0));
@@ -49,10 +49,11 @@ async fn a_malformed_header_in_an_answer_is_an_error() {
     assert_eq!((seen.response.status, on.upstream.requests()), (500, 0));
     assert_eq!(on.envoy.stat("http.http.ext_authz.invalid").await, 1);
 
-    let off = |envoy: Config| shipped(envoy).with("decoder_header_mutation_rules", Value::Null);
+    let off =
+        |envoy: EnvoyConfig| shipped(envoy).with("decoder_header_mutation_rules", Value::Null);
     let off = Scene::answering(answer(), off).await;
     let seen = off.see(Request::get("/")).await;
-    // As if the service were away: nothing tells that the answer is the cause.
+    // As with an unavailable service: nothing shows that the answer is the cause.
     assert_eq!((seen.response.status, off.upstream.requests()), (503, 0));
     assert_eq!(off.envoy.stat("http.http.ext_authz.invalid").await, 0);
 }
@@ -70,7 +71,7 @@ fn attacked_by(attack: &str, size: usize) -> portcullis::Config {
 }
 
 #[tokio::test]
-async fn query_parameters_of_an_answer_arrive_unless_envoy_validates_mutations() {
+async fn query_parameters_arrive_unless_envoy_validates_mutations() {
     let changing = attacked_by("query_values", 0);
     let shipped_as_it_is = Gate::with(&changing, shipped).await;
     for query in ["", "?x=1", "?%72ole=admin&next=x&debu%67=1"] {
@@ -81,12 +82,12 @@ async fn query_parameters_of_an_answer_arrive_unless_envoy_validates_mutations()
         assert!(received.parameters("debug").is_empty(), "{query}");
     }
     // To Envoy every `%` is a character that is not encoded.
-    let validating = |envoy: Config| shipped(envoy).with("validate_mutations", json!(true));
+    let validating = |envoy: EnvoyConfig| shipped(envoy).with("validate_mutations", json!(true));
     let validating = Gate::with(&changing, validating).await;
     validating.refuse(Request::get("/"), 500).await;
 }
 
-/// A request with so many headers.
+/// A request with this many headers.
 fn with_headers(count: usize) -> Request {
     (0..count).fold(Request::get("/"), |request, number| {
         request.header(&format!("x-client-{number}"), "a")
@@ -94,8 +95,8 @@ fn with_headers(count: usize) -> Request {
 }
 
 #[tokio::test]
-async fn what_an_allow_makes_too_large_for_envoy_is_refused_by_portcullis() {
-    // Envoy counts what the client sent with what it is told to set, and says nothing of it.
+async fn an_allow_that_is_too_large_for_envoy_is_refused() {
+    // Envoy counts the client's headers together with those of the answer, and reports nothing.
     let names: Vec<_> = (0..60).map(|number| format!("x-answer-{number}")).collect();
     let headers: Vec<_> = names.iter().map(|name| (name.as_str(), "a")).collect();
     let envoy_alone = Scene::answering(allowing(&headers), shipped).await;
@@ -106,7 +107,7 @@ async fn what_an_allow_makes_too_large_for_envoy_is_refused_by_portcullis() {
     for (attack, small, large) in
         [("many_request_headers", 30, 60), ("huge_header", 15_000, 25_000)]
     {
-        // As the shipped Envoy has it.
+        // As in the shipped configuration.
         let limited =
             |size| attacked_by(attack, size).with("request_limits.max_header_bytes", 24_576);
         let gate = Gate::with(&limited(small), shipped).await;
@@ -118,7 +119,7 @@ async fn what_an_allow_makes_too_large_for_envoy_is_refused_by_portcullis() {
 }
 
 #[tokio::test]
-async fn a_client_keeps_the_headers_of_envoy_that_envoy_does_not_know() {
+async fn unknown_x_envoy_headers_of_a_client_are_kept() {
     let names = ["x-envoy-foo", "x-envoy-auth-partial-body"];
     let request =
         names.into_iter().fold(Request::get("/"), |request, name| request.header(name, "a"));
@@ -138,7 +139,7 @@ async fn a_client_keeps_the_headers_of_envoy_that_envoy_does_not_know() {
 #[tokio::test]
 async fn an_answer_changes_neither_method_nor_host_nor_path() {
     let without_rules =
-        |envoy: Config| shipped(envoy).with("decoder_header_mutation_rules", Value::Null);
+        |envoy: EnvoyConfig| shipped(envoy).with("decoder_header_mutation_rules", Value::Null);
     for (name, value) in [(":path", "/admin"), ("host", "other.test"), (":method", "DELETE")] {
         let on = Scene::answering(allowing(&[(name, value)]), shipped).await;
         let seen = on.see(Request::get("/")).await;
@@ -149,13 +150,13 @@ async fn an_answer_changes_neither_method_nor_host_nor_path() {
         let changed = [received.target.as_str(), received.method.as_str(), received.all("host")[0]];
         assert!(changed.contains(&value), "{name}: {changed:?}");
     }
-    // What Portcullis does set passes.
+    // The headers that Portcullis sets pass.
     let on = Scene::answering(allowing(&[("x-user-id", "alice")]), shipped).await;
     assert_eq!(on.see(Request::get("/")).await.received().all("x-user-id"), ["alice"]);
 }
 
-/// Requests with `x-tenant` go elsewhere.
-fn routed_by_header(envoy: Config) -> Config {
+/// Requests with `x-tenant` go to another route.
+fn routed_by_header(envoy: EnvoyConfig) -> EnvoyConfig {
     let route = |matches: Value, name: &str| {
         json!({
             "match": matches,
@@ -170,7 +171,7 @@ fn routed_by_header(envoy: Config) -> Config {
 }
 
 #[tokio::test]
-async fn the_request_goes_where_it_was_going_when_the_question_was_asked() {
+async fn an_answer_does_not_change_the_selected_route() {
     let route = |received: Received| received.all("x-route").join(",");
     let answer = || allowing(&[("x-tenant", "acme")]);
     let on = Scene::answering(answer(), |envoy| routed_by_header(shipped(envoy))).await;

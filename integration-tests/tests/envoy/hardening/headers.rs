@@ -1,9 +1,9 @@
-//! Tests of what becomes of request headers: underscores, those that proxies set, repeated ones, bytes
-//! that are no text, and those that name another host.
+//! Tests of request headers: underscores, headers that proxies set, repeated ones, bytes that are
+//! not text, and headers that name another host.
 
 use portcullis_integration_tests::{
     client::Request,
-    envoy::Config,
+    envoy::EnvoyConfig,
     portcullis::{self, optional_route},
     token::{self, SUBJECT},
 };
@@ -19,14 +19,14 @@ async fn underscores_in_header_names_are_refused_by_envoy() {
     let on = Scene::new(shipped).await;
     let off = Scene::new(without("common_http_protocol_options")).await;
     for name in ["x_user_id", "X-User_Id", "x_anything"] {
-        on.refuse_unasked(Request::get("/").header(name, "root"), 400).await;
+        on.refuse_without_check(Request::get("/").header(name, "root"), 400).await;
         let received = off.see(Request::get("/").header(name, "root")).await.received();
         assert_eq!(received.all(&name.to_lowercase()), ["root"]);
     }
 }
 
 #[tokio::test]
-async fn identity_headers_with_underscores_are_removed_or_refused_by_portcullis_alone() {
+async fn portcullis_removes_or_refuses_identity_headers_with_underscores() {
     let config = portcullis::Config::new([everything(optional_route)]);
     let gate = Gate::with(&config, without("common_http_protocol_options")).await;
     let spellings = ["x_user_id", "X_USER_ID", "x-user_id", "x_auth_provider"];
@@ -66,7 +66,7 @@ fn posing() -> Request {
 }
 
 #[tokio::test]
-async fn use_remote_address_believes_the_connection_and_not_the_client() {
+async fn use_remote_address_trusts_the_connection_not_the_client() {
     let on = Scene::new(shipped).await.see(posing()).await;
     let received = on.received();
     assert_eq!(received.all("x-envoy-external-address"), ["127.0.0.1"]);
@@ -85,7 +85,7 @@ async fn use_remote_address_believes_the_connection_and_not_the_client() {
     assert_eq!(received.all("x-request-id"), ["mine"]);
     assert_eq!(received.all("x-envoy-original-path"), ["/elsewhere"]);
 
-    // Portcullis is told the address of the connection in both cases.
+    // Portcullis gets the address of the connection in both cases.
     for seen in [on, off] {
         assert!(seen.source().contains("127.0.0.1"), "{}", seen.source());
     }
@@ -103,7 +103,7 @@ async fn trusted_hops_are_counted_from_the_end_of_x_forwarded_for() {
 }
 
 #[tokio::test]
-async fn raw_headers_show_repeated_headers_and_bytes_that_are_no_text() {
+async fn raw_headers_show_repeated_headers_and_binary_values() {
     let request = b"GET / HTTP/1.1\r\nHost: api.test\r\nx-a: 1\r\nx-a: 2\r\nx-b: acme\xff\r\n\r\n";
     let on = Scene::new(shipped).await;
     on.answer_to(request).await.expect("an answer");
@@ -115,7 +115,7 @@ async fn raw_headers_show_repeated_headers_and_bytes_that_are_no_text() {
     assert_eq!(raw("x-a"), [b"1", b"2"]);
     assert_eq!(raw("x-b"), [b"acme\xff"]);
 
-    let joined = |envoy: Config| shipped(envoy).with("encode_raw_headers", Value::Null);
+    let joined = |envoy: EnvoyConfig| shipped(envoy).with("encode_raw_headers", Value::Null);
     let off = Scene::new(joined).await;
     off.answer_to(request).await.expect("an answer");
     let headers = off.stub.http().headers;
@@ -123,7 +123,7 @@ async fn raw_headers_show_repeated_headers_and_bytes_that_are_no_text() {
 }
 
 #[tokio::test]
-async fn headers_that_name_another_host_do_not_reach_the_service() {
+async fn headers_with_another_host_do_not_reach_the_service() {
     let names = [
         "forwarded",
         "x-forwarded-host",

@@ -1,23 +1,23 @@
-//! Tests of `strip_any_host_port`, `strip_trailing_host_dot` and `ignore_port_in_host_matching`: Envoy's
-//! virtual host, the routes of Portcullis and the upstream mean the same host.
+//! Tests of `strip_any_host_port`, `strip_trailing_host_dot` and `ignore_port_in_host_matching`:
+//! Envoy's virtual host, the routes of Portcullis and the upstream use the same host.
 
 use portcullis_integration_tests::{
     client::Request,
-    envoy::Config,
+    envoy::EnvoyConfig,
     portcullis::{self, public_route, token_route},
 };
 use serde_json::{Value, json};
 
 use super::{Gate, Scene, everything, shipped, without};
 
-/// The name of the virtual host that took a request.
+/// The name of the virtual host that Envoy selected.
 const VIRTUAL_HOST: &str = "x-virtual-host";
 /// Each setting, and a host that is `named.test` with it.
 const SPELLINGS: [(&str, &str); 2] =
     [("strip_any_host_port", "named.test:8080"), ("strip_trailing_host_dot", "named.test.")];
 
 /// A virtual host for `named.test`, and one for all others.
-fn virtual_hosts(envoy: Config) -> Config {
+fn virtual_hosts(envoy: EnvoyConfig) -> EnvoyConfig {
     let virtual_host = |name: &str, domain: &str| {
         json!({
             "name": name,
@@ -45,7 +45,7 @@ fn to(host: &str) -> Request {
 }
 
 #[tokio::test]
-async fn a_port_or_a_dot_is_stripped_before_anything_looks_at_the_host() {
+async fn a_port_or_a_dot_is_stripped_before_the_host_is_used() {
     let on = Scene::new(|envoy| virtual_hosts(shipped(envoy))).await;
     for (setting, host) in SPELLINGS {
         let seen = on.see(to(host)).await;
@@ -57,13 +57,13 @@ async fn a_port_or_a_dot_is_stripped_before_anything_looks_at_the_host() {
         let seen = off.see(to(host)).await;
         assert_eq!(seen.http().host, host);
         assert_eq!(seen.received().all("host"), [host]);
-        // Envoy takes it for another host.
+        // Envoy reads it as another host.
         assert_eq!(seen.received().all(VIRTUAL_HOST), ["rest"]);
     }
 }
 
 #[tokio::test]
-async fn with_port_and_dot_stripped_the_decision_is_that_of_the_virtual_host() {
+async fn with_port_and_dot_stripped_the_virtual_host_decides() {
     let public = Gate::with(&routes(true), |envoy| virtual_hosts(shipped(envoy))).await;
     let guarded = Gate::with(&routes(false), |envoy| virtual_hosts(shipped(envoy))).await;
     for (_, host) in SPELLINGS {
@@ -73,7 +73,7 @@ async fn with_port_and_dot_stripped_the_decision_is_that_of_the_virtual_host() {
 }
 
 #[tokio::test]
-async fn a_port_or_a_dot_that_envoy_keeps_opens_no_other_virtual_host() {
+async fn a_kept_port_or_dot_selects_no_other_virtual_host() {
     for (setting, host) in SPELLINGS {
         let configure = |envoy| virtual_hosts(without(setting)(envoy));
         let gate = Gate::with(&routes(true), configure).await;
@@ -83,13 +83,13 @@ async fn a_port_or_a_dot_that_envoy_keeps_opens_no_other_virtual_host() {
 }
 
 /// As Envoy Gateway and istiod configure it.
-fn ignoring_ports(envoy: Config) -> Config {
+fn ignoring_ports(envoy: EnvoyConfig) -> EnvoyConfig {
     virtual_hosts(without("strip_any_host_port")(envoy))
         .with_route_config("ignore_port_in_host_matching", json!(true))
 }
 
 #[tokio::test]
-async fn where_envoy_ignores_ports_a_port_is_no_way_around_a_route() {
+async fn with_ports_ignored_by_envoy_a_port_does_not_bypass_a_route() {
     let gate = Gate::with(&routes(false), ignoring_ports).await;
     gate.refuse(to("named.test"), 401).await;
     for host in ["named.test:8080", "named.test:abc", "named.test:443x", "named.test:"] {
@@ -98,7 +98,7 @@ async fn where_envoy_ignores_ports_a_port_is_no_way_around_a_route() {
 }
 
 #[tokio::test]
-async fn where_both_ignore_ports_a_host_with_port_is_decided_as_the_host() {
+async fn with_ports_ignored_by_both_a_port_does_not_change_the_decision() {
     let config = routes(false).with("hosts.port", "ignore");
     let gate = Gate::with(&config, ignoring_ports).await;
     gate.refuse(to("named.test:8080"), 401).await;
@@ -106,7 +106,7 @@ async fn where_both_ignore_ports_a_host_with_port_is_decided_as_the_host() {
 }
 
 #[tokio::test]
-async fn what_is_no_host_is_refused_by_portcullis_whatever_envoy_strips() {
+async fn an_invalid_host_is_refused_whatever_envoy_strips() {
     let shipped = Gate::with(&routes(false), |envoy| virtual_hosts(shipped(envoy))).await;
     let bare = Gate::with(&routes(false), virtual_hosts).await;
     for host in [

@@ -1,11 +1,11 @@
-//! Tests of the files for Istio: what the policy that we ship asks about, what a list of paths would leave
-//! open, and that the routes that we ship name what is public.
+//! Tests of the files for Istio: what the policy that we ship checks, what a list of paths would
+//! leave open, and that the routes that we ship name the public paths.
 
 use std::path::Path;
 
 use portcullis_integration_tests::{
     client::Request,
-    envoy::Config,
+    envoy::EnvoyConfig,
     places,
     portcullis::{self, token_route},
     token::{self, SUBJECT},
@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 
 use super::{Gate, Scene, deployed, everything, shipped};
 
-/// Every request that the policy in this file matches is asked about.
-fn asking_by(file: &'static str) -> impl FnOnce(Config) -> Config {
+/// Every request that the policy in this file matches is checked.
+fn asking_by(file: &'static str) -> impl FnOnce(EnvoyConfig) -> EnvoyConfig {
     move |envoy| envoy.asking_as_istio(&deployed(file)["spec"]["rules"])
 }
 
 #[tokio::test]
-async fn the_policies_that_we_ship_ask_about_every_request() {
+async fn the_shipped_policies_check_every_request() {
     for file in ["istio/authorization-policy.yaml", "istio/same-pod/authorization-policy.yaml"] {
         let scene = Scene::new(asking_by(file)).await;
         for path in ["/", "/api/orders", "/API/orders", "/api/health", "/api/auth/login", "//a"] {
@@ -30,14 +30,14 @@ async fn the_policies_that_we_ship_ask_about_every_request() {
     }
 }
 
-/// A list of paths to ask about leaves the rest open: so the page says.
+/// A list of checked paths leaves the rest open, as the page says.
 #[tokio::test]
-async fn a_policy_with_paths_leaves_requests_unasked_with_all_their_headers() {
+async fn a_policy_with_paths_leaves_requests_unchecked_and_unchanged() {
     let config = portcullis::Config::new([everything(token_route)]);
     let (paths, not_paths) = (json!(["/api/*"]), json!(["/api/health"]));
     let gate = Gate::with(&config, |envoy| envoy.only_for_paths(&paths, &not_paths)).await;
     gate.refuse(Request::get("/api/orders"), 401).await;
-    // A service without regard to case serves `/api/orders`.
+    // A case-insensitive service serves `/api/orders`.
     for path in ["/API/orders", "/", "/api/health"] {
         let received = gate.pass(Request::get(path).header("x-user-id", "root")).await;
         assert_eq!(received.all("x-user-id"), ["root"], "{path}");
@@ -60,7 +60,7 @@ fn routes_of_the_page() -> Value {
     serde_saphyr::from_str(routes).unwrap()
 }
 
-/// Requests for what only looks public.
+/// Requests for paths that only look public.
 const ALMOST_PUBLIC: [&str; 12] = [
     "/",
     "/api/orders",
@@ -77,7 +77,7 @@ const ALMOST_PUBLIC: [&str; 12] = [
 ];
 
 #[tokio::test]
-async fn the_routes_that_we_ship_let_nothing_else_pass_without_a_token() {
+async fn the_shipped_routes_protect_all_but_the_public_paths() {
     for (config, health) in [
         (deployed("kubernetes/portcullis.yaml"), "/healthz"),
         (deployed("compose/portcullis.yaml"), "/health"),
@@ -105,17 +105,17 @@ async fn the_routes_that_we_ship_let_nothing_else_pass_without_a_token() {
 }
 
 #[tokio::test]
-async fn the_envoy_filters_that_we_ship_have_envoy_refuse_underscores() {
+async fn the_shipped_envoy_filters_refuse_underscores() {
     for file in ["istio/envoy-filter.yaml", "istio/same-pod/envoy-filter.yaml"] {
         let patch = deployed(file)["spec"]["configPatches"][0]["patch"]["value"].clone();
-        let merged = |envoy: Config| {
+        let merged = |envoy: EnvoyConfig| {
             let fields = patch["typed_config"].as_object().unwrap().iter();
             fields.fold(envoy, |envoy, (field, value)| {
                 envoy.with_connection_manager(field, Value::clone(value))
             })
         };
         let scene = Scene::new(merged).await;
-        scene.refuse_unasked(Request::get("/").header("x_user_id", "root"), 400).await;
+        scene.refuse_without_check(Request::get("/").header("x_user_id", "root"), 400).await;
         scene.see(Request::get("/").header("x-user-id", "root")).await.received();
     }
 }

@@ -1,12 +1,12 @@
-//! Tests of limits: how large headers may be, how long they may take, and how much of a body is buffered.
+//! Tests of limits: the size of headers, the time to receive them, and the buffered part of a body.
 
-use portcullis_integration_tests::{client::Request, envoy::Config, token};
+use portcullis_integration_tests::{client::Request, envoy::EnvoyConfig, token};
 use serde_json::{Value, json};
 
 use super::{Gate, Scene, public_and_rest, shipped, without};
 
 #[tokio::test]
-async fn headers_that_envoy_takes_are_never_too_large_for_the_question() {
+async fn headers_that_envoy_accepts_always_fit_into_a_check() {
     let gate = Gate::with(&public_and_rest(), shipped).await;
     let with = |size: usize| Request::get("/public/a").header("x-long", &"x".repeat(size));
     gate.pass(with(22 << 10)).await;
@@ -14,7 +14,7 @@ async fn headers_that_envoy_takes_are_never_too_large_for_the_question() {
 }
 
 #[tokio::test]
-async fn without_a_limit_of_envoy_portcullis_refuses_a_question_that_is_too_large() {
+async fn without_envoys_limit_portcullis_refuses_an_oversized_check() {
     let gate = Gate::with(&public_and_rest(), without("max_request_headers_kb")).await;
     let path = format!("/public/{}", "x".repeat(40 << 10));
     let refused = gate.send(Request::get(&path)).await;
@@ -22,7 +22,7 @@ async fn without_a_limit_of_envoy_portcullis_refuses_a_question_that_is_too_larg
 }
 
 #[tokio::test]
-async fn headers_that_do_not_end_are_given_up() {
+async fn unfinished_headers_time_out() {
     let slow = b"GET / HTTP/1.1\r\nHost: api.test\r\n";
     let with = |timeout: Value| {
         move |envoy| shipped(envoy).with_connection_manager("request_headers_timeout", timeout)
@@ -36,7 +36,7 @@ async fn headers_that_do_not_end_are_given_up() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_end_is_given_up() {
+async fn an_unfinished_body_times_out() {
     let slow = b"POST / HTTP/1.1\r\nHost: api.test\r\nContent-Length: 10\r\n\r\nabc";
     let with = |timeout: Value| {
         move |envoy| shipped(envoy).with_connection_manager("stream_idle_timeout", timeout)
@@ -49,12 +49,12 @@ async fn a_body_that_does_not_end_is_given_up() {
     assert_eq!(off.answer_to(slow).await, None);
 }
 
-fn buffering(buffer: Value) -> impl FnOnce(Config) -> Config {
+fn buffering(buffer: Value) -> impl FnOnce(EnvoyConfig) -> EnvoyConfig {
     move |envoy| shipped(envoy).with("with_request_body", buffer)
 }
 
 #[tokio::test]
-async fn a_body_is_asked_about_whole_or_refused_unless_a_part_is_enough() {
+async fn a_body_is_checked_whole_or_refused_unless_partial_is_allowed() {
     let post = |body: &str| Request::post("/", body).bearer(&token::good());
     let unbuffered = Scene::new(shipped).await.see(post("hello world")).await;
     assert!(unbuffered.http().raw_body.is_empty() && unbuffered.http().body.is_empty());
@@ -62,7 +62,7 @@ async fn a_body_is_asked_about_whole_or_refused_unless_a_part_is_enough() {
 
     let whole = buffering(json!({"max_request_bytes": 8, "pack_as_bytes": true}));
     let whole = Scene::new(whole).await;
-    whole.refuse_unasked(post("hello world"), 413).await;
+    whole.refuse_without_check(post("hello world"), 413).await;
     assert_eq!(whole.see(post("hello")).await.http().raw_body, b"hello");
 
     let part =

@@ -1,5 +1,5 @@
-//! Owns the tests that the table is the truth, and of what becomes of it while replicas run: it is
-//! truncated, locked, replaced, or its trigger is disabled.
+//! Tests that the table is authoritative, also when it is truncated, locked or replaced, or its
+//! trigger is disabled, while replicas run.
 
 use portcullis_integration_tests::{eventually, token::Claims};
 
@@ -24,7 +24,7 @@ async fn a_table_that_is_truncated_revokes_nothing() {
 }
 
 #[tokio::test]
-async fn a_locked_table_costs_nothing_while_its_trigger_tells() {
+async fn a_locked_table_costs_nothing_while_its_trigger_notifies() {
     let (postgres, client) = database(TABLE).await;
     install_trigger(&client, "").await;
     let config = config(&postgres, "1s").with("blacklist.max_staleness", "2s");
@@ -32,7 +32,7 @@ async fn a_locked_table_costs_nothing_while_its_trigger_tells() {
     let (revoked, other) = (Claims::default(), Claims::default());
     client.run("BEGIN; LOCK TABLE revoked_tokens IN ACCESS EXCLUSIVE MODE").await;
     eventually::holds("a reading fails", || {
-        std::future::ready(is_logged(&mut gate.portcullis, "the table is read later"))
+        std::future::ready(is_logged(&mut gate.portcullis, "cannot read the table now"))
     })
     .await;
     assert_eq!(gate.portcullis.admin().revocations().await["state"], "live");
@@ -48,7 +48,7 @@ async fn a_locked_table_costs_nothing_while_its_trigger_tells() {
 }
 
 #[tokio::test]
-async fn a_trigger_that_no_longer_tells_is_noticed_and_so_is_its_return() {
+async fn a_silent_trigger_is_detected_and_so_is_its_return() {
     let swap = "CREATE TABLE next (LIKE revoked_tokens INCLUDING ALL); BEGIN; \
                 ALTER TABLE revoked_tokens RENAME TO last; \
                 ALTER TABLE next RENAME TO revoked_tokens; COMMIT";
@@ -59,7 +59,7 @@ async fn a_trigger_that_no_longer_tells_is_noticed_and_so_is_its_return() {
         install_trigger(&client, "").await;
         let mut gate = Gate::new(&config(&postgres, "200ms")).await;
         let trigger = async |gate: &Gate, value: u64| {
-            eventually::holds("the metric tells of the trigger", || async {
+            eventually::holds("the metric shows the trigger", || async {
                 metric::<u64>(&gate.portcullis, "portcullis_postgres_trigger").await == value
             })
             .await;
@@ -67,7 +67,7 @@ async fn a_trigger_that_no_longer_tells_is_noticed_and_so_is_its_return() {
         trigger(&gate, 1).await;
         client.run(lose).await;
         trigger(&gate, 0).await;
-        assert!(is_logged(&mut gate.portcullis, "no trigger tells of revocations"));
+        assert!(is_logged(&mut gate.portcullis, "no trigger publishes revocations"));
         assert_eq!(gate.portcullis.admin().revocations().await["state"], "live");
         let claims = Claims::default();
         client.execute(INSERT, &[&claims.jti()]).await;
@@ -78,7 +78,7 @@ async fn a_trigger_that_no_longer_tells_is_noticed_and_so_is_its_return() {
 }
 
 #[tokio::test]
-async fn replicas_hear_their_probes_and_no_others() {
+async fn replicas_receive_their_own_probes_and_no_others() {
     let (postgres, client) = database(TABLE).await;
     install_trigger(&client, "").await;
     let config = config(&postgres, NEVER);

@@ -33,7 +33,7 @@ pub(super) fn check(
     check_not_paths(object, others, options)
 }
 
-/// Whether a block needs an identity, or needs that there is none.
+/// Whether a block needs an identity, or the absence of one.
 pub(super) fn identity(block: &Json) -> Option<bool> {
     OF_IDENTITY.iter().find_map(|key| demand(key, block.get(key)?))
 }

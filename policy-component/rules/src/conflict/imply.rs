@@ -11,7 +11,7 @@ use crate::{
     path::PathOptions,
 };
 
-/// Whether a block certainly holds whenever all facts do.
+/// Whether a block is known to hold whenever all facts do.
 pub(super) fn holds(block: &Json, facts: &Facts<'_>, options: PathOptions) -> bool {
     let Some(entries) = block.as_object() else { return false };
     // A segment of the path is named by templates. With several, names may stand for other segments.

@@ -1,5 +1,5 @@
-//! Path settings: how Portcullis reads paths, told to the rules under the names that `paths` of the
-//! configuration has for it.
+//! Path settings: how Portcullis reads paths, given to the rules under the names that `paths` of
+//! the configuration has for it.
 //!
 //! A policy is given the canonical path and not how it was made, so both must say the same.
 

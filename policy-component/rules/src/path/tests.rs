@@ -1,4 +1,4 @@
-//! Path templates: what they match, what they cost and which are refused.
+//! Tests of path templates: what they match, what they cost and which are refused.
 
 use alloc::{format, vec};
 use core::cell::Cell;

@@ -1,4 +1,4 @@
-//! The rules as an operator meets them, in one binary: settings in, decisions out.
+//! Tests of the rules as an operator meets them, in one binary: settings in, decisions out.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Conditions and effects: what they mean, one rule at a time.
+//! Tests of conditions and effects: what they mean, one rule at a time.
 
 use portcullis_policy::{Allowed, Decision, Policy};
 use portcullis_rules::Rules;
@@ -112,7 +112,7 @@ fn blocks_nest_and_see_the_segments_around_them() {
     let not_own = "{paths: ['/u/{id}'], not: {path_segment: {name: id, equals_claim: sub}}}";
     assert!(!matches(not_own, "{path: /u/a, identity: {subject: a}}"));
     assert!(matches(not_own, "{path: /u/b, identity: {subject: a}}"));
-    assert!(matches(not_own, "{path: /u/b}"), "nobody is not the owner");
+    assert!(matches(not_own, "{path: /u/b}"), "a request without identity is not the owner's");
 
     let either = "{any: [{methods: [GET]}, {all: [{scopes: [w]}, {methods: [PUT]}]}]}";
     assert!(matches(either, "{method: GET}"));

@@ -1,4 +1,4 @@
-//! Order of rules: one that an earlier rule leaves nothing to decide is refused.
+//! Tests of the order of rules: one that an earlier rule leaves nothing to decide is refused.
 
 use portcullis_policy::{Policy, SettingsError};
 use portcullis_rules::Rules;
@@ -30,7 +30,7 @@ fn a_rule_behind_one_that_covers_it_is_refused() {
             "rules: [{{match: {before}, effect: allow}}, {{match: {{paths: [/zzz], scopes: [z]}}, \
              effect: deny}}, {{match: {after}, effect: deny}}]"
         );
-        // Where the first covers the middle one as well, that one is told of.
+        // Where the first covers the middle one as well, that one is reported.
         let (path, message) = refusal(&yaml);
         assert!(path == "rules[2]" || path == "rules[1]", "{yaml}: {path}");
         assert!(message.contains("rules[0]"), "{yaml}: {message}");

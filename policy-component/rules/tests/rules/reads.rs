@@ -1,4 +1,4 @@
-//! Manifests: rules ask for no more than they read.
+//! Tests of manifests: rules ask for no more than they read.
 
 use portcullis_policy::{Manifest, Parts};
 

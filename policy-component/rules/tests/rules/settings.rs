@@ -1,4 +1,4 @@
-//! Settings that are refused say where, and what to write instead.
+//! Tests of refused settings: the message names the place, and what to write instead.
 
 use portcullis_policy::{Manifest, Policy, SettingsError};
 use portcullis_rules::Rules;
@@ -380,7 +380,7 @@ fn values_that_the_upstream_would_not_read_as_written_are_refused() {
         ("[{claim: sub}, ' a']", ""),
         ("{concat: [' ', {claim: sub}]}", ""),
         ("{concat: [{claim: sub}, ' ']}", ""),
-        ("[nobody, {claim: sub}]", "[1]"),
+        ("[other, {claim: sub}]", "[1]"),
         ("{header: host}", ".header"),
     ] {
         let yaml =

@@ -1,0 +1,7 @@
+//! The lease of the set: how long readers trust it after its source has proven it current.
+
+use std::time::Duration;
+
+/// Shorter than the three seconds after which publishers no longer wait for a silent replica: such
+/// a replica no longer trusts its set.
+pub(crate) const LEASE: Duration = Duration::from_millis(1_500);

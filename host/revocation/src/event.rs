@@ -1,0 +1,272 @@
+//! Events of the blacklist, and their JSON form on the wire.
+//!
+//! The parser is tolerant where that cannot un-revoke a token: unknown fields are ignored and every
+//! known way to write a time is read. It never guesses: an unknown message is an error, which the
+//! caller counts and dead-letters. Errors name the wrong field, never its value.
+
+pub(crate) mod cutoff;
+pub(crate) mod extent;
+mod presented_token;
+mod revocation;
+mod unrevocation;
+pub(crate) mod wire_time;
+
+use portcullis_types::{
+    json::{JsonObject, ParseJsonError},
+    timestamp::Timestamp,
+    token_id::TokenId,
+};
+use serde_json::{Map, Value};
+
+pub(crate) use self::unrevocation::{Unrevocation, UnrevocationTarget};
+pub use self::{
+    cutoff::{BlankCutoffError, Cutoff, CutoffKind},
+    extent::Exception,
+    presented_token::PresentedToken,
+    revocation::{BlankTargetError, Lifetime, Revocation, Target},
+    wire_time::{ParseTimeError, parse_time, write as write_time},
+};
+use self::{
+    extent::Extent,
+    wire_time::{NotATime, YEAR_10000},
+};
+
+/// A change of the blacklist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// One token is revoked.
+    Add {
+        /// The token.
+        token_id: TokenId,
+        /// When the token expires by itself; never, if unknown.
+        expires_at: Option<Timestamp>,
+    },
+    /// One token is no longer revoked.
+    Unrevoke {
+        /// The token.
+        token_id: TokenId,
+    },
+    /// All tokens of a subject, session or issuer that were issued up to a certain time are
+    /// revoked.
+    CutOff {
+        /// Whose tokens.
+        cutoff: Cutoff,
+        /// Tokens issued at this time or earlier are revoked.
+        issued_before: Timestamp,
+        /// A session whose tokens are revoked up to an earlier time only, if the cut-off is one of
+        /// a subject.
+        except: Option<Exception>,
+        /// When the last of these tokens expires by itself; never, if unknown.
+        expires_at: Option<Timestamp>,
+    },
+    /// A cut-off is lifted.
+    LiftCutoff {
+        /// Whose tokens.
+        cutoff: Cutoff,
+    },
+}
+
+/// A message is not a blacklist event. It names fields, never their content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParseEventError {
+    /// Not JSON, or JSON of another shape.
+    #[error("the message is not a JSON object; send `{{\"type\": \"add\", \"jti\": ...}}`")]
+    NotAnObject,
+    /// Two readers could each use a different one of two values.
+    #[error("a name occurs twice in the message, so that it could mean two things; send it once")]
+    DuplicateName,
+    /// The type is unknown.
+    #[error("`type` is none of `add`, `remove`, `cutoff`, `lift`; leave it out to mean `add`")]
+    UnknownType,
+    /// No token id.
+    #[error("`jti` is missing, blank or not a string; give the id of the token")]
+    NoTokenId,
+    /// A time that cannot be read.
+    #[error("`{0}` is not a time; write RFC 3339 with an offset, or whole Unix seconds")]
+    NotATime(&'static str),
+    /// A cut-off without a target.
+    #[error("a cut-off needs `sub`, `sid` or `iss`, each a string that is not blank")]
+    NoCutoffTarget,
+    /// A cut-off with two targets.
+    #[error("a cut-off goes by `sub` or by `sid`, not by both; send two events")]
+    TwoCutoffTargets,
+    /// A cut-off without a time.
+    #[error("`issued_before` is missing; a cut-off needs to know which tokens are old")]
+    NoIssuedBefore,
+    /// A cut-off whose excepted session is invalid.
+    #[error(
+        "`except_sid` is blank or not a string; give the session that goes on, or leave it out"
+    )]
+    NoExceptedSession,
+    /// A cut-off of a session or an issuer that excepts a session.
+    #[error("`except_sid` goes with `sub` only; leave it out, or cut off the subject")]
+    ExceptionWithoutSubject,
+    /// A cut-off in the far future would lock its subject out for ever.
+    #[error("`issued_before` is after the year 9999; write seconds, not milliseconds")]
+    IssuedBeforeTooLate,
+}
+
+/// The names under which publishers send the expiry, the preferred one first.
+const EXPIRES_AT: [&str; 4] = ["expires_at", "expiry", "expire_at", "exp"];
+
+// === impl Event ===
+
+impl Event {
+    /// Reads an event from JSON.
+    ///
+    /// # Errors
+    /// When the message is not an event, or could be read as more than one.
+    pub fn parse(message: &[u8]) -> Result<Self, ParseEventError> {
+        Self::from_fields(&fields(message)?)
+    }
+
+    /// Reads an event from the fields of a JSON object.
+    pub(crate) fn from_fields(fields: &Map<String, Value>) -> Result<Self, ParseEventError> {
+        match fields.get("type").map(Value::as_str) {
+            None | Some(Some("add")) => {
+                Ok(Self::Add { token_id: token_id(fields)?, expires_at: expires_at(fields)? })
+            }
+            Some(Some("remove")) => Ok(Self::Unrevoke { token_id: token_id(fields)? }),
+            Some(Some("cutoff")) => {
+                let cutoff = cutoff(fields)?;
+                let extent = Extent::new(issued_before(fields)?, exception(fields, cutoff)?);
+                let (issued_before, except) = (extent.issued_before(), extent.except());
+                Ok(Self::CutOff { cutoff, issued_before, except, expires_at: expires_at(fields)? })
+            }
+            Some(Some("lift")) => Ok(Self::LiftCutoff { cutoff: cutoff(fields)? }),
+            Some(_) => Err(ParseEventError::UnknownType),
+        }
+    }
+
+    /// Whether it revokes something.
+    #[must_use]
+    pub const fn revokes(&self) -> bool {
+        matches!(self, Self::Add { .. } | Self::CutOff { .. })
+    }
+
+    /// Whether it revokes `token`. The expiry is not checked: an entry that the store returns has
+    /// not expired.
+    #[must_use]
+    pub fn covers(&self, token: &PresentedToken<'_>) -> bool {
+        match self {
+            Self::Add { token_id, .. } => token.token_id == Some(token_id),
+            Self::CutOff { cutoff, issued_before, except, .. } => {
+                Extent::new(*issued_before, *except).covers(token)
+                    && token.cutoffs().any(|other| other == *cutoff)
+            }
+            Self::Unrevoke { .. } | Self::LiftCutoff { .. } => false,
+        }
+    }
+
+    /// Its `type` on the wire, for logs and metrics.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Add { .. } => "add",
+            Self::Unrevoke { .. } => "remove",
+            Self::CutOff { .. } => "cutoff",
+            Self::LiftCutoff { .. } => "lift",
+        }
+    }
+}
+
+/// The fields of a message, in which no name occurs twice at any depth: with two `jti`, one reader
+/// would revoke one token and another reader the other.
+///
+/// # Errors
+/// When the message is not such an object.
+pub(crate) fn fields(message: &[u8]) -> Result<Map<String, Value>, ParseEventError> {
+    JsonObject::parse(message).map(|object| object.to_map()).map_err(|error| match error {
+        ParseJsonError::NotAnObject => ParseEventError::NotAnObject,
+        ParseJsonError::DuplicateName => ParseEventError::DuplicateName,
+    })
+}
+
+/// The same fields, with `default` as `issued_before` of a cut-off that has none. Only for
+/// requests, which are made now: in a stored message that is read later, it would mean another
+/// time.
+pub(crate) fn with_issued_before(
+    mut fields: Map<String, Value>,
+    default: Timestamp,
+) -> Map<String, Value> {
+    let says_it = fields.get("issued_before").is_some_and(|value| !value.is_null());
+    let is_cutoff = fields.get("type").and_then(Value::as_str) == Some("cutoff");
+    if is_cutoff && !says_it {
+        fields.insert("issued_before".to_owned(), wire_time::write(default).into());
+    }
+    fields
+}
+
+/// Whether an addition has an expiry that stands for "not set", such as zero. Null does not count:
+/// it explicitly means "not set".
+pub(crate) fn has_unset_expiry(fields: &Map<String, Value>) -> bool {
+    let is_said = |name: &&str| fields.get(*name).is_some_and(|value| !value.is_null());
+    EXPIRES_AT.iter().any(is_said) && expires_at(fields) == Ok(None)
+}
+
+fn token_id(fields: &Map<String, Value>) -> Result<TokenId, ParseEventError> {
+    let id = fields.get("jti").and_then(Value::as_str).ok_or(ParseEventError::NoTokenId)?;
+    TokenId::new(id).map_err(|_| ParseEventError::NoTokenId)
+}
+
+fn expires_at(fields: &Map<String, Value>) -> Result<Option<Timestamp>, ParseEventError> {
+    for name in EXPIRES_AT {
+        let Some(value) = fields.get(name) else { continue };
+        if let Some(time) =
+            wire_time::parse_expiry(value).map_err(|NotATime| ParseEventError::NotATime(name))?
+        {
+            return Ok(Some(time));
+        }
+    }
+    Ok(None)
+}
+
+fn issued_before(fields: &Map<String, Value>) -> Result<Timestamp, ParseEventError> {
+    let value = fields.get("issued_before").ok_or(ParseEventError::NoIssuedBefore)?;
+    let time = wire_time::parse(value)
+        .map_err(|NotATime| ParseEventError::NotATime("issued_before"))?
+        .ok_or(ParseEventError::NoIssuedBefore)?;
+    if time >= YEAR_10000 {
+        return Err(ParseEventError::IssuedBeforeTooLate);
+    }
+    Ok(time)
+}
+
+/// The session that a cut-off excepts.
+fn exception(
+    fields: &Map<String, Value>,
+    cutoff: Cutoff,
+) -> Result<Option<Exception>, ParseEventError> {
+    let session_id = match fields.get("except_sid") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(value) => value.as_str().ok_or(ParseEventError::NoExceptedSession)?,
+    };
+    if !matches!(cutoff.kind(), CutoffKind::Subject | CutoffKind::SubjectOfIssuer) {
+        return Err(ParseEventError::ExceptionWithoutSubject);
+    }
+    let name = "except_issued_before";
+    let issued_before = fields.get(name).map_or(Ok(None), wire_time::parse);
+    let issued_before = issued_before.map_err(|NotATime| ParseEventError::NotATime(name))?;
+    let except = Exception::new(session_id, issued_before);
+    except.map(Some).map_err(|BlankCutoffError| ParseEventError::NoExceptedSession)
+}
+
+fn cutoff(fields: &Map<String, Value>) -> Result<Cutoff, ParseEventError> {
+    let target = |name| match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str())),
+        // Not treated as missing: that could turn the cut-off of a subject into that of an issuer.
+        Some(_) => Err(ParseEventError::NoCutoffTarget),
+    };
+    let issuer = target("iss")?;
+    let cutoff = match (target("sub")?, target("sid")?) {
+        (Some(_), Some(_)) => return Err(ParseEventError::TwoCutoffTargets),
+        (Some(subject), None) => Cutoff::subject(issuer, subject),
+        (None, Some(session_id)) => Cutoff::session(issuer, session_id),
+        (None, None) => Cutoff::issuer(issuer.ok_or(ParseEventError::NoCutoffTarget)?),
+    };
+    cutoff.map_err(|BlankCutoffError| ParseEventError::NoCutoffTarget)
+}
+
+#[cfg(test)]
+mod tests;

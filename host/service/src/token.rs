@@ -1,0 +1,49 @@
+//! Token verification: everything from the value of an `Authorization` header to a verified token.
+//!
+//! It knows neither routes nor the blacklist. Keys come from the sources that the
+//! configuration names, never from a place that a token names.
+
+mod bearer;
+mod build;
+mod build_error;
+mod claims;
+mod config;
+mod credential;
+mod header_type;
+mod issuer;
+mod jwks;
+mod key;
+mod key_fault;
+mod key_file;
+mod key_source;
+mod memory;
+pub mod parse;
+mod reload;
+mod setting;
+mod strength;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod token_text;
+mod unverified;
+mod verifier;
+mod verify_error;
+mod watched_source;
+
+pub use self::{
+    bearer::{BearerError, bearer, is_other_scheme},
+    build::{build, warnings},
+    build_error::TokenBuildError,
+    claims::VerifiedToken,
+    config::{
+        Algorithm, IssuerConfig, JwksFile, KeyConfig, PemFile, SecretFile, TokenTypeConfig,
+        TokensConfig,
+    },
+    credential::Credential,
+    key_fault::{JsonFault, KeyFault, LoadKeysError},
+    reload::KeyReloader,
+    sweep::forget_expired,
+    unverified::UnverifiedToken,
+    verifier::{IssuerSet, IssuerSetError, Verifier},
+    verify_error::{Shown, VerifyError},
+};

@@ -1,0 +1,42 @@
+//! Errors of building the verifier: settings and sources of keys that cannot be used.
+
+use super::key_fault::LoadKeysError;
+
+/// What `tokens.max_bytes` must be at least: a token with the fewest claims and the shortest
+/// signature is hardly smaller.
+pub(super) const SMALLEST_TOKEN_BYTES: usize = 256;
+
+/// What `tokens.max_bytes` may be at most: Envoy limits all headers together to 60 KiB by
+/// default.
+pub(super) const LARGEST_TOKEN_BYTES: usize = 64 * 1024;
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenBuildError {
+    /// A setting of an issuer makes no sense.
+    #[error("issuers.{issuer}.{setting}: {problem}")]
+    Setting {
+        /// The issuer's name in the configuration.
+        issuer: String,
+        /// The setting.
+        setting: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A source of an issuer's keys cannot be used.
+    #[error("issuers.{issuer}.keys: {source}")]
+    Keys {
+        /// The issuer's name in the configuration.
+        issuer: String,
+        /// What is wrong with the source.
+        source: LoadKeysError,
+    },
+    /// The sources of keys cannot be checked without a pause.
+    #[error("tokens.key_reload_interval: must be longer than zero, such as 1s")]
+    NoReloadInterval,
+    /// Every token would be too large, or one could be larger than proxies pass on.
+    #[error(
+        "tokens.max_bytes: must be {SMALLEST_TOKEN_BYTES} to {LARGEST_TOKEN_BYTES}, such as 16384"
+    )]
+    MaxBytes,
+}

@@ -1,0 +1,127 @@
+//! Rules of one issuer: what its tokens must look like, beyond their signature.
+
+use std::{sync::Arc, time::Duration};
+
+use portcullis_types::{
+    json::{JsonObject, JsonRef},
+    timestamp::Timestamp,
+};
+
+use super::{
+    build_error::TokenBuildError,
+    claims::{VerifiedToken, present, texts},
+    config::IssuerConfig,
+    header_type::HeaderTypes,
+    parse::Jws,
+    setting,
+    verify_error::VerifyError,
+};
+
+/// An issuer's rules.
+#[derive(Debug)]
+pub(super) struct Issuer {
+    pub(super) name: Arc<str>,
+    /// What `iss` must be; `None` if it is not checked.
+    pub(super) iss: Option<String>,
+    audiences: Vec<String>,
+    leeway: Duration,
+    required_claims: Vec<Arc<str>>,
+    required_scopes: Vec<Arc<str>>,
+    header_types: HeaderTypes,
+    token_type: Option<TokenType>,
+    accept_sender_constrained: bool,
+}
+
+#[derive(Debug)]
+struct TokenType {
+    claim: Arc<str>,
+    one_of: Vec<String>,
+}
+
+impl Issuer {
+    /// Takes the rules over from the configuration, where tokens can meet them.
+    pub(super) fn new(name: &str, config: &IssuerConfig) -> Result<Self, TokenBuildError> {
+        let error =
+            |setting, problem| TokenBuildError::Setting { issuer: name.into(), setting, problem };
+        setting::check(config).map_err(|(setting, problem)| error(setting, problem))?;
+        let token_type = config.token_type.as_ref();
+        let header_types = HeaderTypes::new(&config.header_types)
+            .map_err(|problem| error("header_types", problem))?;
+        let shared = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
+        Ok(Self {
+            name: name.into(),
+            iss: config.issuer.clone(),
+            audiences: config.audiences.clone(),
+            leeway: config.leeway.get(),
+            required_claims: shared(&config.required_claims),
+            required_scopes: shared(&config.required_scopes),
+            header_types,
+            token_type: token_type.map(|rule| TokenType {
+                claim: rule.claim.as_str().into(),
+                one_of: rule.one_of.clone(),
+            }),
+            accept_sender_constrained: config.accept_sender_constrained,
+        })
+    }
+
+    /// Checks the type and the claims of a token that this issuer has signed.
+    pub(super) fn admit(
+        &self,
+        jws: Jws<'_>,
+        now: Timestamp,
+        skew: Duration,
+    ) -> Result<VerifiedToken, VerifyError> {
+        self.check_use(&jws)?;
+        let token = VerifiedToken::read(jws.claims, &self.name, self.leeway)?;
+        token.check_times(now, skew)?;
+        self.check_audience(token.claims())?;
+        let is_missing = |name: &&Arc<str>| present(token.claims(), name).is_none();
+        if let Some(missing) = self.required_claims.iter().find(is_missing) {
+            return Err(VerifyError::MissingClaim(Arc::clone(missing)));
+        }
+        let has_scope = |name: &str| token.scopes().split(' ').any(|scope| scope == name);
+        if let Some(missing) = self.required_scopes.iter().find(|name| !has_scope(name)) {
+            return Err(VerifyError::MissingScope(Arc::clone(missing)));
+        }
+        if let Some(rule) = &self.token_type {
+            rule.check(token.claims())?;
+        }
+        Ok(token)
+    }
+
+    /// Whether the token was issued to be presented by its bearer, and not for something else that
+    /// the issuer signs with the same keys.
+    fn check_use(&self, jws: &Jws<'_>) -> Result<(), VerifyError> {
+        self.header_types.check(jws.header.media_type.as_deref())?;
+        // Security events and logout tokens, whatever their `typ`: RFC 8417 section 2.2.
+        if present(&jws.claims, "events").is_some() {
+            return Err(VerifyError::WrongTokenType("events".into()));
+        }
+        // RFC 7800: the issuer wants it presented together with a proof.
+        if !self.accept_sender_constrained && present(&jws.claims, "cnf").is_some() {
+            return Err(VerifyError::SenderConstrained);
+        }
+        Ok(())
+    }
+
+    /// RFC 7519 section 4.1.3. The type of `aud` is checked even where its value does not matter.
+    fn check_audience(&self, claims: &JsonObject) -> Result<(), VerifyError> {
+        let audiences = texts(claims, "aud")?;
+        if self.audiences.is_empty() {
+            return Ok(());
+        }
+        let audiences = audiences.ok_or_else(|| VerifyError::MissingClaim("aud".into()))?;
+        let is_ours = |audience: &&str| self.audiences.iter().any(|ours| ours == audience);
+        if audiences.iter().any(is_ours) { Ok(()) } else { Err(VerifyError::WrongAudience) }
+    }
+}
+
+impl TokenType {
+    fn check(&self, claims: &JsonObject) -> Result<(), VerifyError> {
+        let is_accepted = |value: &str| self.one_of.iter().any(|accepted| accepted == value);
+        match claims.get(&self.claim) {
+            Some(JsonRef::Text(value)) if is_accepted(value) => Ok(()),
+            _ => Err(VerifyError::WrongTokenType(Arc::clone(&self.claim))),
+        }
+    }
+}
