@@ -66,6 +66,15 @@ pub enum Event {
     },
 }
 
+/// The entry of the blacklist that an event changes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum EntryKey {
+    /// That of one token.
+    Token(TokenId),
+    /// That of a cut-off.
+    Cutoff(Cutoff),
+}
+
 /// A message is not a blacklist event. It names fields, never their content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseEventError {
@@ -142,6 +151,14 @@ impl Event {
     #[must_use]
     pub const fn revokes(&self) -> bool {
         matches!(self, Self::Add { .. } | Self::CutOff { .. })
+    }
+
+    /// The entry that it changes.
+    pub(crate) const fn entry(&self) -> EntryKey {
+        match self {
+            Self::Add { token_id, .. } | Self::Unrevoke { token_id } => EntryKey::Token(*token_id),
+            Self::CutOff { cutoff, .. } | Self::LiftCutoff { cutoff } => EntryKey::Cutoff(*cutoff),
+        }
     }
 
     /// Whether it revokes `token`. The expiry is not checked: an entry that the store returns has

@@ -16,15 +16,16 @@ use super::{
     relay_process::{Relay, Services, revoke},
 };
 
-/// The number of stops. `PORTCULLIS_TEST_ROUNDS` sets another one.
+/// The number of rounds, and of replicas that are stopped in each of them.
+/// `PORTCULLIS_TEST_ROUNDS` and `PORTCULLIS_TEST_STOPPED` set others.
 const ROUNDS: usize = 3;
-/// The number of checks that wait for the replica to resume.
+const STOPPED: usize = 1;
+/// The number of checks that wait for each replica to resume.
 const WAITING: usize = 40;
 
 #[expect(clippy::disallowed_methods, reason = "the caller of the tests sets the number")]
-fn rounds() -> usize {
-    let rounds = std::env::var("PORTCULLIS_TEST_ROUNDS");
-    rounds.ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS)
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |number| number.parse().unwrap())
 }
 
 #[tokio::test]
@@ -33,32 +34,42 @@ async fn a_replica_after_a_stop_denies_an_applied_revocation() {
     let config = config("authoritative", serde_json::json!({"url": services.redis.url()}))
         .with("blacklist.rabbitmq.url", services.rabbitmq.url());
     let _relay = Relay::start(&config).await;
-    let replicas = Replicas::start(2, &config).await;
-    for index in 0..2 {
-        is_live(replicas.get(index)).await;
+    let replicas = Replicas::start(1 + number("PORTCULLIS_TEST_STOPPED", STOPPED), &config).await;
+    // The first one is not stopped.
+    let stopped: Vec<_> = replicas.iter().skip(1).collect();
+    for replica in &stopped {
+        is_live(replica).await;
     }
-    for round in 0..rounds() {
+    for round in 0..number("PORTCULLIS_TEST_ROUNDS", ROUNDS) {
         let claims = Claims::default();
-        assert_eq!(check(replicas.get(1), &claims).await, 200);
-        replicas.get(1).signal(Signal::STOP);
+        for replica in &stopped {
+            assert_eq!(check(replica, &claims).await, 200);
+        }
+        for replica in &stopped {
+            replica.signal(Signal::STOP);
+        }
         let output = revoke(&config, &["--jti", claims.jti(), "--wait", "--timeout", "20s"]).await;
         assert!(output.status.success(), "{output:?}");
 
         // They begin after the command has ended, and wait in the kernel of the replica's machine.
-        let replica = replicas.get(1);
-        let mut waiting: FuturesUnordered<_> =
-            (0..WAITING).map(|_| check(replica, &claims)).collect();
+        let waiting =
+            stopped.iter().flat_map(|replica| (0..WAITING).map(|_| check(replica, &claims)));
+        let mut waiting: FuturesUnordered<_> = waiting.collect();
         let sent = tokio::time::timeout(Duration::from_millis(300), waiting.next()).await;
         assert!(sent.is_err(), "a process that is stopped does not answer");
-        replica.signal(Signal::CONT);
+        for replica in &stopped {
+            replica.signal(Signal::CONT);
+        }
         let mut denied = 0;
         while let Some(status) = waiting.next().await {
             assert_eq!(status, 403, "round {round}, after {denied} denials");
             denied += 1;
         }
         drop(waiting);
-        is_live(replicas.get(1)).await;
-        assert_eq!(check(replicas.get(1), &Claims::default()).await, 200);
+        for replica in &stopped {
+            is_live(replica).await;
+            assert_eq!(check(replica, &Claims::default()).await, 200);
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! found with certainty, everything counts as new: reading an entry twice costs little, missing one
 //! would let a revoked token pass.
 
-use std::{fmt, mem, time::Duration};
+use std::{collections::HashSet, fmt, mem, time::Duration};
 
 use redis::Pipeline;
 use tokio::time::Instant;
@@ -29,7 +29,7 @@ pub(crate) struct PendingOutbox {
     unread: Option<usize>,
     /// When the head was read.
     read_at: Option<Instant>,
-    /// Events that were read and not taken yet.
+    /// Events that were read and not taken yet, the newest of each reading first.
     found: Vec<Event>,
 }
 
@@ -72,7 +72,24 @@ impl PendingOutbox {
     /// The events that were read since the last call. Only events that revoke are returned: an
     /// un-revocation takes effect when the relay sends it, after everything that was pushed before.
     pub(crate) fn take(&mut self) -> Vec<Event> {
-        mem::take(&mut self.found)
+        let mut found = mem::take(&mut self.found);
+        found.retain(Event::revokes);
+        found
+    }
+
+    /// The same, without revocations that have an un-revocation in front of them: a snapshot, which
+    /// reads old entries again, must not bring them back. What such an entry may have meant besides
+    /// is in the keys, or was returned by [`PendingOutbox::take`] when it was new.
+    pub(super) fn take_valid(&mut self) -> Vec<Event> {
+        let mut unrevoked = HashSet::new();
+        let mut found = mem::take(&mut self.found);
+        found.retain(|event| {
+            if !event.revokes() {
+                unrevoked.insert(event.entry());
+            }
+            event.revokes() && !unrevoked.contains(&event.entry())
+        });
+        found
     }
 
     /// As if `events` had been read.
@@ -138,8 +155,7 @@ impl PendingOutbox {
 
     fn find<'a>(&mut self, entries: impl Iterator<Item = &'a Vec<u8>>) {
         // Malformed entries are handled by the relay.
-        let events = entries.filter_map(|entry| Event::parse(entry).ok());
-        self.found.extend(events.filter(Event::revokes));
+        self.found.extend(entries.filter_map(|entry| Event::parse(entry).ok()));
     }
 }
 

@@ -166,7 +166,7 @@ where
         };
         let mut pending = PendingOutbox::default();
         pending.read(keys, self).await?;
-        let pending = pending.take();
+        let pending = pending.take_valid();
         count += pending.len() as u64;
         send(into, FeedEvent::InitApply, pending.clone()).await?;
         Ok(StoreReading { count, pending, lacks_index })

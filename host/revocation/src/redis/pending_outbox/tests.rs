@@ -163,6 +163,31 @@ async fn garbage_and_unrevocations_are_skipped() {
     assert_eq!(list.read_all(&mut pending).await, adds([7]));
 }
 
+#[tokio::test]
+async fn a_snapshot_skips_a_revocation_behind_its_unrevocation() {
+    let unrevoke = |number| format!(r#"{{"type":"remove","jti":"{number}"}}"#);
+    let lift = r#"{"type":"lift","sub":"alice"}"#.to_owned();
+    let cut_off = r#"{"type":"cutoff","sub":"alice","issued_before":1}"#.to_owned();
+    let list = List::default();
+    let push = |text| list.entries.lock().unwrap().push_front(text);
+    for text in [entry(1), cut_off, unrevoke(1), lift, entry(2), unrevoke(3), entry(3)] {
+        push(text);
+    }
+    (1_000..4_000).for_each(|number| list.push(number));
+    push(unrevoke(1_000));
+    push(unrevoke(2_000));
+    push(entry(2_000));
+    *list.answers_left.lock().unwrap() = usize::MAX;
+    let mut pending = PendingOutbox::default();
+    pending.read(&keys(), &list).await.unwrap();
+    // Revoked again after their un-revocations, 3 and 2000 hold.
+    let others = (1_001..4_000).rev().filter(|number| *number != 2_000);
+    assert_eq!(pending.take_valid(), adds([2_000].into_iter().chain(others).chain([3, 2])));
+    // The first reading of new entries takes all of them: it cannot miss one.
+    let all = list.read_all(&mut PendingOutbox::default()).await;
+    assert_eq!(all.len(), 3_000 + 5);
+}
+
 #[test]
 fn what_is_behind_entries_that_a_relay_pushed_back_is_found() {
     let entries = |numbers: &[usize]| numbers.iter().map(|n| entry(*n).into_bytes()).collect();

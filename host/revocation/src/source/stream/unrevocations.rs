@@ -7,25 +7,17 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use portcullis_types::token_id::TokenId;
 use tokio::time::Instant;
 
-use crate::event::{Cutoff, Event, Unrevocation, UnrevocationTarget};
-
-/// A target without its names.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum UnrevocationKey {
-    Token(TokenId),
-    Cutoff(Cutoff),
-}
+use crate::event::{EntryKey, Event, Unrevocation, UnrevocationTarget};
 
 /// Pending and recently confirmed un-revocations.
 #[derive(Default)]
 pub(super) struct Unrevocations {
-    pending: HashMap<UnrevocationKey, Pending>,
+    pending: HashMap<EntryKey, Pending>,
     /// Un-revocations confirmed lately, and when. A revocation that arrives after that may be a
     /// duplicate of an old one, and a reading of the store may have seen the entry before.
-    confirmed: HashMap<UnrevocationKey, (UnrevocationTarget, Instant)>,
+    confirmed: HashMap<EntryKey, (UnrevocationTarget, Instant)>,
 }
 
 struct Pending {
@@ -55,7 +47,7 @@ const ROOM: usize = 100_000;
 impl Unrevocations {
     /// Handles an un-revocation. Returns whether there was room for it.
     pub(super) fn received(&mut self, mut unrevocation: Unrevocation, now: Instant) -> bool {
-        let key = UnrevocationKey::from(&unrevocation.target);
+        let key = unrevocation.target.event().entry();
         if let Some(pending) = self.pending.remove(&key) {
             unrevocation.receipts.extend(pending.unrevocation.receipts);
         } else if self.pending.len() >= ROOM {
@@ -70,7 +62,10 @@ impl Unrevocations {
     /// Handles a revocation: a query about it that is in flight is not valid any more. A new query
     /// shows whether it is a newer revocation, or a duplicate of an old one.
     pub(super) fn revoked(&mut self, event: &Event, now: Instant) {
-        let Some(key) = UnrevocationKey::revoked_by(event) else { return };
+        if !event.revokes() {
+            return;
+        }
+        let key = event.entry();
         let unrevocation = match (self.pending.remove(&key), self.confirmed.remove(&key)) {
             (Some(pending), _) => pending.unrevocation,
             (None, Some((target, _))) => Unrevocation::new(target, None),
@@ -100,7 +95,7 @@ impl Unrevocations {
         let mut confirmed = Vec::new();
         let answers = gone.into_iter().flatten().map(Some).chain(std::iter::repeat(None));
         for (unrevocation, gone) in asked.into_iter().zip(answers) {
-            let key = UnrevocationKey::from(&unrevocation.target);
+            let key = unrevocation.target.event().entry();
             // A target with a new event since the query is queried again.
             let Some(pending) = self.pending.get_mut(&key).filter(|pending| pending.asking) else {
                 continue;
@@ -148,7 +143,7 @@ impl Unrevocations {
     /// entry that was un-revoked on another path before the reading began.
     pub(super) fn found_pending(&mut self, events: &[Event], now: Instant) {
         for event in events {
-            let pending = UnrevocationKey::revoked_by(event).and_then(|key| self.pending.get(&key));
+            let pending = self.pending.get(&event.entry());
             // A query that has yet to begin sees whether the revocation holds.
             if pending.is_none_or(|pending| pending.asking) {
                 self.revoked(event, now);
@@ -157,42 +152,22 @@ impl Unrevocations {
     }
 
     fn ask(&mut self, unrevocation: Unrevocation, received: Instant, due: Instant) {
-        let key = UnrevocationKey::from(&unrevocation.target);
+        let key = unrevocation.target.event().entry();
         let pending = Pending { unrevocation, received, due, contradictions: 0, asking: false };
         self.pending.insert(key, pending);
     }
 
-    fn remember(&mut self, key: UnrevocationKey, target: UnrevocationTarget, now: Instant) {
+    fn remember(&mut self, key: EntryKey, target: UnrevocationTarget, now: Instant) {
         if self.confirmed.len() < ROOM {
             self.confirmed.insert(key, (target, now));
         }
     }
 }
 
-// === impl UnrevocationKey ===
-
-impl UnrevocationKey {
-    /// The target of an event that revokes.
-    const fn revoked_by(event: &Event) -> Option<Self> {
-        match event {
-            Event::Add { token_id, .. } => Some(Self::Token(*token_id)),
-            Event::CutOff { cutoff, .. } => Some(Self::Cutoff(*cutoff)),
-            Event::Unrevoke { .. } | Event::LiftCutoff { .. } => None,
-        }
-    }
-}
-
-impl From<&UnrevocationTarget> for UnrevocationKey {
-    fn from(target: &UnrevocationTarget) -> Self {
-        match target {
-            UnrevocationTarget::Token(token_id, _) => Self::Token(*token_id),
-            UnrevocationTarget::Cutoff(cutoff) => Self::Cutoff(*cutoff),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use portcullis_types::token_id::TokenId;
+
     use super::*;
 
     fn unrevocation(jti: &str) -> Unrevocation {
