@@ -309,7 +309,7 @@ impl Subject {
     /// The token of `request`, verified.
     fn verify(&self, request: &Attributes) -> Option<Arc<VerifiedToken>> {
         let http = request.http.as_ref()?;
-        let token = Credential::default().token(&http.headers).ok()?;
+        let token = Credential::default().token(http).ok()?;
         self.verifier.verify(token, &self.issuers, Timestamp::now()).ok()
     }
 }

@@ -5,8 +5,9 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::token;
+use portcullis::token::Credential;
 use portcullis_fuzz::{CLAIMS, ONE_KEY, sign};
+use portcullis_types::attributes::{Headers, HttpAttributes};
 
 /// The token of `seeds/authorization_header/valid`.
 static GENUINE: LazyLock<String> = LazyLock::new(|| {
@@ -17,6 +18,8 @@ static GENUINE: LazyLock<String> = LazyLock::new(|| {
 
 fuzz_target!(|text: &str| {
     let genuine = &*GENUINE;
-    let Ok(token) = token::bearer(text.split('\n')) else { return };
+    let headers = text.split('\n').map(|line| ("authorization".to_owned(), line.to_owned()));
+    let http = HttpAttributes { headers: Headers::new(headers), ..HttpAttributes::default() };
+    let Ok(token) = Credential::default().token(&http) else { return };
     assert_eq!(ONE_KEY.verify(token).is_ok(), token == genuine);
 });

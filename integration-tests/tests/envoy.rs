@@ -6,6 +6,7 @@
 mod bodies;
 mod connections;
 mod cors;
+mod credentials;
 mod drain;
 mod facts;
 mod fail_closed;

@@ -11,6 +11,7 @@ mod claim_path;
 mod config;
 mod cors;
 mod coverage;
+mod credentials;
 mod guard;
 mod headers;
 mod identity;
@@ -44,6 +45,7 @@ pub use config::{
 };
 use cors::Cors;
 pub use cors::{CorsConfig, CorsError, Preflight};
+use credentials::Credentials;
 pub use guard::RequestLimits;
 use matcher::ReadingRules;
 pub use path::{CanonicalPath, PathConfig, PathError, Tolerance, TrailingSlash, canonicalize};
@@ -63,7 +65,7 @@ pub use route_error::{RouteCause, RouteError};
 
 use crate::{
     policy::{self, Budget, Input, Policies, PolicyUse},
-    token::{self, BearerError, VerifiedToken, Verifier},
+    token::{BearerError, VerifiedToken, Verifier},
 };
 
 /// The settings of the pipeline.
@@ -138,9 +140,9 @@ pub fn build(
                 Some(RoutePolicy { handle, metrics: recorder.metrics().policy(name) })
             }
         };
-        let issuers = issuers(route, &verifier).map_err(error)?;
+        let credentials = Credentials::new(route, &verifier).map_err(error)?;
         let reading = ReadingRules { hosts: config.hosts, paths: &config.paths };
-        let compiled = Route::new(route, policy, issuers, reading).map_err(error)?;
+        let compiled = Route::new(route, policy, credentials, reading).map_err(error)?;
         compiled.check_reachable(&routes).map_err(error)?;
         routes.push(compiled);
     }
@@ -156,16 +158,6 @@ pub fn build(
         revocation,
         recorder,
     })
-}
-
-fn issuers(route: &RouteConfig, verifier: &Verifier) -> Result<token::IssuerSet, RouteCause> {
-    let known = verifier.issuer_names();
-    let reads_tokens = route.token != TokenMode::Ignored;
-    if route.issuers.is_empty() && reads_tokens && known.len() > 1 {
-        return Err(RouteCause::IssuersNeeded(known.join(", ")));
-    }
-    let names = if route.issuers.is_empty() && reads_tokens { &known } else { &route.issuers };
-    verifier.issuer_set(names).map_err(|error| RouteCause::Issuers(error.to_string()))
 }
 
 /// A request on its way through the pipeline.
@@ -234,7 +226,7 @@ impl Authorizer {
         http: &HttpAttributes,
         line: &RequestLine<'_>,
     ) -> Decision {
-        let token = match self.verified(check, &http.headers).await {
+        let token = match self.verified(check, http).await {
             Ok(token) => token,
             Err(denied) => return denied.with_route(&check.route.name),
         };
@@ -290,7 +282,7 @@ impl Authorizer {
     async fn verified(
         &self,
         check: &Check<'_>,
-        headers: &Headers,
+        http: &HttpAttributes,
     ) -> Result<Option<Arc<VerifiedToken>>, Box<Decision>> {
         let route = check.route;
         if route.token == TokenMode::Ignored {
@@ -299,16 +291,15 @@ impl Authorizer {
         let deny = |reason| Box::new(Decision::deny(reason));
         let invalid =
             |detail: String| Box::new(Decision::deny(Reason::InvalidToken).with_detail(detail));
-        let token = match route.credential.token(headers) {
-            Ok(token) => token,
+        let presented = match route.credentials.find(http) {
+            Ok(presented) => presented,
             Err(BearerError::Missing) if route.token == TokenMode::Optional => return Ok(None),
             Err(BearerError::Missing) => return Err(deny(Reason::MissingToken)),
-            Err(BearerError::WrongScheme) if route.ignores_scheme(headers) => return Ok(None),
             Err(error) => return Err(invalid(error.code().to_owned())),
         };
         let verified = self
             .verifier
-            .verify(token, &route.issuers, check.now)
+            .verify(presented.token, presented.issuers, check.now)
             .map_err(|error| invalid(error.detail()))?;
         match self.is_revoked(check, &verified).await {
             None => Ok(Some(verified)),

@@ -1,4 +1,4 @@
-//! Token verification: everything from the value of an `Authorization` header to a verified token.
+//! Token verification: everything from the credentials of a request to a verified token.
 //!
 //! It knows neither routes nor the blacklist. Keys come from the sources that the
 //! configuration names, never from a place that a token names.
@@ -31,7 +31,7 @@ mod verify_error;
 mod watched_source;
 
 pub use self::{
-    bearer::{BearerError, bearer, is_other_scheme},
+    bearer::{BearerError, is_other_scheme},
     build::{build, warnings},
     build_error::TokenBuildError,
     claims::VerifiedToken,
@@ -39,7 +39,7 @@ pub use self::{
         Algorithm, IssuerConfig, JwksFile, KeyConfig, PemFile, SecretFile, TokenTypeConfig,
         TokensConfig,
     },
-    credential::Credential,
+    credential::{AUTHORIZATION, CookieCredential, Credential, HeaderCredential, QueryCredential},
     key_fault::{JsonFault, KeyFault, LoadKeysError},
     reload::KeyReloader,
     sweep::forget_expired,

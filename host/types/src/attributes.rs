@@ -3,8 +3,12 @@
 //!
 //! It does not know protobuf: the edges fill it in, everything below them only reads it.
 
+mod cookies;
+mod parameters;
 mod spellings;
 
+pub use cookies::{AmbiguousCookie, cookie, without_cookie};
+pub use parameters::{AmbiguousQuery, decoded_name, parameters_like};
 use serde_json::{Map, Value};
 pub use spellings::{fold_alike, likely_spellings};
 
@@ -88,6 +92,29 @@ pub struct Peer {
     pub principal: String,
 }
 
+/// Headers that describe the connection or the message, not the request (RFC 9110 section 7.6.1), and
+/// those that proxies compute.
+const OF_THE_MESSAGE: [&str; 11] = [
+    "connection",
+    "content-length",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Whether a header of this name, in lower case, is about the request, so that a proxy passes it on as
+/// it is.
+#[must_use]
+pub fn is_end_to_end(name: &str) -> bool {
+    !OF_THE_MESSAGE.contains(&name)
+}
+
 // === impl Headers ===
 
 impl Headers {
@@ -115,7 +142,7 @@ impl Headers {
     }
 
     /// Every value of `name`, which must be in lower case.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.iter().filter(move |(field, _)| *field == name).map(|(_, value)| value)
     }
 

@@ -9,14 +9,14 @@ use super::{
     Authorizer,
     config::UnusableClaims,
     guard::{self, RequestLimits, UnsafeDecision},
-    headers::{self, Names},
+    headers::{self, Matters, Names},
     identity::{self, Claimed},
     route::Route,
 };
-use crate::token::VerifiedToken;
+use crate::token::{Credential, VerifiedToken};
 
 /// A header that is Portcullis' own to set: its name and value, or `None` to remove it.
-type OwnHeader = (String, Option<String>);
+pub(super) type OwnHeader = (String, Option<String>);
 
 // === impl Authorizer ===
 
@@ -25,24 +25,34 @@ impl Authorizer {
     /// `http` is the request that passes; a raw connection has none.
     pub(super) fn guarded(
         &self,
-        allow: Allow,
+        mut allow: Allow,
         route: Option<&Route>,
         token: Option<&VerifiedToken>,
         http: Option<&HttpAttributes>,
     ) -> Decision {
-        let (own, left_out) = match self.own_headers(route, token) {
+        let (mut own, left_out) = match self.identity_headers(route, token) {
             Ok(headers) => headers,
             Err(detail) => return Decision::deny(Reason::UnusableClaim).with_detail(detail),
         };
-        let overrides = route.map_or(&self.routes.overrides, |route| &route.overrides);
-        let identity = &self.routes.identity_headers;
-        let decision = allowed(allow, own, http, identity, overrides, self.request_limits);
+        match (route, http) {
+            (Some(route), Some(http)) if !route.forward_token => {
+                route.credentials.remove(http, &mut allow, &mut own);
+            }
+            (Some(_), Some(_)) => {}
+            // A preflight, or a raw connection.
+            _ => own.extend(Credential::default().header().map(|name| (name.to_owned(), None))),
+        }
+        let matters = Matters {
+            identity: &self.routes.identity_headers,
+            overrides: route.map_or(&self.routes.overrides, |route| &route.overrides),
+            credentials: route.map(|route| &route.credentials.headers),
+        };
+        let decision = allowed(allow, own, http, &matters, self.request_limits);
         Decision { detail: decision.detail.or(left_out), ..decision }
     }
 
-    /// The identity headers, and the token's where it is not forwarded; with a word for the log if a
-    /// claim was left out.
-    fn own_headers(
+    /// The identity headers; with a word for the log if a claim was left out.
+    fn identity_headers(
         &self,
         route: Option<&Route>,
         token: Option<&VerifiedToken>,
@@ -66,9 +76,6 @@ impl Authorizer {
             };
             own.push((name.to_owned(), value));
         }
-        if route.is_none_or(|route| !route.forward_token) {
-            own.push(route.map(|route| route.credential).unwrap_or_default().removal());
-        }
         Ok((own, left_out))
     }
 }
@@ -79,8 +86,7 @@ fn allowed(
     allow: Allow,
     own: Vec<OwnHeader>,
     http: Option<&HttpAttributes>,
-    identity: &Names,
-    overrides: &Names,
+    matters: &Matters<'_>,
     limits: RequestLimits,
 ) -> Decision {
     let deny = |reason, detail: String| Decision::deny(reason).with_detail(detail);
@@ -92,8 +98,7 @@ fn allowed(
     if let Err(error) = guard::rewrite_query(&mut allow, query) {
         return deny(Reason::MalformedRequest, error.to_string());
     }
-    let stripped =
-        http.map_or(Ok(()), |http| headers::strip(&mut allow, http, identity, overrides));
+    let stripped = http.map_or(Ok(()), |http| headers::strip(&mut allow, http, matters));
     if let Err(error) = stripped {
         return deny(Reason::MalformedRequest, error.to_string());
     }
@@ -116,9 +121,9 @@ pub fn guard_verdict(verdict: Verdict, http: &HttpAttributes) -> Decision {
     match verdict {
         Verdict::Deny(deny) => policy_deny(deny, None),
         Verdict::Allow(allow) => {
-            let overrides = Names::overrides_but(&[]);
-            let (identity, limits) = (Names::default(), RequestLimits::default());
-            allowed(allow, Vec::new(), Some(http), &identity, &overrides, limits)
+            let (identity, overrides) = (Names::default(), Names::overrides_but(&[]));
+            let matters = Matters { identity: &identity, overrides: &overrides, credentials: None };
+            allowed(allow, Vec::new(), Some(http), &matters, RequestLimits::default())
         }
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
 use super::{claim_path::ClaimPath, guard, path::Tolerance, pattern::Pattern};
+use crate::token::Credential;
 
 /// One route: which requests, and what they need to pass. The first route that matches decides; a
 /// request that matches none is denied.
@@ -29,6 +30,12 @@ pub struct RouteConfig {
     /// Names of the issuers whose tokens are accepted. May be left out if there is only one.
     #[serde(default)]
     pub issuers: Vec<String>,
+    /// Where the token of a request is; without it, where `token_from` of its issuers says. All places
+    /// are looked at. Two different tokens, or two in one place, are refused, and so is a cookie or a
+    /// parameter that servers could read in two ways. A place that is not listed is not looked at: what
+    /// a client sends in `authorization` then is passed on as it is.
+    #[serde(default)]
+    pub token_from: Vec<Credential>,
     /// Name of the policy that decides.
     #[serde(default)]
     pub policy: Option<String>,
@@ -69,8 +76,10 @@ pub struct RouteConfig {
     /// How text of claims is written into identity headers.
     #[serde(default)]
     pub identity_encoding: IdentityEncoding,
-    /// Whether the upstream receives the `authorization` header. `false` is final: a policy cannot
-    /// set the header then. With `token: ignored`, what is forwarded was not verified.
+    /// Whether the upstream receives the token. With `false` each place of `token_from` is removed: the
+    /// header, the one cookie among others, or the parameter of the query. A policy cannot set such a
+    /// header then. Over HTTP no proxy removes a parameter, so a request with one is denied. With
+    /// `token: ignored`, what is forwarded was not verified.
     #[serde(default = "yes")]
     pub forward_token: bool,
     /// Headers that override the method, the path or the host of a request in some frameworks, and

@@ -14,14 +14,14 @@ mod request_size;
 use std::collections::BTreeSet;
 
 use portcullis_types::{
-    attributes::fold_alike,
+    attributes::{fold_alike, is_end_to_end},
     decision::{Allow, Deny, Header},
 };
 pub(super) use query::rewrite as rewrite_query;
 pub use request_size::RequestLimits;
 pub(super) use request_size::check as check_request_size;
 
-use crate::token::Credential;
+use crate::token::AUTHORIZATION;
 
 /// The headers that a decision sets on a message, be it the request or the response, and the
 /// parameters of the query. Envoy by default refuses messages with more than 60 KiB of headers or more
@@ -37,21 +37,6 @@ const WITHOUT_BODY: [u16; 3] = [204, 205, 304];
 /// Headers of a body.
 const OF_A_BODY: [&str; 4] =
     ["content-encoding", "content-language", "content-range", "content-type"];
-/// Headers that describe the connection or the message, not the request: RFC 9110 section 7.6.1,
-/// and those that Envoy itself computes.
-const FORBIDDEN: [&str; 11] = [
-    "connection",
-    "content-length",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 /// Prefix of Envoy's headers for this protocol. Over HTTP, one of them lists the headers to remove.
 const OF_THE_PROTOCOL: &str = "x-envoy-auth-";
 /// What Envoy's own headers begin with. With `decoder_header_mutation_rules` an answer that sets or
@@ -200,14 +185,12 @@ pub(super) fn deny(mut deny: Deny) -> Result<Deny, UnsafeDecision> {
 
 /// Whether `name` may be set by configuration as an identity header.
 pub(super) fn is_identity_name(name: &str) -> bool {
-    !Credential::may_be_in(name)
-        && request_name(name.to_owned()).is_ok_and(|checked| checked == name)
+    name != AUTHORIZATION && request_name(name.to_owned()).is_ok_and(|checked| checked == name)
 }
 
 /// Whether `name` may be set by configuration as a header of a denial.
 pub(super) fn is_response_name(name: &str) -> bool {
-    !Credential::may_be_in(name)
-        && checked_name(name.to_owned()).is_ok_and(|checked| checked == name)
+    name != AUTHORIZATION && checked_name(name.to_owned()).is_ok_and(|checked| checked == name)
 }
 
 /// Whether Envoy takes `name`, in lower case, for one of its own headers.
@@ -250,7 +233,7 @@ fn checked_name(mut name: String) -> Result<String, UnsafeDecision> {
     name.make_ascii_lowercase();
     // A pseudo header begins with a colon, which is no token character.
     let is_token = http::HeaderName::from_lowercase(name.as_bytes()).is_ok();
-    if is_token && !FORBIDDEN.contains(&name.as_str()) && !name.starts_with(OF_THE_PROTOCOL) {
+    if is_token && is_end_to_end(&name) && !name.starts_with(OF_THE_PROTOCOL) {
         Ok(name)
     } else {
         Err(UnsafeDecision::Name(name))

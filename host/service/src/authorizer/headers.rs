@@ -43,6 +43,16 @@ pub(super) struct Names {
     lengths: NameLengths,
 }
 
+/// The headers about which a decision was made besides those that it sets or removes.
+pub(super) struct Matters<'a> {
+    /// Identity headers of all routes: removed in any spelling that the decision does not set.
+    pub(super) identity: &'a Names,
+    /// Overrides of the request: removed in any spelling.
+    pub(super) overrides: &'a Names,
+    /// Headers in which the token was looked for: removed in any spelling but this one.
+    pub(super) credentials: Option<&'a Names>,
+}
+
 /// A header has to be removed, and the proxy removes none.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the proxy cannot remove the header {0}")]
@@ -68,30 +78,28 @@ pub(super) fn is_override(name: &str) -> bool {
     OVERRIDES.iter().any(|known| fold_alike(name, known))
 }
 
-/// Removes what the upstream could take for a header that `allow` sets or removes, for one of
-/// `identity`, or, in any spelling, for one of `overrides`. Where the proxy does not show all headers,
-/// that includes what may have come unseen.
+/// Removes what the upstream could take for a header that `allow` sets or removes, or for one that
+/// matters. Where the proxy does not show all headers, that includes what may have come unseen.
 ///
 /// # Errors
 /// When there is such a header, and the proxy cannot remove it.
 pub(super) fn strip(
     allow: &mut Allow,
     http: &HttpAttributes,
-    identity: &Names,
-    overrides: &Names,
+    matters: &Matters<'_>,
 ) -> Result<(), NotRemovable> {
     let lengths: NameLengths = changed(allow).collect();
-    let lengths = lengths.and(identity.lengths).and(overrides.lengths);
     let mut found = std::mem::take(&mut allow.other_spellings);
-    for name in http.headers.names_as_long_as(lengths) {
-        if is_another(name, allow, identity, overrides) {
+    for name in http.headers.names_as_long_as(lengths.and(matters.lengths())) {
+        if matters.is_another(name, allow) {
             found.push(name.to_owned());
         }
     }
     if http.header_view == HeaderView::Listed {
-        let overrides = overrides.iter();
-        let names = changed(allow).chain(identity.iter()).chain(overrides.clone());
-        let mut unseen = likely_spellings(names);
+        let overrides = matters.overrides.iter();
+        let credentials = || matters.credentials.into_iter().flat_map(Names::iter);
+        let names = changed(allow).chain(matters.identity.iter()).chain(overrides.clone());
+        let mut unseen = likely_spellings(names.chain(credentials()));
         unseen.extend(overrides.map(str::to_owned));
         found.append(&mut unseen);
     }
@@ -118,20 +126,31 @@ fn changed(allow: &Allow) -> impl Iterator<Item = &str> + Clone {
     set.chain(allow.remove_request_headers.iter().map(String::as_str))
 }
 
-/// Whether `name` is another spelling of a name that matters, or an override.
-fn is_another(name: &str, allow: &Allow, identity: &Names, overrides: &Names) -> bool {
-    if is_decided(name, allow) {
-        return false;
-    }
-    let is_alike = |other: &str| fold_alike(name, other);
-    overrides.names.iter().any(|other| is_alike(other))
-        || identity.names.iter().any(|other| is_alike(other))
-        || changed(allow).any(is_alike)
-}
-
 /// Whether `allow` sets or removes the header of exactly this name.
 fn is_decided(name: &str, allow: &Allow) -> bool {
     changed(allow).any(|changed| changed == name)
+}
+
+// === impl Matters ===
+
+impl Matters<'_> {
+    fn lengths(&self) -> NameLengths {
+        let credentials = self.credentials.map(|names| names.lengths).unwrap_or_default();
+        self.identity.lengths.and(self.overrides.lengths).and(credentials)
+    }
+
+    /// Whether `name` is another spelling of a name that matters, or an override.
+    fn is_another(&self, name: &str, allow: &Allow) -> bool {
+        if is_decided(name, allow) {
+            return false;
+        }
+        let is_alike = |other: &str| fold_alike(name, other);
+        let mut credentials = self.credentials.into_iter().flat_map(Names::iter);
+        self.overrides.iter().any(is_alike)
+            || self.identity.iter().any(is_alike)
+            || changed(allow).any(is_alike)
+            || credentials.any(|other| other != name && is_alike(other))
+    }
 }
 
 // === impl Names ===
@@ -191,7 +210,12 @@ mod tests {
             ..Allow::default()
         };
         let overrides = Names::overrides_but(&["x-host".to_owned()]);
-        strip(&mut allow, &request(sent, view), &names(&["x-user-id"]), &overrides)?;
+        let matters = Matters {
+            identity: &names(&["x-user-id"]),
+            overrides: &overrides,
+            credentials: Some(&names(&["x-token"])),
+        };
+        strip(&mut allow, &request(sent, view), &matters)?;
         allow.remove_request_headers.retain(|name| name != "x-gone" && name != "x-user-id");
         Ok(allow.remove_request_headers)
     }
@@ -210,6 +234,7 @@ mod tests {
             (&["x-original-url"], &["x-original-url"]),
             (&["x_http_method_override"], &["x_http_method_override"]),
             (&["x-host", "x_host"], &[]),
+            (&["x-token", "x_token"], &["x_token"]),
         ] {
             assert_eq!(removed(sent, HeaderView::Whole).unwrap(), expected, "{sent:?}");
         }
@@ -233,10 +258,11 @@ mod tests {
             "x.http.method.override",
             "x_http_method_override",
             "x-http_method-override",
+            "x_token",
         ] {
             assert_eq!(count(name), 1, "{name}");
         }
-        for name in ["x-user-id", "x-set", "x-host", "x_host", "x-other"] {
+        for name in ["x-user-id", "x-set", "x-host", "x_host", "x-other", "x-token"] {
             assert_eq!(count(name), 0, "{name}");
         }
     }
@@ -247,7 +273,8 @@ mod tests {
             let other_spellings = vec!["x_asked".to_owned(), "x-envoy.asked".to_owned()];
             let mut allow = Allow { other_spellings, ..Allow::default() };
             let none = Names::default();
-            let stripped = strip(&mut allow, &request(sent, view), &none, &none);
+            let matters = Matters { identity: &none, overrides: &none, credentials: None };
+            let stripped = strip(&mut allow, &request(sent, view), &matters);
             stripped.map(|()| allow.remove_request_headers)
         };
         assert_eq!(strip_of(&[], HeaderView::Listed), Ok(vec!["x_asked".to_owned()]));
@@ -266,7 +293,9 @@ mod tests {
         let other_spellings = vec!["x_asked".to_owned()];
         let mut allow = Allow { other_spellings, ..Allow::default() };
         let sent = request(&["x_asked"], HeaderView::ReadOnly);
-        let refused = strip(&mut allow, &sent, &Names::default(), &Names::default());
+        let none = Names::default();
+        let matters = Matters { identity: &none, overrides: &none, credentials: None };
+        let refused = strip(&mut allow, &sent, &matters);
         assert_eq!(refused, Err(NotRemovable("x_asked".to_owned())));
         let sent = ["x-user-id", "x-set", "x-gone", "x-host", "x_other"];
         assert_eq!(removed(&sent, HeaderView::ReadOnly), Ok(Vec::new()));
@@ -286,8 +315,9 @@ mod tests {
             let sent: Vec<_> = sent.iter().map(String::as_str).collect();
             let mut allow = Allow::default();
             let identity = names(&["x-a-c"]);
-            strip(&mut allow, &request(&sent, HeaderView::Whole), &identity, &Names::default())
-                .unwrap();
+            let none = Names::default();
+            let matters = Matters { identity: &identity, overrides: &none, credentials: None };
+            strip(&mut allow, &request(&sent, HeaderView::Whole), &matters).unwrap();
             // The guard has the name itself set or removed.
             let left = sent.iter().filter(|name| {
                 **name != "x-a-c" && !allow.remove_request_headers.iter().any(|gone| gone == *name)

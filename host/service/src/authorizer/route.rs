@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use portcullis_runtime::telemetry::PolicyMetrics;
 use portcullis_types::{
-    attributes::Headers,
+    attributes::fold_alike,
     decision::{Decision, Reason},
 };
 
@@ -12,16 +12,14 @@ use super::{
     ambiguity::Ambiguity,
     authority::Host,
     config::{MatchConfig, RouteConfig, TokenMode},
+    credentials::Credentials,
     headers::{self, Names},
     identity::{self, IdentityRules},
     matcher::{Matcher, ReadingRules},
     path::{PathConfig, PathError, Tolerance},
     route_error::{RouteCause, RouteError},
 };
-use crate::{
-    policy::PolicyHandle,
-    token::{Credential, IssuerSet},
-};
+use crate::policy::PolicyHandle;
 
 /// The key of Envoy's `context_extensions` that names a route directly.
 const ROUTE_EXTENSION: &str = "route";
@@ -43,8 +41,7 @@ pub(super) struct Routes {
 pub(super) struct Route {
     pub(super) name: Arc<str>,
     pub(super) token: TokenMode,
-    pub(super) credential: Credential,
-    pub(super) issuers: IssuerSet,
+    pub(super) credentials: Credentials,
     /// `None` lets requests pass on the strength of the token alone.
     pub(super) policy: Option<RoutePolicy>,
     pub(super) deadline: Duration,
@@ -52,7 +49,6 @@ pub(super) struct Route {
     pub(super) identity: IdentityRules,
     /// The override headers that the route does not keep.
     pub(super) overrides: Names,
-    ignored_schemes: Vec<String>,
     matches: Matcher,
 }
 
@@ -105,6 +101,13 @@ impl Routes {
             let route = routes.iter().find(emits).map(|route| route.name.to_string());
             let cause = RouteCause::Alike(one.to_owned(), other.to_owned());
             return Err(RouteError { route: route.unwrap_or_default(), cause });
+        }
+        for route in &routes {
+            let clash = |token: &&str| identity_headers.iter().any(|name| fold_alike(name, token));
+            if let Some(name) = route.credentials.headers.iter().find(clash) {
+                let cause = RouteCause::PlaceOfIdentity(name.to_owned());
+                return Err(RouteError { route: route.name.to_string(), cause });
+            }
         }
         let more: Vec<Tolerance> = routes
             .iter()
@@ -219,25 +222,23 @@ fn named(extensions: &[(String, String)]) -> Option<&str> {
 // === impl Route ===
 
 impl Route {
-    /// Compiles `config`; `policy` and `issuers` are what its names stand for.
+    /// Compiles `config`; `policy` and `credentials` are what its names stand for.
     pub(super) fn new(
         config: &RouteConfig,
         policy: Option<RoutePolicy>,
-        issuers: IssuerSet,
+        credentials: Credentials,
         reading: ReadingRules<'_>,
     ) -> Result<Self, RouteCause> {
         check(config)?;
         Ok(Self {
             name: config.name.as_str().into(),
             token: config.token,
-            credential: Credential::default(),
-            issuers,
+            credentials,
             policy,
             deadline: config.deadline.get(),
             forward_token: config.forward_token,
             identity: IdentityRules::from(config),
             overrides: Names::overrides_but(&config.keep_override_headers),
-            ignored_schemes: config.ignored_schemes.clone(),
             matches: Matcher::new(&config.matches, reading)?,
         })
     }
@@ -248,16 +249,6 @@ impl Route {
             Some(route) => Err(RouteCause::Unreachable(route.name.to_string())),
             None => Ok(()),
         }
-    }
-
-    /// Whether the request's credentials are of another scheme that counts as no token here.
-    pub(super) fn ignores_scheme(&self, headers: &Headers) -> bool {
-        if self.ignored_schemes.is_empty() {
-            return false;
-        }
-        self.credential.other_scheme(headers).is_some_and(|scheme| {
-            self.ignored_schemes.iter().any(|ignored| ignored.eq_ignore_ascii_case(scheme))
-        })
     }
 
     fn matches(&self, key: RouteKey<'_>) -> bool {

@@ -104,6 +104,24 @@ pub enum RouteCause {
          `Negotiate` or the like, without credentials"
     )]
     Scheme(usize),
+    /// Places of a token that is neither read nor removed.
+    #[error(
+        "`token_from` has no effect with `token: ignored` and `forward_token: true`; leave it out, or \
+         set `forward_token: false` to have tokens removed"
+    )]
+    PlacesWithoutToken,
+    /// One place is named twice.
+    #[error("`token_from` names one place twice; name each once")]
+    PlaceTwice,
+    /// A header that is removed from requests.
+    #[error("`token_from`: `{0}` is removed from every request; see `keep_override_headers`")]
+    OverrideAsPlace(String),
+    /// A header for the token that is set or removed as an identity header.
+    #[error(
+        "`token_from`: some route lists `{0}`, or a name that servers take for it, in \
+         `identity_headers`, so it never reaches an upstream as the client sent it; use another name"
+    )]
+    PlaceOfIdentity(String),
     /// Servers would take one identity header for the other.
     #[error(
         "`identity_headers`: servers in the tradition of CGI take `{0}` and `{1}` for one header; \

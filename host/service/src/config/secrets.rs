@@ -37,6 +37,9 @@ fn configuration() -> Value {
             "name": "a", "match": {"hosts": ["h"], "paths": ["/p"], "methods": ["GET"]},
             "token": "required", "issuers": ["main"], "policy": "main", "deadline": "5ms",
             "identity_headers": {"x-user-id": ["sub"]}, "settings": {"a": [1, {"b": null}]},
+            "token_from": [
+                {"header": "x-t", "scheme": "Token"}, {"cookie": "c"}, {"query": "q"},
+            ],
             "forward_token": false,
         }],
         "paths": {"tolerate": []},

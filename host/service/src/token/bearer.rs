@@ -1,64 +1,88 @@
-//! Parser of the `Authorization` header: exactly one bearer token, or none.
+//! Parser of credentials such as the `Authorization` header: exactly one bearer token, or none.
 //!
-//! The servers behind Portcullis read the same header. What two readers could understand
+//! The servers behind Portcullis read the same request. What two readers could understand
 //! differently is therefore refused, never repaired.
 
-/// The `Authorization` header does not give exactly one bearer token.
+/// The request does not give exactly one bearer token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BearerError {
-    /// There is no `Authorization` header, or an empty one.
-    #[error("the request has no Authorization header")]
+    /// There are no credentials, or empty ones.
+    #[error("the request has no token")]
     Missing,
     /// There are several `Authorization` headers.
     #[error("the request has several Authorization headers; send one")]
-    Several,
-    /// The scheme is not `Bearer`.
-    #[error("the Authorization header does not begin with `Bearer `")]
+    SeveralHeaders,
+    /// There are several other headers of the name, or different tokens in two places.
+    #[error("the request has several tokens; send one")]
+    SeveralTokens,
+    /// The scheme is another one, such as `Basic` in place of `Bearer`.
+    #[error("the header does not begin with the scheme of tokens and a blank")]
     WrongScheme,
-    /// What follows the scheme is not one token.
-    #[error("the Authorization header must hold one token after `Bearer `, and nothing else")]
+    /// There is not one token, but something else or more.
+    #[error("there must be one token, and nothing else")]
     NotOneToken,
+    /// A server may find another cookie of that name.
+    #[error("the cookie of the token can be read in two ways")]
+    AmbiguousCookie,
+    /// A server may find another parameter of that name.
+    #[error("the query parameter of the token can be read in two ways")]
+    AmbiguousQuery,
 }
 
-/// Takes the bearer token from the values of the `Authorization` headers (RFC 6750 section 2.1).
+/// Takes the token from the values of a header, a cookie or a parameter. With a `scheme`, each begins
+/// with it (RFC 6750 section 2.1).
 ///
 /// The scheme may be in any case; one space and one token follow, and nothing else does.
 ///
 /// # Errors
-/// [`BearerError::Missing`] if the client sent no credentials at all; anything else means that it
-/// sent some, but not a bearer token.
-pub fn bearer<'v>(mut values: impl Iterator<Item = &'v str>) -> Result<&'v str, BearerError> {
-    const SCHEME: &str = "bearer";
+/// [`BearerError::Missing`] if there are no credentials at all; anything else means that there are some,
+/// but not a bearer token.
+pub(super) fn token<'v>(
+    mut values: impl Iterator<Item = &'v str>,
+    scheme: Option<&str>,
+) -> Result<&'v str, BearerError> {
     let value = values.next().ok_or(BearerError::Missing)?;
     if values.next().is_some() {
-        return Err(BearerError::Several);
+        return Err(BearerError::SeveralTokens);
     }
     if value.is_empty() {
         return Err(BearerError::Missing);
     }
-    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
-    if !scheme.eq_ignore_ascii_case(SCHEME) {
-        return Err(BearerError::WrongScheme);
-    }
-    if !is_token68(token) {
-        return Err(BearerError::NotOneToken);
-    }
-    Ok(token)
+    let token = match scheme {
+        None => value,
+        Some(expected) => {
+            let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+            if !scheme.eq_ignore_ascii_case(expected) {
+                return Err(BearerError::WrongScheme);
+            }
+            token
+        }
+    };
+    if is_token68(token) { Ok(token) } else { Err(BearerError::NotOneToken) }
 }
 
-/// The scheme of credentials that are one value of another scheme than `Bearer`, such as `Basic dTpw`.
-/// Whatever a reader could take for a bearer token has none.
-pub(super) fn other_scheme<'v>(mut values: impl Iterator<Item = &'v str>) -> Option<&'v str> {
+/// The scheme of credentials that are one value of another scheme than `expected`, such as
+/// `Basic dTpw`. Whatever a reader could take for a bearer token has none.
+pub(super) fn other_scheme<'v>(
+    mut values: impl Iterator<Item = &'v str>,
+    expected: &str,
+) -> Option<&'v str> {
     let value = values.next().filter(|_| values.next().is_none())?;
     let (scheme, credentials) = value.split_once(' ')?;
-    (is_other_scheme(scheme) && is_token68(credentials)).then_some(scheme)
+    let is_other = is_scheme(scheme) && !scheme.eq_ignore_ascii_case(expected);
+    (is_other && is_token68(credentials)).then_some(scheme)
 }
 
 /// Whether `text` is the name of an authorization scheme other than `Bearer`.
 #[must_use]
 pub fn is_other_scheme(text: &str) -> bool {
+    is_scheme(text) && !text.eq_ignore_ascii_case("bearer")
+}
+
+/// Whether `text` is the name of an authorization scheme.
+pub(super) fn is_scheme(text: &str) -> bool {
     let is_scheme_byte = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    !text.is_empty() && text.bytes().all(is_scheme_byte) && !text.eq_ignore_ascii_case("bearer")
+    !text.is_empty() && text.bytes().all(is_scheme_byte)
 }
 
 /// Whether `text` is a `token68` (RFC 9110 section 11.2). Spaces and commas are not part of it.
@@ -80,9 +104,12 @@ impl BearerError {
     pub const fn code(self) -> &'static str {
         match self {
             Self::Missing => "missing_token",
-            Self::Several => "several_authorization_headers",
+            Self::SeveralHeaders => "several_authorization_headers",
+            Self::SeveralTokens => "several_tokens",
             Self::WrongScheme => "not_a_bearer_token",
             Self::NotOneToken => "malformed_bearer_token",
+            Self::AmbiguousCookie => "ambiguous_cookie",
+            Self::AmbiguousQuery => "ambiguous_query",
         }
     }
 }
@@ -94,7 +121,7 @@ mod tests {
     use super::*;
 
     fn read(values: &[&'static str]) -> Result<&'static str, BearerError> {
-        bearer(values.iter().copied())
+        token(values.iter().copied(), Some("Bearer"))
     }
 
     #[test]
@@ -114,9 +141,9 @@ mod tests {
     #[test]
     fn several_headers_are_refused_even_if_they_agree() {
         for values in [&["Bearer a", "Bearer b"], &["Bearer a", "Bearer a"], &["Bearer a", ""]] {
-            assert_eq!(read(values), Err(BearerError::Several), "{values:?}");
+            assert_eq!(read(values), Err(BearerError::SeveralTokens), "{values:?}");
         }
-        assert_eq!(read(&["", ""]), Err(BearerError::Several));
+        assert_eq!(read(&["", ""]), Err(BearerError::SeveralTokens));
     }
 
     #[test]
@@ -152,7 +179,7 @@ mod tests {
 
     #[test]
     fn other_schemes_are_told_from_what_may_be_a_bearer_token() {
-        let scheme = |values: &[&'static str]| other_scheme(values.iter().copied());
+        let scheme = |values: &[&'static str]| other_scheme(values.iter().copied(), "Bearer");
         for (value, expected) in [
             ("Basic dTpw", Some("Basic")),
             ("negotiate YII=", Some("negotiate")),
@@ -175,10 +202,20 @@ mod tests {
         assert_eq!(scheme(&["Basic dTpw", "Bearer a"]), None);
     }
 
+    #[test]
+    fn without_a_scheme_the_value_is_the_token() {
+        let read = |value: &'static str| token(std::iter::once(value), None);
+        assert_eq!(read("a.b.c"), Ok("a.b.c"));
+        assert_eq!(read(""), Err(BearerError::Missing));
+        for value in ["Bearer a.b.c", " a", "a ", "\"a\"", "a,b", "a;b"] {
+            assert_eq!(read(value), Err(BearerError::NotOneToken), "{value}");
+        }
+    }
+
     proptest! {
         #[test]
         fn whatever_is_accepted_was_the_whole_header(value in "(?i:bearer)? ?\\PC{0,40}") {
-            if let Ok(token) = bearer(std::iter::once(value.as_str())) {
+            if let Ok(token) = token(std::iter::once(value.as_str()), Some("Bearer")) {
                 prop_assert_eq!(value.len(), "bearer ".len() + token.len());
                 prop_assert!(!token.contains([' ', ',']));
             }

@@ -6,7 +6,7 @@ use portcullis_types::duration::{HumanDuration, longer_than_zero};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::token_text::is_key_id;
+use super::{credential::Credential, token_text::is_key_id};
 
 /// How tokens of all issuers are verified.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -42,6 +42,10 @@ pub struct IssuerConfig {
     pub audiences: Vec<String>,
     /// Where the keys come from. Only these keys can verify this issuer's tokens.
     pub keys: Vec<KeyConfig>,
+    /// Where its tokens are in a request, if a route does not say it with its own `token_from`. By
+    /// default `[{header: authorization}]`, with the scheme `Bearer`.
+    #[serde(default)]
+    pub token_from: Vec<Credential>,
     /// How far the issuer's clock may be off, at most 1h: a token is still good this long after
     /// `exp`, and already good this long before `nbf`. Its `iat` may be as far ahead, or by
     /// `blacklist.skew` if that is more.
@@ -225,6 +229,7 @@ impl IssuerConfig {
             issuer: None,
             audiences: Vec::new(),
             keys,
+            token_from: Vec::new(),
             leeway: default_leeway(),
             required_claims: default_required_claims(),
             required_scopes: Vec::new(),

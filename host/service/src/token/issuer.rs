@@ -11,6 +11,7 @@ use super::{
     build_error::TokenBuildError,
     claims::{VerifiedToken, present, texts},
     config::IssuerConfig,
+    credential::Credential,
     header_type::HeaderTypes,
     parse::Jws,
     setting,
@@ -23,6 +24,8 @@ pub(super) struct Issuer {
     pub(super) name: Arc<str>,
     /// What `iss` must be; `None` if it is not checked.
     pub(super) iss: Option<String>,
+    /// Where its tokens are in a request.
+    pub(super) token_from: Vec<Credential>,
     audiences: Vec<String>,
     leeway: Duration,
     required_claims: Vec<Arc<str>>,
@@ -51,6 +54,11 @@ impl Issuer {
         Ok(Self {
             name: name.into(),
             iss: config.issuer.clone(),
+            token_from: if config.token_from.is_empty() {
+                vec![Credential::default()]
+            } else {
+                config.token_from.clone()
+            },
             audiences: config.audiences.clone(),
             leeway: config.leeway.get(),
             required_claims: shared(&config.required_claims),

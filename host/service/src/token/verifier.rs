@@ -16,6 +16,7 @@ use portcullis_types::{json::JsonObject, timestamp::Timestamp};
 
 use super::{
     claims::{self, VerifiedToken},
+    credential::Credential,
     issuer::Issuer,
     key::KeySet,
     memory::{Memory, TokenKey},
@@ -160,6 +161,13 @@ impl Verifier {
     #[must_use]
     pub fn issuer_names(&self) -> Vec<String> {
         self.shared.issuers.iter().map(|issuer| issuer.name.to_string()).collect()
+    }
+
+    /// Where the tokens of the issuer are in a request; nowhere for an unknown one.
+    #[must_use]
+    pub fn token_from(&self, issuer: &str) -> &[Credential] {
+        let found = self.shared.issuers.iter().find(|known| *known.name == *issuer);
+        found.map_or(&[], |issuer| &issuer.token_from)
     }
 
     /// How often keys were replaced since the start.

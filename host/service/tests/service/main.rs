@@ -20,6 +20,7 @@ mod answers;
 mod cli;
 mod connections;
 mod cors;
+mod credentials;
 mod dev;
 mod drain;
 mod forwarded;

@@ -166,11 +166,11 @@ async fn garbage_and_unrevocations_are_skipped() {
 #[tokio::test]
 async fn a_snapshot_skips_a_revocation_behind_its_unrevocation() {
     let unrevoke = |number| format!(r#"{{"type":"remove","jti":"{number}"}}"#);
-    let lift = r#"{"type":"lift","sub":"alice"}"#.to_owned();
+    let un_cut = r#"{"type":"lift","sub":"alice"}"#.to_owned();
     let cut_off = r#"{"type":"cutoff","sub":"alice","issued_before":1}"#.to_owned();
     let list = List::default();
     let push = |text| list.entries.lock().unwrap().push_front(text);
-    for text in [entry(1), cut_off, unrevoke(1), lift, entry(2), unrevoke(3), entry(3)] {
+    for text in [entry(1), cut_off, unrevoke(1), un_cut, entry(2), unrevoke(3), entry(3)] {
         push(text);
     }
     (1_000..4_000).for_each(|number| list.push(number));

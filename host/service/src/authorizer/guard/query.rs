@@ -1,19 +1,12 @@
-//! Query parameters that a policy sets or removes: percent-encoding, and every spelling of a parameter
-//! in the request.
-//!
-//! Envoy compares keys as they are spelled and writes what the answer asks. Servers decode first,
-//! so that `%72ole` is `role`, and some have further names for one parameter: PHP, Rails and `qs`
-//! of Node take `role[]` and `role[0]` for parts of `role`, `qs` and older Racks take `[role]` for
-//! `role`, PHP takes `a.b`, `a b` and `a[b` for `a_b`.
+//! Query parameters that a decision sets or removes: percent-encoding, and every spelling of a
+//! parameter in the request.
 
-use portcullis_types::decision::Allow;
+use portcullis_types::{
+    attributes::{AmbiguousQuery, parameters_like},
+    decision::Allow,
+};
 
 use super::super::percent::push_escape;
-
-/// Servers read the query in several ways, and the policy changes it in one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the policy changes the query, which can be read in two ways")]
-pub(in crate::authorizer) struct AmbiguousQuery;
 
 /// Encodes what `allow` sets, and names what it removes as the request spells it. `raw` is the query
 /// without the question mark.
@@ -36,7 +29,12 @@ pub(in crate::authorizer) fn rewrite(
     let removed = std::mem::take(&mut allow.remove_query_parameters);
     let keys: Vec<&str> =
         set.iter().map(|(key, _)| key.as_str()).chain(removed.iter().map(String::as_str)).collect();
-    let mut spellings = spellings(raw.unwrap_or_default(), &keys)?;
+    let mut spellings: Vec<String> = Vec::new();
+    for (name, _) in parameters_like(raw.unwrap_or_default(), &keys)? {
+        if !spellings.iter().any(|known| known == name) {
+            spellings.push(name.to_owned());
+        }
+    }
     let set: Vec<_> =
         set.iter().map(|(key, value)| (percent_encoded(key), percent_encoded(value))).collect();
     // Envoy removes after it sets, and sets in place of what has the same spelling.
@@ -44,105 +42,6 @@ pub(in crate::authorizer) fn rewrite(
     allow.set_query_parameters = set;
     allow.remove_query_parameters = spellings;
     Ok(())
-}
-
-/// Every spelling in `query` that a server may take for one of `keys`, once.
-fn spellings(query: &str, keys: &[&str]) -> Result<Vec<String>, AmbiguousQuery> {
-    if query.contains('#') {
-        return Err(AmbiguousQuery);
-    }
-    let mut found: Vec<String> = Vec::new();
-    for parameter in query.split('&') {
-        // To some servers `;` separates parameters too.
-        if parameter.contains(';') {
-            for part in parameter.split(';') {
-                if is_one_of(name(part), keys)? {
-                    return Err(AmbiguousQuery);
-                }
-            }
-        }
-        let name = name(parameter);
-        if is_one_of(name, keys)? && !found.iter().any(|known| known == name) {
-            found.push(name.to_owned());
-        }
-    }
-    Ok(found)
-}
-
-fn name(parameter: &str) -> &str {
-    parameter.split_once('=').map_or(parameter, |(name, _)| name)
-}
-
-fn is_one_of(raw: &str, keys: &[&str]) -> Result<bool, AmbiguousQuery> {
-    let name = decoded(raw)?;
-    Ok(keys.iter().any(|key| names_parameter(&name, key.as_bytes())))
-}
-
-/// Whether a server may take a parameter of this name for that of the key.
-fn names_parameter(name: &[u8], key: &[u8]) -> bool {
-    if folded(name).eq(folded(key)) {
-        return true;
-    }
-    // A key with a bracket means one part of a parameter, not those beside it.
-    if key.contains(&b'[') {
-        return folded(part(name)).eq(folded(part(key)));
-    }
-    folded(whole(name)).eq(folded(key))
-}
-
-/// A name as PHP reads one that is no array's: without blanks at its beginning, and with an underscore
-/// for each dot, each blank and a bracket that nothing closes. What follows such a bracket is replaced by
-/// some versions and kept by others, so nothing here depends on it.
-fn folded(name: &[u8]) -> impl Iterator<Item = u8> {
-    let blanks = name.iter().take_while(|byte| **byte == b' ').count();
-    let fold = |byte: &u8| if matches!(byte, b' ' | b'.' | b'[') { b'_' } else { *byte };
-    name[blanks..].iter().map(fold)
-}
-
-/// The parameter that a name is, or is a part of: `a` of `a[b]` and of `[a][b]`.
-fn whole(name: &[u8]) -> &[u8] {
-    let is_bracket = |byte: &u8| matches!(byte, b'[' | b']');
-    let begin = name.iter().position(|byte| !is_bracket(byte)).unwrap_or(name.len());
-    let name = &name[begin..];
-    &name[..name.iter().position(is_bracket).unwrap_or(name.len())]
-}
-
-/// The part of a parameter that a name is, without what follows it, which PHP does not read: `a[b]` of
-/// `a[b]c`.
-fn part(name: &[u8]) -> &[u8] {
-    let Some(mut end) = name.iter().position(|byte| *byte == b'[') else { return name };
-    let begin = end;
-    while name.get(end) == Some(&b'[')
-        && let Some(closing) = name[end..].iter().position(|byte| *byte == b']')
-    {
-        end += closing + 1;
-    }
-    if end == begin { name } else { &name[..end] }
-}
-
-/// The name of a parameter, percent-decoded, with `+` for a blank.
-fn decoded(raw: &str) -> Result<Vec<u8>, AmbiguousQuery> {
-    let mut decoded = Vec::with_capacity(raw.len());
-    let mut bytes = raw.bytes();
-    while let Some(byte) = bytes.next() {
-        let byte = match byte {
-            b'+' => b' ',
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                let (Some(high), Some(low)) = (digit(), digit()) else {
-                    return Err(AmbiguousQuery);
-                };
-                u8::try_from(high << 4 | low).map_err(|_| AmbiguousQuery)?
-            }
-            byte => byte,
-        };
-        // PHP ends a name at NUL; others do so at line breaks.
-        if byte.is_ascii_control() {
-            return Err(AmbiguousQuery);
-        }
-        decoded.push(byte);
-    }
-    Ok(decoded)
 }
 
 /// Text of which every server that decodes it makes the same: all but the unreserved characters of
@@ -162,6 +61,7 @@ fn percent_encoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_types::attributes::decoded_name as decoded;
     use proptest::prelude::*;
 
     use super::*;
@@ -197,7 +97,7 @@ mod tests {
             ("debug", &["debug"]),
             ("debug[]=1&debug[a]=2&debug%5B%5D=3", &["debug[]", "debug[a]", "debug%5B%5D"]),
             ("+debug=1&%20debug=2", &["+debug", "%20debug"]),
-            ("Debug=1&debugs=2&x=debug&x%3Ddebug", &[]),
+            ("Debug=1&%44ebug=1&debugs=2&x=debug&x%3Ddebug", &["Debug", "%44ebug"]),
             ("x=%zz&y=;&debug=1", &["debug"]),
             ("", &[]),
         ] {
@@ -249,9 +149,10 @@ mod tests {
 
     /// As Envoy edits a query, and then as a server reads it.
     fn read(query: &str, (set, removed): (Vec<(String, String)>, Vec<String>)) -> Vec<Vec<u8>> {
-        let kept = query.split('&').map(name).filter(|name| {
-            !removed.iter().any(|gone| gone == name) && !set.iter().any(|(key, _)| key == name)
-        });
+        let kept =
+            query.split('&').filter_map(|parameter| parameter.split('=').next()).filter(|name| {
+                !removed.iter().any(|gone| gone == name) && !set.iter().any(|(key, _)| key == name)
+            });
         let mut names: Vec<_> = kept.map(|name| decoded(name).unwrap()).collect();
         names.extend(set.iter().map(|(key, _)| decoded(key).unwrap()));
         names
