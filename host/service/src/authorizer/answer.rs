@@ -9,14 +9,11 @@ use super::{
     Authorizer,
     config::UnusableClaims,
     guard::{self, RequestLimits, UnsafeDecision},
-    headers::{self, Matters, Names},
+    headers::{self, Matters, Names, OwnHeader},
     identity::{self, Claimed},
     route::Route,
 };
 use crate::token::{Credential, VerifiedToken};
-
-/// A header that is Portcullis' own to set: its name and value, or `None` to remove it.
-pub(super) type OwnHeader = (String, Option<String>);
 
 // === impl Authorizer ===
 

@@ -7,9 +7,8 @@ use portcullis_types::{
 };
 
 use super::{
-    answer::OwnHeader,
     config::{RouteConfig, TokenMode},
-    headers::{self, Names},
+    headers::{self, Names, OwnHeader},
     route_error::RouteCause,
 };
 use crate::token::{BearerError, CookieCredential, Credential, IssuerSet, Verifier};

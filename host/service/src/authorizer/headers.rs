@@ -43,6 +43,9 @@ pub(super) struct Names {
     lengths: NameLengths,
 }
 
+/// A header that is Portcullis' own to set: its name and value, or `None` to remove it.
+pub(super) type OwnHeader = (String, Option<String>);
+
 /// The headers about which a decision was made besides those that it sets or removes.
 pub(super) struct Matters<'a> {
     /// Identity headers of all routes: removed in any spelling that the decision does not set.
