@@ -12,6 +12,7 @@ pub mod eventually;
 pub mod grpc_client;
 pub mod http2;
 pub mod http_stub;
+pub mod issuer;
 pub mod places;
 pub mod portcullis;
 pub mod ports;

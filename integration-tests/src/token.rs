@@ -132,6 +132,12 @@ impl Claims {
         self.0.get("jti").and_then(Value::as_str).expect("the claims have a token id")
     }
 
+    /// The claims as they are signed.
+    #[must_use]
+    pub const fn as_map(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
     /// A token signed with the issuer's secret.
     #[must_use]
     pub fn hs256(&self) -> String {

@@ -4,5 +4,6 @@
 mod deploy;
 mod differential;
 mod envoy;
+mod issuer;
 mod revocation;
 mod services;

@@ -22,7 +22,7 @@ use portcullis_runtime::{
 
 use self::batch::{BATCH, BATCH_BYTES, RelayBatcher};
 use crate::{
-    backoff::Backoff,
+    backoff::{self, Backoff},
     config::{ConfigError, RabbitMqConfig},
     rabbitmq::{Broker, BrokerError, PublishError, PublishOutcome, Publisher},
     random::{self, RandomError},
@@ -153,7 +153,7 @@ impl Relay {
             }
             tokio::select! {
                 () = drain.stopping() => {}
-                () = tokio::time::sleep(memory.backoff.pause()) => memory.backoff.failed(),
+                () = tokio::time::sleep(backoff::pause(&memory.backoff)) => memory.backoff.failed(),
             }
         }
     }

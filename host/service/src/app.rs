@@ -178,7 +178,7 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Built, RunError> {
     let admin_token = config.admin.token_file.as_deref().map(Secret::read).transpose()?;
     let skew = config.blacklist.skew.get();
     let (verifier, keys) = token::build(&config.issuers, &config.tokens, skew)?;
-    let keys = keys.report_to(&metrics.keys());
+    let keys = keys.report_to(&metrics.keys()).block(readiness);
     let uses = authorizer::policy_uses(&config.routes);
     let (policies, reload, reloader) =
         policy::build(&config.policy_host, &config.policies, &uses, &metrics)?;

@@ -7,6 +7,8 @@ mod ambiguity;
 mod answer;
 mod authority;
 mod authorize;
+mod challenge;
+mod challenge_config;
 mod claim_path;
 mod config;
 mod cors;
@@ -38,6 +40,7 @@ use answer::policy_deny;
 pub use authority::{Host, HostsConfig, MalformedHost, PortMatching, TrailingDot, read_host};
 pub(crate) use authorize::Refusal;
 pub use authorize::{Authorize, ask, refuse, refuse_known};
+pub use challenge_config::ChallengeConfig;
 pub use claim_path::{ClaimPath, ParseClaimPathError};
 pub use config::{
     DEFAULT_DEADLINE, DenialConfig, DenialPreset, IdentityEncoding, MatchConfig, RouteConfig,
@@ -45,7 +48,7 @@ pub use config::{
 };
 use cors::Cors;
 pub use cors::{CorsConfig, CorsError, Preflight};
-use credentials::Credentials;
+use credentials::{Credentials, Presented};
 pub use guard::RequestLimits;
 use matcher::ReadingRules;
 pub use path::{CanonicalPath, PathConfig, PathError, Tolerance, TrailingSlash, canonicalize};
@@ -65,8 +68,11 @@ pub use route_error::{RouteCause, RouteError};
 
 use crate::{
     policy::{self, Budget, Input, Policies, PolicyUse},
-    token::{BearerError, VerifiedToken, Verifier},
+    token::{BearerError, KeysFetched, VerifiedToken, Verifier, VerifyError},
 };
+
+/// How long a request waits for keys at most, whatever time its caller gives.
+const LONGEST_FETCH: Duration = Duration::from_secs(5);
 
 /// The settings of the pipeline.
 #[derive(Debug, Clone, Default)]
@@ -297,16 +303,40 @@ impl Authorizer {
             Err(BearerError::Missing) => return Err(deny(Reason::MissingToken)),
             Err(error) => return Err(invalid(error.code().to_owned())),
         };
-        let verified = self
-            .verifier
-            .verify(presented.token, presented.issuers, check.now)
-            .map_err(|error| invalid(error.detail()))?;
+        let verified = match self.verifier.verify(presented.token, presented.issuers, check.now) {
+            Err(VerifyError::UnknownKey(_)) if self.verifier.fetches_keys() => {
+                // Boxed, so that the many that do not wait need not carry along what the few wait with.
+                Box::pin(self.verified_with_new_keys(check, &presented)).await?
+            }
+            verified => verified.map_err(|error| invalid(error.detail()))?,
+        };
         match self.is_revoked(check, &verified).await {
             None => Ok(Some(verified)),
             Some((reason, detail)) => Err(Box::new(match detail {
                 Some(detail) => Decision::deny(reason).with_detail(detail),
                 None => Decision::deny(reason),
             })),
+        }
+    }
+
+    /// The same for a token whose key is not known: its issuer may have a new one.
+    async fn verified_with_new_keys(
+        &self,
+        check: &Check<'_>,
+        presented: &Presented<'_>,
+    ) -> Result<Arc<VerifiedToken>, Box<Decision>> {
+        let Presented { token, issuers } = presented;
+        let patience = patience(check.deadline).unwrap_or(LONGEST_FETCH).min(LONGEST_FETCH);
+        let fetched = tokio::time::timeout(patience, self.verifier.fetch_keys(token, issuers));
+        match (fetched.await, self.verifier.verify(token, issuers, check.now)) {
+            (_, Ok(verified)) => Ok(verified),
+            (Err(_) | Ok(KeysFetched::Unavailable), Err(VerifyError::UnknownKey(_))) => {
+                let detail = "the keys of the issuer are not known";
+                Err(Box::new(Decision::deny(Reason::NotReady).with_detail(detail)))
+            }
+            (_, Err(error)) => {
+                Err(Box::new(Decision::deny(Reason::InvalidToken).with_detail(error.detail())))
+            }
         }
     }
 
@@ -341,6 +371,10 @@ impl Authorizer {
         let Verdict::Deny(deny) = &mut decision.verdict else { return decision };
         if decision.reason != Reason::PolicyDenied {
             self.denials.word(decision.reason, deny);
+        }
+        let route = decision.route.as_deref();
+        if let Some(challenge) = route.and_then(|route| self.routes.challenge(route)) {
+            challenge.put(decision.reason, deny);
         }
         let origin = attributes.http.as_ref().and_then(|http| http.headers.first("origin"));
         self.cors.share(&mut deny.headers, origin);

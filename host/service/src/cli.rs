@@ -1,5 +1,6 @@
 //! The command line: the commands of the binary, and its exit codes.
 
+mod check_config;
 mod demo;
 mod dev;
 mod eval;
@@ -21,7 +22,6 @@ use portcullis_runtime::telemetry;
 use crate::{
     app::{self, RunError},
     config::{self, Config, ConfigError, Env},
-    token,
 };
 
 /// External authorization for Envoy and Istio: tokens, revocation, hot-swappable WASI policies.
@@ -39,7 +39,7 @@ enum Command {
     /// Run everything on loopback with generated keys, and print what to try.
     Dev(dev::Dev),
     /// Check a configuration, its keys and its policies, without serving.
-    CheckConfig(ConfigFile),
+    CheckConfig(check_config::CheckConfig),
     /// Revoke tokens, or end their revocation, for all replicas.
     Revoke(revoke::Revoke),
     /// Move revocations from the outbox in Redis to RabbitMQ until SIGTERM. Of several, one works.
@@ -106,6 +106,9 @@ pub enum CliError {
     /// The component cannot be asked.
     #[error(transparent)]
     Eval(#[from] eval::EvalError),
+    /// Keys cannot be fetched.
+    #[error(transparent)]
+    CheckConfig(#[from] check_config::NotFetchedError),
     /// Something could not be revoked.
     #[error(transparent)]
     Revoke(#[from] revoke::RevokeCommandError),
@@ -125,15 +128,7 @@ impl Cli {
         match self.command {
             Command::Serve(serve) => serve.run(),
             Command::Dev(dev) => dev.run(),
-            Command::CheckConfig(file) => {
-                let config = file.read()?;
-                telemetry::log::check(&config.log)?;
-                app::check(&config)?;
-                for warning in token::warnings(&config.issuers) {
-                    print(&format!("{}: warning: {warning}\n", file.config.display()))?;
-                }
-                print(&format!("{}: ok\n", file.config.display()))
-            }
+            Command::CheckConfig(check) => check.run(),
             Command::Revoke(revoke) => revoke.run(),
             Command::Relay(relay) => relay.run(),
             Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema())),

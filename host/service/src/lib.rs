@@ -13,6 +13,7 @@ pub mod app;
 pub mod authorizer;
 pub mod cli;
 pub mod config;
+pub mod fetch;
 pub mod grpc;
 pub mod http;
 pub mod policy;

@@ -3,6 +3,7 @@
 //! It knows neither routes nor the blacklist. Keys come from the sources that the
 //! configuration names, never from a place that a token names.
 
+mod algorithm;
 mod bearer;
 mod build;
 mod build_error;
@@ -13,12 +14,14 @@ mod header_type;
 mod issuer;
 mod jwks;
 mod key;
+mod key_config;
 mod key_fault;
 mod key_file;
 mod key_source;
 mod memory;
 pub mod parse;
 mod reload;
+mod remote;
 mod setting;
 mod strength;
 mod sweep;
@@ -31,19 +34,18 @@ mod verify_error;
 mod watched_source;
 
 pub use self::{
+    algorithm::Algorithm,
     bearer::{BearerError, is_other_scheme},
-    build::{build, warnings},
+    build::{build, fetch_once, warnings},
     build_error::TokenBuildError,
     claims::VerifiedToken,
-    config::{
-        Algorithm, IssuerConfig, JwksFile, KeyConfig, PemFile, SecretFile, TokenTypeConfig,
-        TokensConfig,
-    },
+    config::{FetchConfig, IssuerConfig, TokenTypeConfig, TokensConfig},
     credential::{AUTHORIZATION, CookieCredential, Credential, HeaderCredential, QueryCredential},
+    key_config::{DiscoveredKeys, JwksFile, KeyConfig, KeysUrl, PemFile, SecretFile},
     key_fault::{JsonFault, KeyFault, LoadKeysError},
     reload::KeyReloader,
     sweep::forget_expired,
     unverified::UnverifiedToken,
-    verifier::{IssuerSet, IssuerSetError, Verifier},
+    verifier::{IssuerSet, IssuerSetError, KeysFetched, Verifier},
     verify_error::{Shown, VerifyError},
 };

@@ -17,11 +17,12 @@ use source::{Line, code, files, indent, read, root, without_visibility};
 /// Our crates, top first. Cargo keeps their order.
 const CRATES: [&str; 4] = ["service/src", "revocation/src", "runtime/src", "types/src"];
 /// Libraries that only one module may name, and that module's path in `host`.
-const KNOWLEDGE: [(&str, &str); 9] = [
+const KNOWLEDGE: [(&str, &str); 10] = [
     ("envoy_types", "service/src/grpc"),
     ("tonic", "service/src/grpc"),
     ("wasmtime", "service/src/policy"),
     ("quick_cache", "service/src/token"),
+    ("reqwest", "service/src/fetch"),
     ("papaya", "revocation/src/blacklist"),
     ("lapin", "revocation/src/rabbitmq"),
     ("tokio_postgres", "revocation/src/source/table"),

@@ -1,8 +1,6 @@
 //! Tests of the feed from RabbitMQ, with a broker that is unavailable, silent or changed.
 
-use std::{
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use portcullis_integration_tests::{
     eventually,

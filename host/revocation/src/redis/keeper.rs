@@ -20,7 +20,7 @@ use super::{
     connect::{Connection, RedisConnector, Standing},
     error::{StoreError, is_fatal},
 };
-use crate::backoff::Backoff;
+use crate::backoff::{self, Backoff};
 
 /// Keeps connections open while it runs. Without it, callers time out.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ impl Keeper {
                     }
                     is_logged_up = false;
                     self.links.publish(ConnectionState::Down(error));
-                    sleep(backoff.pause()).await;
+                    sleep(backoff::pause(&backoff)).await;
                     backoff.failed();
                 }
             }

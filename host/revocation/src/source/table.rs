@@ -41,7 +41,7 @@ use self::{
     table_state::{Facts, TableState},
 };
 use crate::{
-    backoff::Backoff,
+    backoff::{self, Backoff},
     build_error::BuildError,
     config::{PostgresConfig, sql_name::SqlNames},
     feed::{FeedEvent, refresh::Resyncs},
@@ -104,7 +104,7 @@ impl TableSource {
 
     /// Until the feed has ended.
     async fn keep_current(&mut self) {
-        let mut backoff = Backoff::of_connecting();
+        let mut backoff = backoff::of_connecting();
         loop {
             let (fault, since) = match self.connect().await {
                 Ok(connected) => Box::pin(self.follow(connected, &mut backoff)).await,
@@ -116,7 +116,7 @@ impl TableSource {
             if self.feed.send(lost).await.is_err() {
                 return;
             }
-            let pause = tokio::time::sleep(backoff.pause());
+            let pause = tokio::time::sleep(backoff::pause(&backoff));
             backoff.failed();
             tokio::select! {
                 () = pause => {}

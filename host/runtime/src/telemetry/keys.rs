@@ -1,13 +1,14 @@
-//! Metrics of issuers' key files: attempts to read them, and those that cannot be used.
+//! Metrics of issuers' keys: attempts to read or fetch them, and sources that cannot be used.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use prometheus::proto::MetricFamily;
+use prometheus::proto::{Metric, MetricFamily};
 
 use super::exposition::{as_f64, counter, counters, gauge, gauges};
+use crate::boot_clock::BootInstant;
 
 /// The metrics of all issuers. Clones count into the same place.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +24,8 @@ struct KeyCounters {
     successes: AtomicU64,
     failures: AtomicU64,
     failing: AtomicU64,
+    /// In milliseconds of the boot clock; 0 if no keys were fetched.
+    fetched_at: AtomicU64,
 }
 
 // === impl KeyMetrics ===
@@ -56,18 +59,27 @@ impl KeyMetrics {
         let failing = issuers.iter().map(|IssuerKeyMetrics(counters)| {
             gauge(&[("issuer", &counters.issuer)], as_f64(counters.failing.load(Relaxed)))
         });
-        vec![
+        let mut families = vec![
             counters(
                 "portcullis_key_reloads_total",
-                "Attempts to read a key file that has changed or could not be used before.",
+                "Fetches of keys, and attempts to read a key file that has changed or could not be used before.",
                 reloads,
             ),
             gauges(
                 "portcullis_key_files_failing",
-                "Key files that could not be read or used when last looked at, or that hang.",
+                "Key files and URLs that could not be read or used when last looked at, or that hang.",
                 failing,
             ),
-        ]
+        ];
+        let ages: Vec<_> = issuers.iter().filter_map(IssuerKeyMetrics::age).collect();
+        if !ages.is_empty() {
+            families.push(gauges(
+                "portcullis_keys_age_seconds",
+                "Time since the keys of an issuer were fetched last.",
+                ages,
+            ));
+        }
+        families
     }
 }
 
@@ -87,6 +99,17 @@ impl IssuerKeyMetrics {
     /// How many files cannot be used now.
     pub fn set_failing(&self, files: usize) {
         self.0.failing.store(files as u64, Relaxed);
+    }
+
+    /// When keys were fetched last.
+    pub fn set_fetched_at(&self, at: Option<BootInstant>) {
+        self.0.fetched_at.store(at.map_or(0, BootInstant::as_millis), Relaxed);
+    }
+
+    fn age(&self) -> Option<Metric> {
+        let fetched_at = self.0.fetched_at.load(Relaxed);
+        let age = BootInstant::now().since(BootInstant::from_millis(fetched_at));
+        (fetched_at > 0).then(|| gauge(&[("issuer", &self.0.issuer)], age.as_secs_f64()))
     }
 
     /// How often a file could not be read or used.

@@ -27,7 +27,8 @@ impl Authorizer {
         token: Option<&VerifiedToken>,
         http: Option<&HttpAttributes>,
     ) -> Decision {
-        let (mut own, left_out) = match self.identity_headers(route, token) {
+        let payload = token.and_then(|_| route?.payload(http?));
+        let (mut own, left_out) = match self.identity_headers(route, token, payload) {
             Ok(headers) => headers,
             Err(detail) => return Decision::deny(Reason::UnusableClaim).with_detail(detail),
         };
@@ -53,12 +54,20 @@ impl Authorizer {
         &self,
         route: Option<&Route>,
         token: Option<&VerifiedToken>,
+        payload: Option<&str>,
     ) -> Result<(Vec<OwnHeader>, Option<String>), String> {
         let mut left_out = None;
         let names = self.routes.identity_headers.iter();
         let rules = route.map(|route| &route.identity);
         let mut own: Vec<OwnHeader> = Vec::with_capacity(names.len() + 1);
+        let is_payload = |name: &str| {
+            rules.and_then(|rules| rules.payload.as_deref()).is_some_and(|payload| payload == name)
+        };
         for name in names {
+            if is_payload(name) {
+                own.push((name.to_owned(), payload.map(str::to_owned)));
+                continue;
+            }
             let value = match identity::header(name, rules, token) {
                 Claimed::Nothing => None,
                 Claimed::Value(value) => Some(value.into_owned()),

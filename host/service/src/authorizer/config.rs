@@ -10,7 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
-use super::{claim_path::ClaimPath, guard, path::Tolerance, pattern::Pattern};
+use super::{
+    challenge_config::ChallengeConfig, claim_path::ClaimPath, guard, path::Tolerance,
+    pattern::Pattern,
+};
 use crate::token::Credential;
 
 /// One route: which requests, and what they need to pass. The first route that matches decides; a
@@ -82,6 +85,14 @@ pub struct RouteConfig {
     /// `token: ignored`, what is forwarded was not verified.
     #[serde(default = "yes")]
     pub forward_token: bool,
+    /// A request header that carries the whole payload of the token to the upstream: its claims, as JSON
+    /// in base64url, as the token has them. As with `identity_headers`, the upstream receives
+    /// Portcullis' value or nothing under this name.
+    #[serde(default)]
+    pub payload_header: Option<String>,
+    /// What the header `www-authenticate` of a denial says besides `Bearer` and the error.
+    #[serde(default)]
+    pub challenge: Option<ChallengeConfig>,
     /// Headers that override the method, the path or the host of a request in some frameworks, and
     /// that this route lets through: `x-http-method-override`, `x-http-method`,
     /// `x-method-override`, `x-original-url`, `x-original-uri`, `x-rewrite-url`,

@@ -14,7 +14,7 @@ use portcullis_types::{
 
 use super::{
     claim_path::ClaimPath,
-    config::{IdentityEncoding, RouteConfig, UnusableClaims},
+    config::{IdentityEncoding, RouteConfig, TokenMode, UnusableClaims},
     guard,
     percent::push_escape,
     route_error::RouteCause,
@@ -50,6 +50,8 @@ pub(super) fn presented(token: &VerifiedToken) -> PresentedToken<'_> {
 pub(super) struct IdentityRules {
     /// Header name, and the claims to take its value from.
     pub(super) headers: Vec<(String, Vec<ClaimPath>)>,
+    /// The header for the whole payload.
+    pub(super) payload: Option<String>,
     pub(super) encoding: IdentityEncoding,
     pub(super) unusable_claims: UnusableClaims,
 }
@@ -58,9 +60,17 @@ impl From<&RouteConfig> for IdentityRules {
     fn from(config: &RouteConfig) -> Self {
         Self {
             headers: config.identity_headers.clone().into_iter().collect(),
+            payload: config.payload_header.clone(),
             encoding: config.identity_encoding,
             unusable_claims: config.unusable_claims,
         }
+    }
+}
+
+impl IdentityRules {
+    /// The names of all headers.
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.headers.iter().map(|(name, _)| name).chain(&self.payload)
     }
 }
 
@@ -73,6 +83,13 @@ pub(super) fn check(config: &RouteConfig) -> Result<(), RouteCause> {
         if claims.is_empty() {
             return Err(RouteCause::NoClaim(name.clone()));
         }
+    }
+    if let Some(name) = &config.payload_header
+        && (config.token == TokenMode::Ignored
+            || config.identity_headers.contains_key(name)
+            || !guard::is_identity_name(name))
+    {
+        return Err(RouteCause::PayloadHeader);
     }
     let is_default = config.unusable_claims == UnusableClaims::default()
         && config.identity_encoding == IdentityEncoding::default();

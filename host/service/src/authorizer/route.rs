@@ -4,13 +4,14 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use portcullis_runtime::telemetry::PolicyMetrics;
 use portcullis_types::{
-    attributes::fold_alike,
+    attributes::{HttpAttributes, fold_alike},
     decision::{Decision, Reason},
 };
 
 use super::{
     ambiguity::Ambiguity,
     authority::Host,
+    challenge::Challenge,
     config::{MatchConfig, RouteConfig, TokenMode},
     credentials::Credentials,
     headers::{self, Names},
@@ -46,6 +47,7 @@ pub(super) struct Route {
     pub(super) policy: Option<RoutePolicy>,
     pub(super) deadline: Duration,
     pub(super) forward_token: bool,
+    pub(super) challenge: Option<Challenge>,
     pub(super) identity: IdentityRules,
     /// The override headers that the route does not keep.
     pub(super) overrides: Names,
@@ -92,12 +94,10 @@ pub(super) struct RouteKey<'a> {
 impl Routes {
     /// All routes, in their order; `paths` is how all read paths.
     pub(super) fn new(routes: Vec<Route>, paths: &PathConfig) -> Result<Self, RouteError> {
-        let names: BTreeSet<_> =
-            routes.iter().flat_map(|route| &route.identity.headers).map(|(name, _)| name).collect();
+        let names: BTreeSet<_> = routes.iter().flat_map(|route| route.identity.names()).collect();
         let identity_headers: Names = names.into_iter().cloned().collect();
         if let Some((one, other)) = identity_headers.alike() {
-            let emits =
-                |route: &&Route| route.identity.headers.iter().any(|(name, _)| name == other);
+            let emits = |route: &&Route| route.identity.names().any(|name| name == other);
             let route = routes.iter().find(emits).map(|route| route.name.to_string());
             let cause = RouteCause::Alike(one.to_owned(), other.to_owned());
             return Err(RouteError { route: route.unwrap_or_default(), cause });
@@ -150,6 +150,12 @@ impl Routes {
             (None, Some(ambiguity)) => Err(NotFound::AmbiguousPath(ambiguity.cause)),
             (None, None) => Err(NotFound::NoRoute),
         }
+    }
+
+    /// The challenge of the route of this name, if it has one.
+    pub(super) fn challenge(&self, route: &str) -> Option<&Challenge> {
+        let route = self.in_order.iter().find(|known| *known.name == *route)?;
+        route.challenge.as_ref()
     }
 
     fn first(&self, key: RouteKey<'_>, host: &str) -> Option<&Route> {
@@ -237,6 +243,7 @@ impl Route {
             policy,
             deadline: config.deadline.get(),
             forward_token: config.forward_token,
+            challenge: Challenge::new(config)?,
             identity: IdentityRules::from(config),
             overrides: Names::overrides_but(&config.keep_override_headers),
             matches: Matcher::new(&config.matches, reading)?,
@@ -249,6 +256,12 @@ impl Route {
             Some(route) => Err(RouteCause::Unreachable(route.name.to_string())),
             None => Ok(()),
         }
+    }
+
+    /// The payload of the request's token as it was sent, if the upstream is to receive it.
+    pub(super) fn payload<'a>(&'a self, http: &'a HttpAttributes) -> Option<&'a str> {
+        self.identity.payload.as_ref()?;
+        self.credentials.find(http).ok()?.token.split('.').nth(1)
     }
 
     fn matches(&self, key: RouteKey<'_>) -> bool {

@@ -104,6 +104,18 @@ pub enum RouteCause {
          `Negotiate` or the like, without credentials"
     )]
     Scheme(usize),
+    /// A challenge for a token that is not read.
+    #[error("`challenge` needs a token; set `token: required` or `optional`, or leave it out")]
+    ChallengeWithoutToken,
+    /// A part of the challenge that cannot be sent.
+    #[error("`challenge.{0}` {1}")]
+    Challenge(&'static str, &'static str),
+    /// A payload of a token that the route does not read, or under a name that cannot be set.
+    #[error(
+        "`payload_header` needs a token and a permitted header name; write it in lower case, and do \
+         not name `host`, `authorization`, a connection header or one that begins with `x-envoy`"
+    )]
+    PayloadHeader,
     /// Places of a token that is neither read nor removed.
     #[error(
         "`token_from` has no effect with `token: ignored` and `forward_token: true`; leave it out, or \

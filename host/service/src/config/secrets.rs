@@ -21,9 +21,11 @@ fn configuration() -> Value {
             "keys": [
                 {"jwks_file": "j"},
                 {"secret_file": "s", "algorithm": "HS256", "kid": "k", "allow_short_secret": true},
+                {"jwks_url": "https://u:p@h/j", "ca_file": "c"},
+                {"discovery": true, "allow_http": true},
             ],
         }},
-        "tokens": {"cache_capacity": 1, "key_reload_interval": "1s"},
+        "tokens": {"cache_capacity": 1, "key_reload_interval": "1s", "fetch": {"cache_dir": "d"}},
         "blacklist": {
             "mode": "redis-on-miss",
             "redis": {"url": "redis://u:p@h", "password_file": "p", "timeout": "1s"},

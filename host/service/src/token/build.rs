@@ -2,18 +2,24 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use portcullis_runtime::tls::TlsError;
+use tokio::sync::Notify;
+
 use super::{
     build_error::{LARGEST_TOKEN_BYTES, SMALLEST_TOKEN_BYTES, TokenBuildError},
-    config::{IssuerConfig, KeyConfig, TokensConfig},
+    config::{FetchConfig, IssuerConfig, TokensConfig},
     issuer::Issuer,
+    key_config::KeyConfig,
+    key_fault::LoadKeysError,
     key_file::{KeyFile, KeyFormat},
     key_source::KeySource,
     reload::{IssuerKeys, KeyReloader},
-    verifier::Verifier,
+    remote::{self, Remote, RemoteTask},
+    verifier::{IssuerParts, Verifier},
 };
 
 /// Reads every source of keys, and makes the verifier and the task that follows their changes.
-/// `skew` is how far `iat` may be ahead, if that is more than the issuer's leeway.
+/// `skew` is how far `iat` may be ahead, if that is more than the issuer's leeway. Nothing is fetched.
 ///
 /// # Errors
 /// When a setting makes no sense or a source of keys cannot be used.
@@ -22,36 +28,129 @@ pub fn build(
     tokens: &TokensConfig,
     skew: Duration,
 ) -> Result<(Verifier, KeyReloader), TokenBuildError> {
+    check(issuers_by_name, tokens)?;
+    let fetch = tokens.fetch.clone().unwrap_or_default();
+    let mut issuers = Vec::new();
+    let mut issuer_keys = Vec::new();
+    let mut tasks = Vec::new();
+    for (name, config) in issuers_by_name {
+        let rules = Issuer::new(name, config)?;
+        let changed = Arc::new(Notify::new());
+        let Sources { all, requests, tasks: of_issuer } = sources(name, config, &fetch, &changed)?;
+        let keys = IssuerKeys::load(name, all, requests.clone(), changed)
+            .map_err(|source| TokenBuildError::Keys { issuer: name.clone(), source })?;
+        issuers.push(IssuerParts { rules, key_set: Arc::clone(keys.key_set()), requests });
+        issuer_keys.push(keys);
+        tasks.extend(of_issuer);
+    }
+    let verifier = Verifier::new(issuers, tokens.cache_capacity, tokens.max_bytes, skew);
     let interval = tokens.key_reload_interval.get();
-    if interval == Duration::ZERO {
+    let reloader = KeyReloader::new(verifier.clone(), issuer_keys, tasks, interval);
+    Ok((verifier, reloader))
+}
+
+/// Fetches the keys of all issuers once. For each key set: where it is, and how many keys it has.
+///
+/// # Errors
+/// As [`build()`]. What cannot be fetched is among the results.
+pub async fn fetch_once(
+    issuers: &BTreeMap<String, IssuerConfig>,
+    tokens: &TokensConfig,
+) -> Result<Vec<(String, Result<usize, LoadKeysError>)>, TokenBuildError> {
+    let fetch = tokens.fetch.clone().unwrap_or_default();
+    let mut all = Vec::new();
+    for (name, config) in issuers {
+        let sources = sources(name, config, &fetch, &Arc::default())?;
+        for task in sources.tasks {
+            all.push(task.try_fetch().await);
+        }
+    }
+    Ok(all)
+}
+
+/// Checks the settings that are not about one issuer alone.
+fn check(
+    issuers: &BTreeMap<String, IssuerConfig>,
+    tokens: &TokensConfig,
+) -> Result<(), TokenBuildError> {
+    if tokens.key_reload_interval.get() == Duration::ZERO {
         return Err(TokenBuildError::NoReloadInterval);
     }
     if !(SMALLEST_TOKEN_BYTES..=LARGEST_TOKEN_BYTES).contains(&tokens.max_bytes) {
         return Err(TokenBuildError::MaxBytes);
     }
-    let mut issuers = Vec::new();
-    let mut issuer_keys = Vec::new();
-    let mut key_sets = Vec::new();
-    for (name, issuer) in issuers_by_name {
-        issuers.push(Issuer::new(name, issuer)?);
-        let keys = IssuerKeys::load(name, issuer.keys.iter().map(source))
-            .map_err(|source| TokenBuildError::Keys { issuer: name.clone(), source })?;
-        key_sets.push(Arc::clone(keys.key_set()));
-        issuer_keys.push(keys);
+    let Some(fetch) = &tokens.fetch else { return Ok(()) };
+    if !issuers.values().flat_map(|issuer| &issuer.keys).any(KeyConfig::is_remote) {
+        return Err(TokenBuildError::NothingToFetch);
     }
-    let verifier = Verifier::new(issuers, key_sets, tokens.cache_capacity, tokens.max_bytes, skew);
-    let reloader = KeyReloader::new(verifier.clone(), issuer_keys, interval);
-    Ok((verifier, reloader))
+    let longest = fetch.longest_refresh.get();
+    if fetch.shortest_refresh.get() > longest || longest > fetch.max_stale.get() {
+        return Err(TokenBuildError::RefreshOrder);
+    }
+    Ok(())
 }
 
-/// The source of keys that `config` describes. Each kind of source is registered here.
-fn source(config: &KeyConfig) -> Box<dyn KeySource> {
-    let (path, format) = match config {
-        KeyConfig::Secret(key) => (&key.secret_file, KeyFormat::Secret(key.clone())),
-        KeyConfig::Pem(key) => (&key.pem_file, KeyFormat::Pem(key.clone())),
-        KeyConfig::Jwks(keys) => (&keys.jwks_file, KeyFormat::Jwks),
-    };
-    Box::new(KeyFile::new(path, format))
+/// The sources of an issuer's keys. For those that are fetched, there are tasks that fetch, and handles
+/// that ask them to.
+#[derive(Default)]
+struct Sources {
+    all: Vec<Box<dyn KeySource>>,
+    requests: Vec<remote::KeyRequests>,
+    tasks: Vec<RemoteTask>,
+}
+
+/// The sources of keys that the configuration lists. Each kind of source is registered here.
+fn sources(
+    name: &str,
+    config: &IssuerConfig,
+    fetch: &FetchConfig,
+    changed: &Arc<Notify>,
+) -> Result<Sources, TokenBuildError> {
+    let mut found = Sources::default();
+    for key in &config.keys {
+        let of_file = |path, format| Box::new(KeyFile::new(path, format));
+        match key {
+            KeyConfig::Secret(key) => {
+                found.all.push(of_file(&key.secret_file, KeyFormat::Secret(key.clone())));
+            }
+            KeyConfig::Pem(key) => {
+                found.all.push(of_file(&key.pem_file, KeyFormat::Pem(key.clone())));
+            }
+            KeyConfig::Jwks(keys) => found.all.push(of_file(&keys.jwks_file, KeyFormat::Jwks)),
+            KeyConfig::Url(keys) => {
+                found.add(name, remote::at_url(name, keys, fetch, Arc::clone(changed)))?;
+            }
+            KeyConfig::Discovered(keys) => {
+                let Some(url) = config.issuer.clone() else {
+                    return Err(TokenBuildError::Setting {
+                        issuer: name.to_owned(),
+                        setting: "keys",
+                        problem: "have `discovery`, which needs the issuer's URL as `issuer`",
+                    });
+                };
+                let changed = Arc::clone(changed);
+                found.add(name, remote::discovered(name, keys, url, fetch, changed))?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+// === impl Sources ===
+
+impl Sources {
+    fn add(
+        &mut self,
+        issuer: &str,
+        remote: Result<Remote, TlsError>,
+    ) -> Result<(), TokenBuildError> {
+        let remote =
+            remote.map_err(|source| TokenBuildError::Tls { issuer: issuer.to_owned(), source })?;
+        self.all.push(Box::new(remote.source));
+        self.requests.push(remote.requests);
+        self.tasks.push(remote.task);
+        Ok(())
+    }
 }
 
 /// What the configuration leaves open although it can be used: settings with a risk that should have

@@ -1,5 +1,7 @@
 //! Errors of building the verifier: settings and sources of keys that cannot be used.
 
+use portcullis_runtime::tls::TlsError;
+
 use super::key_fault::LoadKeysError;
 
 /// What `tokens.max_bytes` must be at least: a token with the fewest claims and the shortest
@@ -34,6 +36,24 @@ pub enum TokenBuildError {
     /// The sources of keys cannot be checked without a pause.
     #[error("tokens.key_reload_interval: must be longer than zero, such as 1s")]
     NoReloadInterval,
+    /// The certificates for fetching keys cannot be used.
+    #[error("issuers.{issuer}.keys: `ca_file`: {source}")]
+    Tls {
+        /// The issuer's name in the configuration.
+        issuer: String,
+        /// What is wrong with them.
+        source: TlsError,
+    },
+    /// Settings of fetching, and no keys are fetched.
+    #[error(
+        "tokens.fetch: has no effect, since no issuer has `jwks_url` or `discovery`; leave it out"
+    )]
+    NothingToFetch,
+    /// Times that contradict each other.
+    #[error(
+        "tokens.fetch: must have shortest_refresh <= longest_refresh <= max_stale; change one of them"
+    )]
+    RefreshOrder,
     /// Every token would be too large, or one could be larger than proxies pass on.
     #[error(
         "tokens.max_bytes: must be {SMALLEST_TOKEN_BYTES} to {LARGEST_TOKEN_BYTES}, such as 16384"

@@ -32,6 +32,8 @@ pub struct VerifiedToken {
     issued_at: Option<Timestamp>,
     not_before: Option<Timestamp>,
     expires_at: Option<Timestamp>,
+    /// By its age; `None` if that does not matter.
+    too_old_at: Option<Timestamp>,
     leeway: Duration,
 }
 
@@ -69,17 +71,44 @@ impl VerifiedToken {
             issued_at: time(&claims, "iat")?,
             not_before: time(&claims, "nbf")?,
             expires_at: time(&claims, "exp")?,
+            too_old_at: None,
             leeway,
             claims,
         })
+    }
+
+    /// The same token, which is good for at most `max_age` after it was issued.
+    pub(super) fn with_max_age(mut self, max_age: Option<Duration>) -> Result<Self, VerifyError> {
+        if let Some(max_age) = max_age {
+            let issued_at =
+                self.issued_at.ok_or_else(|| VerifyError::MissingClaim("iat".into()))?;
+            self.too_old_at = Some(issued_at.plus(max_age).plus(self.leeway));
+        }
+        Ok(self)
+    }
+
+    /// Whether it was issued for no longer than `max_lifetime`.
+    pub(super) fn check_lifetime(&self, max_lifetime: Duration) -> Result<(), VerifyError> {
+        let claim = |time: Option<Timestamp>, name: &str| {
+            time.ok_or_else(|| VerifyError::MissingClaim(name.into()))
+        };
+        let issued_at = claim(self.issued_at, "iat")?;
+        let expires_at = claim(self.expires_at, "exp")?;
+        if expires_at > issued_at.plus(max_lifetime) {
+            return Err(VerifyError::LivesTooLong);
+        }
+        Ok(())
     }
 
     /// Whether the token is good at `now`, with the issuer's leeway at both ends. Its `iat` may be as
     /// far ahead as the leeway, or as `skew` if that is more: a cut-off, which goes by `iat`, is made
     /// for clocks that are no more ahead.
     pub(super) fn check_times(&self, now: Timestamp, skew: Duration) -> Result<(), VerifyError> {
-        if self.has_expired(now) {
+        if self.expires_at.is_some_and(|exp| now >= exp.plus(self.leeway)) {
             return Err(VerifyError::Expired);
+        }
+        if self.too_old_at.is_some_and(|end| now >= end) {
+            return Err(VerifyError::TooOld);
         }
         if self.not_before.is_some_and(|nbf| now.plus(self.leeway) < nbf) {
             return Err(VerifyError::NotYetValid);
@@ -91,8 +120,10 @@ impl VerifiedToken {
         Ok(())
     }
 
+    /// Whether it is over, and stays so.
     pub(super) fn has_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|exp| now >= exp.plus(self.leeway))
+            || self.too_old_at.is_some_and(|end| now >= end)
     }
 
     /// How much memory it occupies, as far as it is not shared.

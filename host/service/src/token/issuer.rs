@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use portcullis_types::{
+    duration::HumanDuration,
     json::{JsonObject, JsonRef},
     timestamp::Timestamp,
 };
 
 use super::{
     build_error::TokenBuildError,
-    claims::{VerifiedToken, present, texts},
+    claims::{VerifiedToken, present, text, texts},
     config::IssuerConfig,
     credential::Credential,
     header_type::HeaderTypes,
@@ -33,7 +34,15 @@ pub(super) struct Issuer {
     header_types: HeaderTypes,
     token_type: Option<TokenType>,
     accept_sender_constrained: bool,
+    authorized_parties: Vec<String>,
+    max_age: Option<Duration>,
+    max_lifetime: Option<Duration>,
 }
+
+/// The claims that name the client to which a token was issued; the first that a token has decides.
+/// `azp` is `OpenID`'s, `client_id` that of RFC 9068, `cid` is Okta's, and `appid` that of older tokens
+/// of Entra.
+const PARTY_CLAIMS: [&str; 4] = ["azp", "client_id", "cid", "appid"];
 
 #[derive(Debug)]
 struct TokenType {
@@ -69,6 +78,9 @@ impl Issuer {
                 one_of: rule.one_of.clone(),
             }),
             accept_sender_constrained: config.accept_sender_constrained,
+            authorized_parties: config.authorized_parties.clone(),
+            max_age: config.max_age.map(HumanDuration::get),
+            max_lifetime: config.max_lifetime.map(HumanDuration::get),
         })
     }
 
@@ -81,8 +93,13 @@ impl Issuer {
     ) -> Result<VerifiedToken, VerifyError> {
         self.check_use(&jws)?;
         let token = VerifiedToken::read(jws.claims, &self.name, self.leeway)?;
+        let token = token.with_max_age(self.max_age)?;
         token.check_times(now, skew)?;
+        if let Some(max_lifetime) = self.max_lifetime {
+            token.check_lifetime(max_lifetime)?;
+        }
         self.check_audience(token.claims())?;
+        self.check_party(token.claims())?;
         let is_missing = |name: &&Arc<str>| present(token.claims(), name).is_none();
         if let Some(missing) = self.required_claims.iter().find(is_missing) {
             return Err(VerifyError::MissingClaim(Arc::clone(missing)));
@@ -121,6 +138,19 @@ impl Issuer {
         let audiences = audiences.ok_or_else(|| VerifyError::MissingClaim("aud".into()))?;
         let is_ours = |audience: &&str| self.audiences.iter().any(|ours| ours == audience);
         if audiences.iter().any(is_ours) { Ok(()) } else { Err(VerifyError::WrongAudience) }
+    }
+
+    /// Whether the token was issued to one of the configured clients.
+    fn check_party(&self, claims: &JsonObject) -> Result<(), VerifyError> {
+        if self.authorized_parties.is_empty() {
+            return Ok(());
+        }
+        for claim in PARTY_CLAIMS {
+            let Some(party) = text(claims, claim)? else { continue };
+            let is_ours = self.authorized_parties.iter().any(|ours| ours == party);
+            return if is_ours { Ok(()) } else { Err(VerifyError::WrongParty(claim)) };
+        }
+        Err(VerifyError::MissingClaim("azp".into()))
     }
 }
 

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    config::Algorithm,
+    algorithm::Algorithm,
     key::Key,
-    key_fault::{JsonFault, KeyFault, LoadKeysError},
+    key_fault::{JsonFault, KeyFault, LoadKeysError, MAX_KEYS},
 };
 
 /// What some editors put before UTF-8.
@@ -39,13 +39,16 @@ pub(super) fn keys(origin: &str, content: &[u8]) -> Result<Vec<Arc<Key>>, LoadKe
         LoadKeysError::NotKeySet { origin: origin.to_owned(), fault: JsonFault::from(&error) }
     })?;
     let count = set.keys.len();
+    if count > MAX_KEYS {
+        return Err(LoadKeysError::TooMany { origin: origin.to_owned(), count });
+    }
     let mut keys = Vec::new();
     let mut first_fault = None;
     for (index, value) in set.keys.iter().enumerate() {
         match key(value) {
             Ok(key) => keys.push(Arc::new(key)),
             Err(fault) => {
-                tracing::warn!(file = %origin, index, %fault, "a key is left out");
+                tracing::warn!(%origin, index, %fault, "a key is left out");
                 if fault != KeyFault::NotForVerifying {
                     first_fault.get_or_insert((index, fault));
                 }

@@ -11,7 +11,7 @@ use jsonwebtoken::{
 };
 
 use super::{
-    config::Algorithm,
+    algorithm::Algorithm,
     key_fault::KeyFault,
     parse::Jws,
     strength,

@@ -3,7 +3,7 @@
 use portcullis_types::secret::ReadSecretError;
 use serde_json::error::Category;
 
-use super::config::Algorithm;
+use super::algorithm::Algorithm;
 
 /// A source of keys cannot be used. `origin` is its name: the path of a file.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,33 @@ pub enum LoadKeysError {
         origin: String,
         /// What is wrong with it.
         fault: KeyFault,
+    },
+    /// The source holds more keys than any issuer needs.
+    #[error("{origin}: {count} keys are more than the {MAX_KEYS} that are read; remove old ones")]
+    TooMany {
+        /// The name of the source.
+        origin: String,
+        /// How many keys it holds.
+        count: usize,
+    },
+    /// The keys could not be fetched.
+    #[error("{origin}: cannot fetch the keys: {cause}")]
+    NotFetched {
+        /// The name of the source.
+        origin: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The keys could not be fetched for so long that they are no longer used.
+    #[error(
+        "{origin}: the keys are older than `tokens.fetch.max_stale` and no longer used, so tokens of \
+         this issuer are denied; {cause}"
+    )]
+    TooOld {
+        /// The name of the source.
+        origin: String,
+        /// What is wrong.
+        cause: String,
     },
     /// None of the source's keys can be used.
     #[error("{origin}: none of its {count} keys can be used{first}")]
@@ -127,6 +154,18 @@ pub enum KeyFault {
     /// The key is of a kind that is not supported.
     #[error("its type, curve or algorithm is not supported")]
     Unsupported,
+}
+
+/// How many keys a source may hold.
+pub(super) const MAX_KEYS: usize = 100;
+
+// === impl LoadKeysError ===
+
+impl LoadKeysError {
+    /// Whether the keys that were read from the source before are no longer used.
+    pub(super) const fn ends_keys(&self) -> bool {
+        matches!(self, Self::TooOld { .. })
+    }
 }
 
 // === impl JsonFault ===

@@ -17,9 +17,10 @@ use portcullis_types::secret::{Secret, ShownPath};
 use serde_json::Value;
 
 use super::{
-    config::{Algorithm, PemFile, SecretFile},
+    algorithm::Algorithm,
     jwks,
     key::Key,
+    key_config::{PemFile, SecretFile},
     key_fault::{KeyFault, LoadKeysError},
     key_source::KeySource,
 };
@@ -79,8 +80,9 @@ impl KeySource for KeyFile {
         self.watch.has_changed()
     }
 
-    fn is_gone(&self) -> bool {
-        self.path.metadata().is_err()
+    fn needs_retry(&self, has_failed: bool) -> bool {
+        // A file that is gone has not changed, and cannot be read.
+        has_failed || self.path.metadata().is_err()
     }
 }
 

@@ -1,5 +1,5 @@
 //! Source of keys: what the reload needs of a key file, or of any other place that keys come from.
-//! `build.rs` registers the kinds.
+//! `key_config.rs` lists the kinds, and `build.rs` registers them.
 
 use std::{fmt, sync::Arc};
 
@@ -21,6 +21,7 @@ pub(super) trait KeySource: fmt::Debug + Send {
     /// changed: what was read from it stays valid.
     fn has_changed(&mut self) -> bool;
 
-    /// Whether the source is gone, so that reading it would fail although it has not changed.
-    fn is_gone(&self) -> bool;
+    /// Whether to read it although it has not changed. `has_failed` says whether it could not be used
+    /// when it was read last.
+    fn needs_retry(&self, has_failed: bool) -> bool;
 }

@@ -6,7 +6,7 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis_types::json::{JsonObject, JsonRef, ParseJsonError};
 
-use super::{config::Algorithm, header_type, verify_error::VerifyError};
+use super::{algorithm::Algorithm, header_type, verify_error::VerifyError};
 
 /// Header parameters that change what the token means. `crit` demands that its extensions be
 /// understood, and none is; the others belong to `crit` extensions or to encrypted tokens.

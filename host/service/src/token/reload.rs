@@ -6,12 +6,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::select_all;
+use futures_util::{FutureExt, future::select_all};
 use portcullis_runtime::{
     drain::Drain,
+    readiness::{BlockReady, Readiness},
     telemetry::{IssuerKeyMetrics, KeyMetrics},
 };
 use tokio::{
+    sync::Notify,
     task::JoinError,
     time::{MissedTickBehavior, interval},
 };
@@ -20,6 +22,7 @@ use super::{
     key::KeySet,
     key_fault::LoadKeysError,
     key_source::KeySource,
+    remote::{KeyRequests, RemoteTask},
     verifier::Verifier,
     watched_source::{Context, WatchedSource},
 };
@@ -34,6 +37,8 @@ pub struct KeyReloader {
     verifier: Verifier,
     /// In the verifier's order of issuers.
     issuers: Vec<IssuerKeys>,
+    /// They fetch the keys of issuers.
+    tasks: Vec<RemoteTask>,
     interval: Duration,
 }
 
@@ -43,14 +48,34 @@ pub(super) struct IssuerKeys {
     name: String,
     sources: Vec<WatchedSource>,
     key_set: Arc<KeySet>,
+    /// About the sources that are fetched.
+    requests: Vec<KeyRequests>,
+    /// A source has something to load.
+    changed: Arc<Notify>,
+    /// Until all sources have had keys once.
+    not_ready: Option<BlockReady>,
     metrics: IssuerKeyMetrics,
 }
 
 // === impl KeyReloader ===
 
 impl KeyReloader {
-    pub(super) fn new(verifier: Verifier, issuers: Vec<IssuerKeys>, interval: Duration) -> Self {
-        Self { verifier, issuers, interval }
+    pub(super) fn new(
+        verifier: Verifier,
+        issuers: Vec<IssuerKeys>,
+        tasks: Vec<RemoteTask>,
+        interval: Duration,
+    ) -> Self {
+        Self { verifier, issuers, tasks, interval }
+    }
+
+    /// Blocks `readiness` until every issuer whose keys are fetched has keys.
+    #[must_use]
+    pub fn block(mut self, readiness: &Readiness) -> Self {
+        for issuer in &mut self.issuers {
+            issuer.not_ready = issuer.lacks_keys().then(|| readiness.block("keys of an issuer"));
+        }
+        self
     }
 
     /// Counts into `metrics` from now on.
@@ -65,11 +90,12 @@ impl KeyReloader {
     /// Follows the sources until the process drains. No issuer waits for the sources of another, and
     /// the end waits for none: a file may lie on a volume that hangs.
     pub async fn run(self, drain: Drain) {
-        let Self { verifier, issuers, interval } = self;
+        let Self { verifier, issuers, tasks, interval } = self;
         let follow = |(position, issuer)| {
-            Box::pin(IssuerKeys::follow(issuer, verifier.clone(), position, interval))
+            IssuerKeys::follow(issuer, verifier.clone(), position, interval).boxed()
         };
-        let all: Vec<_> = issuers.into_iter().enumerate().map(follow).collect();
+        let mut all: Vec<_> = issuers.into_iter().enumerate().map(follow).collect();
+        all.extend(tasks.into_iter().map(|task| task.run().boxed()));
         if all.is_empty() {
             return drain.stopping().await;
         }
@@ -99,15 +125,24 @@ impl IssuerKeys {
     /// Reads every source, each of which must be usable.
     pub(super) fn load(
         name: &str,
-        sources: impl Iterator<Item = Box<dyn KeySource>>,
+        sources: Vec<Box<dyn KeySource>>,
+        requests: Vec<KeyRequests>,
+        changed: Arc<Notify>,
     ) -> Result<Self, LoadKeysError> {
-        let sources: Vec<_> = sources.map(WatchedSource::load).collect::<Result<_, _>>()?;
+        let sources: Vec<_> =
+            sources.into_iter().map(WatchedSource::load).collect::<Result<_, _>>()?;
         let key_set = Arc::new(union(&sources));
-        if key_set.is_empty() {
+        if key_set.is_empty() && requests.is_empty() {
             tracing::warn!(issuer = name, "{}", NO_KEYS);
         }
         let metrics = KeyMetrics::default().issuer(name);
-        Ok(Self { name: name.to_owned(), sources, key_set, metrics })
+        let name = name.to_owned();
+        Ok(Self { name, sources, key_set, requests, changed, not_ready: None, metrics })
+    }
+
+    /// Whether keys of a source were never fetched, or may no longer be used.
+    fn lacks_keys(&self) -> bool {
+        self.requests.iter().any(|source| source.fetched_at().is_none())
     }
 
     /// The keys of all sources together.
@@ -115,12 +150,15 @@ impl IssuerKeys {
         &self.key_set
     }
 
-    /// Checks the sources at each interval; ends only by a panic.
+    /// Checks the sources at each interval, and when something was fetched; ends only by a panic.
     async fn follow(mut self, verifier: Verifier, position: usize, period: Duration) {
         let mut ticks = interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.changed.notified() => {}
+            }
             if self.reload(&verifier, position).await.is_err() {
                 return;
             }
@@ -136,9 +174,21 @@ impl IssuerKeys {
         }
         let failing = self.sources.iter().filter(|source| source.is_failing()).count();
         self.metrics.set_failing(failing);
+        self.metrics.set_fetched_at(self.requests.iter().filter_map(KeyRequests::fetched_at).min());
+        self.replace(verifier, position);
+        // Only now: requests that wait for these keys go on.
+        self.requests.iter().for_each(KeyRequests::applied);
+        if self.not_ready.is_some() && !self.lacks_keys() {
+            self.not_ready = None;
+        }
+        Ok(())
+    }
+
+    /// Has the verifier use the keys of all sources, if they are other ones than before.
+    fn replace(&mut self, verifier: &Verifier, position: usize) {
         let key_set = union(&self.sources);
         if key_set == *self.key_set {
-            return Ok(());
+            return;
         }
         if key_set.is_empty() {
             tracing::warn!(issuer = self.name, "{}", NO_KEYS);
@@ -147,7 +197,6 @@ impl IssuerKeys {
         }
         self.key_set = Arc::new(key_set);
         verifier.replace_key_set(position, &self.key_set);
-        Ok(())
     }
 
     /// Checks all sources at once. Whether one has changed.
@@ -165,7 +214,7 @@ impl IssuerKeys {
 }
 
 const NO_KEYS: &str = "none of the issuer's `keys` can verify tokens, so every token of this issuer is \
-                       refused; add a key to a file that `keys` names";
+                       refused; add a key to a source that `keys` names";
 
 fn union(sources: &[WatchedSource]) -> KeySet {
     KeySet::new(sources.iter().flat_map(|source| source.keys().iter().map(Arc::clone)))

@@ -23,6 +23,7 @@ pub(super) fn check(config: &IssuerConfig) -> Result<(), Problem> {
         ("required_claims", &config.required_claims),
         ("required_scopes", &config.required_scopes),
         ("header_types", &config.header_types),
+        ("authorized_parties", &config.authorized_parties),
         ("token_type.claim", token_type.map_or(&[], |rule| std::slice::from_ref(&rule.claim))),
         ("token_type.one_of", token_type.map_or(&[], |rule| &rule.one_of)),
     ] {
@@ -38,7 +39,10 @@ pub(super) fn check(config: &IssuerConfig) -> Result<(), Problem> {
         return Err(("token_type.one_of", "is empty, so no token would be accepted"));
     }
     if config.keys.is_empty() {
-        return Err(("keys", "is empty; name a secret_file, a pem_file or a jwks_file"));
+        return Err((
+            "keys",
+            "is empty; name a secret_file, a pem_file, a jwks_file or a jwks_url, or discovery",
+        ));
     }
     if config.leeway.get() > LONGEST_LEEWAY {
         let problem = "is longer than 1h, and expired tokens would be accepted for as long; write what \

@@ -12,6 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use portcullis_types::{json::JsonObject, timestamp::Timestamp};
 
 use super::{
@@ -21,6 +22,7 @@ use super::{
     key::KeySet,
     memory::{Memory, TokenKey},
     parse,
+    remote::KeyRequests,
     verify_error::{Shown, VerifyError},
 };
 
@@ -38,6 +40,15 @@ pub struct IssuerSet {
     id: usize,
     /// Positions among the verifier's issuers.
     members: Arc<[usize]>,
+}
+
+/// What is known of the keys of an issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeysFetched {
+    /// A token with an unknown key is not one of the issuer.
+    Current,
+    /// The issuer has never answered, or not for too long: nothing is known of its tokens.
+    Unavailable,
 }
 
 /// A route's list of issuers cannot be used.
@@ -64,8 +75,18 @@ pub enum IssuerSetError {
     },
 }
 
+/// One issuer, for [`Verifier::new`].
+pub(super) struct IssuerParts {
+    pub(super) rules: Issuer,
+    pub(super) key_set: Arc<KeySet>,
+    /// About the keys that are fetched.
+    pub(super) requests: Vec<KeyRequests>,
+}
+
 struct Shared {
     issuers: Vec<Issuer>,
+    /// In the order of the issuers.
+    requests: Vec<Vec<KeyRequests>>,
     keys: ArcSwap<Keys>,
     max_bytes: usize,
     /// How far clocks may differ.
@@ -87,18 +108,22 @@ struct Keys {
 // === impl Verifier ===
 
 impl Verifier {
-    /// `key_sets` are in the order of `issuers`.
     pub(super) fn new(
-        issuers: Vec<Issuer>,
-        key_sets: Vec<Arc<KeySet>>,
+        parts: Vec<IssuerParts>,
         cache_capacity: usize,
         max_bytes: usize,
         skew: Duration,
     ) -> Self {
         let memory = (cache_capacity > 0).then(|| Memory::new(cache_capacity));
+        let (mut issuers, mut requests, mut key_sets) = (Vec::new(), Vec::new(), Vec::new());
+        for part in parts {
+            issuers.push(part.rules);
+            requests.push(part.requests);
+            key_sets.push(part.key_set);
+        }
         let keys = ArcSwap::from_pointee(Keys { generation: 0, sets: key_sets });
         let sets = Mutex::default();
-        Self { shared: Arc::new(Shared { issuers, keys, max_bytes, skew, memory, sets }) }
+        Self { shared: Arc::new(Shared { issuers, requests, keys, max_bytes, skew, memory, sets }) }
     }
 
     /// Resolves names of issuers. With no name, no token is accepted.
@@ -155,6 +180,29 @@ impl Verifier {
         let verified = Arc::new(shared.verify(token, issuers, &keys, now)?);
         memory.insert(key, Arc::clone(&verified));
         Ok(verified)
+    }
+
+    /// Whether keys of some issuer are fetched.
+    #[must_use]
+    pub fn fetches_keys(&self) -> bool {
+        self.shared.requests.iter().any(|requests| !requests.is_empty())
+    }
+
+    /// Has the keys of the token's issuer fetched once more, if they are fetched at all and that was
+    /// not done just now, and resolves when they are in use. For a token that was refused with
+    /// [`VerifyError::UnknownKey`].
+    pub async fn fetch_keys(&self, token: &str, issuers: &IssuerSet) -> KeysFetched {
+        let shared = &self.shared;
+        let issuer = parse::split(token, shared.max_bytes)
+            .and_then(|jws| shared.choose_issuer(issuers, &jws.claims).map(|(place, _)| place));
+        let requests = issuer.ok().and_then(|position| shared.requests.get(position));
+        let requests = requests.map_or(&[] as &[_], Vec::as_slice);
+        join_all(requests.iter().map(KeyRequests::fetch)).await;
+        if requests.iter().any(|source| source.fetched_at().is_none()) {
+            KeysFetched::Unavailable
+        } else {
+            KeysFetched::Current
+        }
     }
 
     /// The names of all issuers, in order.

@@ -47,6 +47,15 @@ pub enum VerifyError {
     /// `iat` is further ahead than the leeway and the skew of clocks.
     #[error("the token's claim `iat` is further ahead than clocks may differ")]
     IssuedInFuture,
+    /// It was issued longer ago than `max_age` allows.
+    #[error("the token is older than `max_age`")]
+    TooOld,
+    /// From `iat` to `exp` it is longer than `max_lifetime` allows.
+    #[error("the token was issued for longer than `max_lifetime`")]
+    LivesTooLong,
+    /// It was issued to another client than those that are configured; the claim says so.
+    #[error("the token was issued to another client, by its claim `{0}`")]
+    WrongParty(&'static str),
     /// `aud` names no configured audience.
     #[error("the token is meant for another audience")]
     WrongAudience,
@@ -92,6 +101,9 @@ impl VerifyError {
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::IssuedInFuture => "issued_in_future",
+            Self::TooOld => "too_old",
+            Self::LivesTooLong => "lives_too_long",
+            Self::WrongParty(_) => "wrong_party",
             Self::WrongAudience => "wrong_audience",
             Self::MissingClaim(_) => "missing_claim",
             Self::MalformedClaim(_) => "malformed_claim",
@@ -114,11 +126,14 @@ impl VerifyError {
                 format!("{code}: {name}")
             }
             Self::Malformed(what) => format!("{code}: {what}"),
-            Self::MalformedClaim(name) | Self::UnsupportedHeader(name) => format!("{code}: {name}"),
+            Self::MalformedClaim(name) | Self::UnsupportedHeader(name) | Self::WrongParty(name) => {
+                format!("{code}: {name}")
+            }
             Self::TooLarge(limit) => format!("{code}: more than {limit} bytes"),
             Self::TooManyKeys(limit) => format!("{code}: more than {limit} keys could be meant"),
             Self::SenderConstrained => format!("{code}: cnf"),
-            Self::IssuedInFuture => format!("{code}: iat"),
+            Self::IssuedInFuture | Self::TooOld => format!("{code}: iat"),
+            Self::LivesTooLong => format!("{code}: exp"),
             Self::UnsupportedAlgorithm
             | Self::WrongAlgorithm
             | Self::BadSignature

@@ -139,6 +139,9 @@ impl WatchedSource {
                 context.metrics.succeeded();
             }
             Err(error) => {
+                if error.ends_keys() {
+                    self.keys.clear();
+                }
                 context.metrics.failed();
                 self.report(&error.to_string(), context);
             }
@@ -151,7 +154,7 @@ impl WatchedSource {
             tracing::error!(
                 issuer = context.issuer,
                 error = text,
-                "cannot use a key file; keeping its last keys and retrying"
+                "cannot use a source of keys; keeping its last keys and retrying"
             );
         }
     }
@@ -162,7 +165,7 @@ impl WatchedSource {
 impl Reader {
     fn read_if_due(&mut self, retry: bool) -> ReadOutcome {
         let has_changed = self.source.has_changed();
-        let is_due = retry && (self.has_failed || self.source.is_gone());
+        let is_due = retry && self.source.needs_retry(self.has_failed);
         if !has_changed && !is_due {
             return ReadOutcome::Unchanged { is_good: !self.has_failed };
         }

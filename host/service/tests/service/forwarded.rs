@@ -262,6 +262,57 @@ async fn credentials_of_a_scheme_that_a_route_ignores_are_no_token() {
     assert_eq!(json!(answer.set_request_headers), json!({"x-user-id": "alice"}));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_payload_of_a_token_reaches_the_upstream_as_it_was_sent() {
+    let mut route = optional("/a");
+    route["payload_header"] = json!("x-jwt-payload");
+    let service = service(&json!([route, optional("/b")]));
+    let client = Client::connect(service.addresses.grpc).await;
+    let alice = token("alice");
+    let payload = alice.split('.').nth(1).unwrap();
+    let answer = client.ask(&Ask::get("/a").bearer(&alice).header("x-jwt-payload", "forged")).await;
+    assert_eq!(answer.set_request_headers["x-jwt-payload"], payload);
+    for ask in [Ask::get("/a"), Ask::get("/b").bearer(&alice)] {
+        let forged = ask.header("x-jwt-payload", "forged").header("x_jwt_payload", "forged");
+        let answer = client.ask(&forged).await;
+        assert!(answer.allowed && !answer.set_request_headers.contains_key("x-jwt-payload"));
+        for name in ["x-jwt-payload", "x_jwt_payload"] {
+            assert!(answer.remove_request_headers.contains(&name.to_owned()), "{name}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_challenge_of_a_route_says_what_token_is_needed() {
+    let metadata = "https://api.test/.well-known/oauth-protected-resource";
+    let mut all = optional("/all");
+    all["token"] = json!("required");
+    let mut plain = optional("/plain");
+    plain["token"] = json!("required");
+    all["challenge"] =
+        json!({"realm": "api", "scope": ["read", "write"], "resource_metadata": metadata});
+    let folder = Folder::new();
+    let mut config = folder.config();
+    config["routes"] = json!([all, plain]);
+    config["denials"] =
+        json!({"headers": {"missing_token": {"www-authenticate": "Bearer realm=\"all\""}}});
+    let service = Service::start(folder, &config);
+    let client = Client::connect(service.addresses.grpc).await;
+    let full =
+        format!("Bearer realm=\"api\", scope=\"read write\", resource_metadata=\"{metadata}\"");
+    let with_error = full.replace(", resource", ", error=\"invalid_token\", resource");
+    for (ask, expected) in [
+        (Ask::get("/all"), full.as_str()),
+        (Ask::get("/all").bearer("nonsense"), with_error.as_str()),
+        (Ask::get("/plain"), "Bearer realm=\"all\""),
+        (Ask::get("/plain").bearer("nonsense"), "Bearer error=\"invalid_token\""),
+    ] {
+        let answer = client.ask(&ask).await;
+        assert_eq!(answer.status, 401);
+        assert_eq!(answer.response_headers["www-authenticate"], expected);
+    }
+}
+
 #[test]
 fn settings_of_headers_that_say_nothing_are_refused() {
     for (changes, parts) in [
@@ -282,6 +333,17 @@ fn settings_of_headers_that_say_nothing_are_refused() {
         (json!({"identity_headers": {}, "unusable_claims": "deny"}), &["unusable_claims"]),
         (json!({"identity_headers": {}, "identity_encoding": "utf8"}), &["identity_encoding"]),
         (json!({"keep_override_headers": ["x-user-id"]}), &["x-user-id", "x-original-url"]),
+        (json!({"payload_header": "X-Payload"}), &["payload_header"]),
+        (json!({"payload_header": "x-user-id"}), &["payload_header"]),
+        (json!({"payload_header": "x_user_id"}), &["x-user-id", "x_user_id"]),
+        (json!({"challenge": {}}), &["challenge", "leave"]),
+        (json!({"challenge": {"realm": "a\"b"}}), &["challenge.realm"]),
+        (json!({"challenge": {"scope": ["a b"]}}), &["challenge.scope"]),
+        (json!({"challenge": {"resource_metadata": "/a"}}), &["challenge.resource_metadata"]),
+        (
+            json!({"challenge": {"realm": "a"}, "token": "ignored", "identity_headers": {}}),
+            &["`challenge` needs a token"],
+        ),
         (json!({"ignored_schemes": ["Bearer"]}), &["ignored_schemes[0]", "Bearer"]),
         (json!({"ignored_schemes": ["Basic", "Basic x"]}), &["ignored_schemes[1]"]),
         (json!({"ignored_schemes": ["Basic"], "token": "required"}), &["ignored_schemes"]),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     check::{self, Ask, Client},
-    process::{Folder, Service, component, example_file},
+    process::{Folder, Service, component, eventually, example_file},
 };
 
 const TM: &str = "https://tm.example.com";
@@ -185,4 +185,45 @@ fn issuers_that_one_token_could_be_from_do_not_share_a_route() {
     config["routes"] = json!([route("api", "required")]);
     config["routes"][0]["issuers"] = json!(["tm", "ms"]);
     folder.check_config(&config).assert_refused(&["route `api`", "`ms`", "`tm`", "told apart"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_other_clients_old_ones_and_long_ones_are_refused() {
+    let folder = Folder::new();
+    let mut config = folder.config();
+    for (name, value) in [
+        ("authorized_parties", json!(["shop", "app"])),
+        ("max_age", json!("1h")),
+        ("max_lifetime", json!("2h")),
+    ] {
+        config["issuers"]["test"][name] = value;
+    }
+    config["routes"] = json!([{"name": "api", "token": "required", "allow_without_policy": true}]);
+    let service = Service::start(folder, &config);
+    let client = Client::connect(service.addresses.grpc).await;
+    let now = jiff::Timestamp::now().as_second();
+    for (changes, detail) in [
+        (json!({"azp": "shop"}), None),
+        (json!({"client_id": "app"}), None),
+        (json!({"azp": "app", "client_id": "other"}), None),
+        (json!({"azp": "shop", "iat": now - 3590}), None),
+        (json!({}), Some("missing_claim: azp")),
+        (json!({"azp": "other"}), Some("wrong_party: azp")),
+        (json!({"azp": null, "cid": "other"}), Some("wrong_party: cid")),
+        (json!({"azp": ["shop"]}), Some("malformed_claim: azp")),
+        (json!({"azp": "shop", "iat": null}), Some("missing_claim: iat")),
+        (json!({"azp": "shop", "iat": now - 3700}), Some("too_old: iat")),
+        (json!({"azp": "shop", "exp": now + 7300}), Some("lives_too_long: exp")),
+    ] {
+        let mut claims = check::claims("alice");
+        claims["iat"] = json!(now);
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        let answer = client.ask(&Ask::get("/").bearer(&check::sign(&claims, check::SECRET))).await;
+        assert_eq!(answer.allowed, detail.is_none(), "{changes}: {answer:?}");
+        if let Some(detail) = detail {
+            eventually("the log has the detail", || service.log().contains(detail).then_some(()));
+        }
+    }
 }

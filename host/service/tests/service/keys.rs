@@ -129,7 +129,7 @@ async fn a_file_that_cannot_be_used_is_counted_until_it_can() {
     eventually("a file that is gone counts too", || (failures() > before + 1).then_some(()));
     assert_eq!(failing(&service), 1);
     let reports =
-        service.log().lines().filter(|line| line.contains("cannot use a key file")).count();
+        service.log().lines().filter(|line| line.contains("cannot use a source of keys")).count();
     assert!((1..=3).contains(&reports), "one for each cause, not one for each attempt: {reports}");
     service.folder.replace("first", jwks(&[new.jwk("new")]).as_bytes());
     until_status(&client, &new.of_kid("new"), 200).await;
@@ -247,4 +247,31 @@ fn a_token_is_revoked_with_the_scheme_before_it_as_well() {
         assert_eq!(finished.code, Some(1), "the token was read: {finished:?}");
     }
     read(&format!("Basic {token}")).assert_refused(&["signed JWT"]);
+}
+
+#[test]
+fn settings_of_fetching_that_make_no_sense_are_refused() {
+    let url = json!([{"jwks_url": "https://id.test/keys"}]);
+    let files = |folder: &Folder| json!([{"jwks_file": folder.put("keys", jwks(&[]))}]);
+    for (keys, fetch, parts) in [
+        (None, json!({}), &["tokens.fetch", "no issuer has `jwks_url` or `discovery`"] as &[_]),
+        (Some(&url), json!({"timeout": "0s"}), &["tokens.fetch.timeout", "longer than zero"]),
+        (Some(&url), json!({"shortest_refresh": "1h"}), &["tokens.fetch", "shortest_refresh"]),
+        (Some(&url), json!({"max_stale": "1m"}), &["tokens.fetch", "max_stale"]),
+        (Some(&json!([{"discovery": true}])), json!({}), &["issuers.test.keys", "`issuer`"]),
+        (
+            Some(&json!([{"jwks_url": "https://id.test/k", "ca_file": "/nonexistent/ca.pem"}])),
+            json!({}),
+            &["issuers.test.keys", "`ca_file`", "/nonexistent/ca.pem"],
+        ),
+    ] {
+        let folder = Folder::new();
+        let mut config = folder.config();
+        config["issuers"]["test"]["keys"] = keys.cloned().unwrap_or_else(|| files(&folder));
+        if parts.contains(&"`issuer`") {
+            config["issuers"]["test"]["issuer"] = Value::Null;
+        }
+        config["tokens"] = json!({"fetch": fetch});
+        folder.check_config(&config).assert_refused(parts);
+    }
 }

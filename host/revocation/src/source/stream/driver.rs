@@ -143,7 +143,7 @@ impl Driver {
             tick_at: now,
             store_seen: now,
             position: Position::Replay,
-            backoff: Backoff::of_connecting(),
+            backoff: backoff::of_connecting(),
             in_vain: Backoff::new(FIRST_IN_VAIN, LONGEST_IN_VAIN),
             was_connected: false,
             why: "",
@@ -319,7 +319,9 @@ impl Driver {
                 Output::Disconnect => self.disconnect(),
                 Output::Pause(pause) => {
                     let pause = match pause {
-                        Pause::Backoff => self.backoff.pause().max(self.in_vain.pause()),
+                        Pause::Backoff => {
+                            backoff::pause(&self.backoff).max(backoff::pause(&self.in_vain))
+                        }
                         Pause::Spread => backoff::spread(),
                     };
                     self.backoff.failed();
