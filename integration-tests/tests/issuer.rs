@@ -56,7 +56,8 @@ async fn keys_are_found_at_a_url_or_by_discovery() {
         let portcullis = Portcullis::start(&config(&issuer, &keys, &json!({}))).await;
         assert_eq!(status(&portcullis, &token).await, 200, "{keys}");
         assert_eq!(status(&portcullis, &forged).await, 401, "{keys}");
-        assert!(metric(&portcullis, "portcullis_keys_age_seconds").await.unwrap() < 60.0);
+        let usable = metric(&portcullis, "portcullis_keys_usable_seconds").await.unwrap();
+        assert!((86_000.0..86_400.0).contains(&usable), "{usable}");
     }
 }
 
@@ -95,6 +96,19 @@ async fn a_new_key_is_accepted_with_its_first_token_and_a_withdrawn_one_is_not()
 }
 
 #[tokio::test]
+async fn a_key_that_takes_the_id_of_another_is_accepted_with_its_first_token() {
+    let [old, new] = [IssuerKey::new("k1"), IssuerKey::new("k1")];
+    let issuer = Issuer::start(&[&old]).await;
+    let config = config(&issuer, &at_url(&issuer), &json!({"cooldown": "1ms"}));
+    let portcullis = Portcullis::start(&config).await;
+    let [before, after] = [&old, &new].map(|key| issuer.sign(Claims::default(), key));
+    assert_eq!(status(&portcullis, &before).await, 200);
+    issuer.publish(&[&new]);
+    assert_eq!(status(&portcullis, &after).await, 200);
+    assert_eq!(status(&portcullis, &before).await, 401);
+}
+
+#[tokio::test]
 async fn a_withdrawn_key_is_refused_after_a_refresh() {
     let [leaked, other] = [IssuerKey::new("leaked"), IssuerKey::new("other")];
     let issuer = Issuer::start(&[&leaked, &other]).await;
@@ -107,8 +121,13 @@ async fn a_withdrawn_key_is_refused_after_a_refresh() {
     issuer.publish(&[&other]);
     is_answered(&portcullis, &leaked, 401).await;
     assert_eq!(status(&portcullis, &good).await, 200);
-    // An issuer may withdraw its last key.
+    // An issuer may withdraw its last key, or replace it by one that cannot be used.
     issuer.publish(&[]);
+    is_answered(&portcullis, &good, 401).await;
+    issuer.publish(&[&other]);
+    is_answered(&portcullis, &good, 200).await;
+    let oct = json!({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "k1"}]}).to_string();
+    issuer.fault(Some(Fault::Document(oct)));
     is_answered(&portcullis, &good, 401).await;
 }
 
@@ -136,7 +155,9 @@ async fn unknown_keys_cause_one_fetch_for_each_cooldown() {
     let all = forged.iter().take(50).map(|token| status(&portcullis, token));
     let answers = futures_util::future::join_all(all).await;
     assert!(answers.iter().all(|status| *status == 401), "{answers:?}");
-    assert_eq!(issuer.fetches(), 3);
+    // On a busy machine, some come after it.
+    let fetches = issuer.fetches() - 2;
+    assert!((1..5).contains(&fetches), "{fetches} for 50 requests");
 }
 
 #[tokio::test]
@@ -158,7 +179,6 @@ async fn a_replica_is_not_ready_until_its_issuer_has_answered() {
 async fn keys_stay_while_the_issuer_fails_and_the_log_says_why() {
     let key = IssuerKey::new("k1");
     let elsewhere = Issuer::start(&[&key]).await;
-    let oct = json!({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "k1"}]}).to_string();
     let many = json!({"keys": vec![json!({"kty": "EC"}); 101]}).to_string();
     for (fault, message) in [
         (Fault::Status(500), "the answer has the status 500"),
@@ -169,7 +189,6 @@ async fn keys_stay_while_the_issuer_fails_and_the_log_says_why() {
         (Fault::Document(r#"{"keys": [{"kty""#.to_owned()), "the JSON ends too early"),
         (Fault::Document("<html>".to_owned()), "this is not JSON"),
         (Fault::Document("[]".to_owned()), "an object with one list `keys`"),
-        (Fault::Document(oct), "none of its 1 keys can be used"),
         (Fault::Document(many), "101 keys are more than the 100"),
         (Fault::Large(2 << 20), "larger than 1048576 bytes"),
     ] {
@@ -228,7 +247,7 @@ async fn keys_that_are_too_old_are_no_longer_used() {
     let issuer = Issuer::start(&[&key]).await;
     let fetch = json!({
         "shortest_refresh": "100ms", "longest_refresh": "200ms", "max_stale": "1s",
-        "cooldown": "1ms",
+        "cooldown": "1ms", "timeout": "1s",
     });
     let portcullis = Portcullis::start(&config(&issuer, &at_url(&issuer), &fetch)).await;
     let token = issuer.sign(Claims::default(), &key);

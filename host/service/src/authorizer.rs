@@ -68,7 +68,7 @@ pub use route_error::{RouteCause, RouteError};
 
 use crate::{
     policy::{self, Budget, Input, Policies, PolicyUse},
-    token::{BearerError, KeysFetched, VerifiedToken, Verifier, VerifyError},
+    token::{BearerError, KeysFetched, VerifiedToken, Verifier},
 };
 
 /// How long a request waits for keys at most, whatever time its caller gives.
@@ -100,6 +100,8 @@ pub struct Authorizer {
     cors: Cors,
     denials: DenialConfig,
     request_limits: RequestLimits,
+    /// Of all routes.
+    credentials: Credentials,
     verifier: Verifier,
     revocation: Revocation,
     recorder: Recorder,
@@ -152,8 +154,14 @@ pub fn build(
         compiled.check_reachable(&routes).map_err(error)?;
         routes.push(compiled);
     }
+    let none = verifier.issuer_set(&[]).map_err(|error| {
+        let cause = RouteCause::Issuers(error.to_string());
+        RouteError { route: String::new(), cause }
+    })?;
+    let credentials = Credentials::of_all(routes.iter().map(|route| &route.credentials), &none);
     let PipelineConfig { hosts, paths, cors, denials, request_limits, .. } = config;
     Ok(Authorizer {
+        credentials,
         routes: Routes::new(routes, &paths)?,
         hosts,
         paths,
@@ -304,7 +312,7 @@ impl Authorizer {
             Err(error) => return Err(invalid(error.code().to_owned())),
         };
         let verified = match self.verifier.verify(presented.token, presented.issuers, check.now) {
-            Err(VerifyError::UnknownKey(_)) if self.verifier.fetches_keys() => {
+            Err(error) if error.may_lack_key() && self.verifier.fetches_keys() => {
                 // Boxed, so that the many that do not wait need not carry along what the few wait with.
                 Box::pin(self.verified_with_new_keys(check, &presented)).await?
             }
@@ -330,7 +338,7 @@ impl Authorizer {
         let fetched = tokio::time::timeout(patience, self.verifier.fetch_keys(token, issuers));
         match (fetched.await, self.verifier.verify(token, issuers, check.now)) {
             (_, Ok(verified)) => Ok(verified),
-            (Err(_) | Ok(KeysFetched::Unavailable), Err(VerifyError::UnknownKey(_))) => {
+            (Err(_) | Ok(KeysFetched::Unavailable), Err(error)) if error.may_lack_key() => {
                 let detail = "the keys of the issuer are not known";
                 Err(Box::new(Decision::deny(Reason::NotReady).with_detail(detail)))
             }

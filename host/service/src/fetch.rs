@@ -12,13 +12,15 @@ pub use address::{FetchUrl, FetchUrlError};
 use bytes::{Bytes, BytesMut};
 use http::{StatusCode, header::CACHE_CONTROL};
 use portcullis_runtime::tls::{self, TlsError};
-use reqwest::{Client, Response, redirect};
+use reqwest::{Client, ClientBuilder, Response, redirect};
 use tokio::time::{Instant, timeout_at};
 
 /// Fetches documents. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
     client: Client,
+    /// Without the proxy, for loopback.
+    direct: Client,
     /// For a whole document.
     limit: Duration,
 }
@@ -63,23 +65,26 @@ const MAX_REDIRECTS: usize = 3;
 
 impl Fetcher {
     /// A client that trusts the certificates in `ca_file`, or without it those of the system. It
-    /// uses the proxy that the environment names (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`).
+    /// uses the proxy that the environment names (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`),
+    /// but for loopback.
     ///
     /// # Errors
     /// When there is no certificate to trust.
     pub fn new(ca_file: Option<&Path>, limit: Duration) -> Result<Self, TlsError> {
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls::client_config(ca_file)?)
-            .dns_resolver(Arc::new(address::Resolver))
-            .redirect(redirect::Policy::custom(same_origin))
-            .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(limit)
-            // Requests are minutes apart.
-            .pool_max_idle_per_host(0)
-            .build();
-        // Nothing else is set up here that could fail.
-        let client = client.map_err(|_| TlsError::NoCertificates)?;
-        Ok(Self { client, limit })
+        let tls = tls::client_config(ca_file)?;
+        let builder = || {
+            Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .dns_resolver(Arc::new(address::Resolver))
+                .redirect(redirect::Policy::custom(same_origin))
+                .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(limit)
+                // Requests are minutes apart.
+                .pool_max_idle_per_host(0)
+        };
+        // Nothing but TLS is set up here that could fail.
+        let build = |builder: ClientBuilder| builder.build().map_err(|_| TlsError::NoCertificates);
+        Ok(Self { client: build(builder())?, direct: build(builder().no_proxy())?, limit })
     }
 
     /// Fetches the document at `url`.
@@ -94,7 +99,8 @@ impl Fetcher {
     }
 
     async fn get_without_limit(&self, url: &FetchUrl) -> Result<Document, FetchError> {
-        let request = self.client.get(url.as_url().clone());
+        let client = if url.is_loopback() { &self.direct } else { &self.client };
+        let request = client.get(url.as_url().clone());
         let mut response = request.send().await.map_err(|error| self.failed(&error))?;
         match response.status() {
             StatusCode::OK => {}

@@ -44,6 +44,7 @@ pub use self::{
     key_config::{DiscoveredKeys, JwksFile, KeyConfig, KeysUrl, PemFile, SecretFile},
     key_fault::{JsonFault, KeyFault, LoadKeysError},
     reload::KeyReloader,
+    remote::RemoteSetupError,
     sweep::forget_expired,
     unverified::UnverifiedToken,
     verifier::{IssuerSet, IssuerSetError, KeysFetched, Verifier},

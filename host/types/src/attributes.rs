@@ -8,7 +8,7 @@ mod parameters;
 mod spellings;
 
 pub use cookies::{AmbiguousCookie, cookie, without_cookie};
-pub use parameters::{AmbiguousQuery, decoded_name, parameters_like};
+pub use parameters::{AmbiguousQuery, decoded_name, parameters_alike, parameters_like};
 use serde_json::{Map, Value};
 pub use spellings::{fold_alike, likely_spellings};
 

@@ -18,14 +18,17 @@ pub struct KeyMetrics(Arc<Mutex<Vec<IssuerKeyMetrics>>>);
 #[derive(Debug, Clone)]
 pub struct IssuerKeyMetrics(Arc<KeyCounters>);
 
-#[derive(Debug, Default)]
+/// In place of a time, for keys in files.
+const FILES: u64 = u64::MAX;
+
+#[derive(Debug)]
 struct KeyCounters {
     issuer: String,
     successes: AtomicU64,
     failures: AtomicU64,
     failing: AtomicU64,
-    /// In milliseconds of the boot clock; 0 if no keys were fetched.
-    fetched_at: AtomicU64,
+    /// In milliseconds of the boot clock; [`FILES`] if no keys are fetched.
+    usable_until: AtomicU64,
 }
 
 // === impl KeyMetrics ===
@@ -39,7 +42,13 @@ impl KeyMetrics {
         if let Some(known) = issuers.iter().find(|known| known.0.issuer == name) {
             return known.clone();
         }
-        let counters = KeyCounters { issuer: name.to_owned(), ..KeyCounters::default() };
+        let counters = KeyCounters {
+            issuer: name.to_owned(),
+            successes: AtomicU64::default(),
+            failures: AtomicU64::default(),
+            failing: AtomicU64::default(),
+            usable_until: AtomicU64::new(FILES),
+        };
         let issuer = IssuerKeyMetrics(Arc::new(counters));
         issuers.push(issuer.clone());
         issuer
@@ -71,12 +80,12 @@ impl KeyMetrics {
                 failing,
             ),
         ];
-        let ages: Vec<_> = issuers.iter().filter_map(IssuerKeyMetrics::age).collect();
-        if !ages.is_empty() {
+        let usable: Vec<_> = issuers.iter().filter_map(IssuerKeyMetrics::usable).collect();
+        if !usable.is_empty() {
             families.push(gauges(
-                "portcullis_keys_age_seconds",
-                "Time since the keys of an issuer were fetched last.",
-                ages,
+                "portcullis_keys_usable_seconds",
+                "For how long the fetched keys of an issuer are still used if it does not answer.",
+                usable,
             ));
         }
         families
@@ -101,15 +110,15 @@ impl IssuerKeyMetrics {
         self.0.failing.store(files as u64, Relaxed);
     }
 
-    /// When keys were fetched last.
-    pub fn set_fetched_at(&self, at: Option<BootInstant>) {
-        self.0.fetched_at.store(at.map_or(0, BootInstant::as_millis), Relaxed);
+    /// Until when fetched keys may be used, in the past if there are none; `None` if none are fetched.
+    pub fn set_usable_until(&self, until: Option<BootInstant>) {
+        self.0.usable_until.store(until.map_or(FILES, BootInstant::as_millis), Relaxed);
     }
 
-    fn age(&self) -> Option<Metric> {
-        let fetched_at = self.0.fetched_at.load(Relaxed);
-        let age = BootInstant::now().since(BootInstant::from_millis(fetched_at));
-        (fetched_at > 0).then(|| gauge(&[("issuer", &self.0.issuer)], age.as_secs_f64()))
+    fn usable(&self) -> Option<Metric> {
+        let until = self.0.usable_until.load(Relaxed);
+        let left = BootInstant::from_millis(until).since(BootInstant::now());
+        (until != FILES).then(|| gauge(&[("issuer", &self.0.issuer)], left.as_secs_f64()))
     }
 
     /// How often a file could not be read or used.

@@ -13,7 +13,7 @@ use super::{
     identity::{self, Claimed},
     route::Route,
 };
-use crate::token::{Credential, VerifiedToken};
+use crate::token::VerifiedToken;
 
 // === impl Authorizer ===
 
@@ -32,18 +32,17 @@ impl Authorizer {
             Ok(headers) => headers,
             Err(detail) => return Decision::deny(Reason::UnusableClaim).with_detail(detail),
         };
-        match (route, http) {
-            (Some(route), Some(http)) if !route.forward_token => {
-                route.credentials.remove(http, &mut allow, &mut own);
-            }
-            (Some(_), Some(_)) => {}
-            // A preflight, or a raw connection.
-            _ => own.extend(Credential::default().header().map(|name| (name.to_owned(), None))),
+        // A preflight has no route.
+        let credentials = route.map_or(&self.credentials, |route| &route.credentials);
+        if let Some(http) = http
+            && route.is_none_or(|route| !route.forward_token)
+        {
+            credentials.remove(http, &mut allow, &mut own);
         }
         let matters = Matters {
             identity: &self.routes.identity_headers,
             overrides: route.map_or(&self.routes.overrides, |route| &route.overrides),
-            credentials: route.map(|route| &route.credentials.headers),
+            credentials: Some(&credentials.headers),
         };
         let decision = allowed(allow, own, http, &matters, self.request_limits);
         Decision { detail: decision.detail.or(left_out), ..decision }

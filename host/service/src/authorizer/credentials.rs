@@ -2,7 +2,7 @@
 //! are removed from a request.
 
 use portcullis_types::{
-    attributes::{HeaderView, HttpAttributes, without_cookie},
+    attributes::{HeaderView, HttpAttributes, parameters_alike, without_cookie},
     decision::Allow,
 };
 
@@ -11,7 +11,7 @@ use super::{
     headers::{self, Names, OwnHeader},
     route_error::RouteCause,
 };
-use crate::token::{BearerError, CookieCredential, Credential, IssuerSet, Verifier};
+use crate::token::{BearerError, Credential, IssuerSet, Verifier};
 
 /// The places of a route's tokens, in order.
 #[derive(Debug)]
@@ -45,19 +45,7 @@ impl Credentials {
         };
         // Checked for all of them together, wherever their tokens are.
         accepted(&names)?;
-        let mut places: Vec<(Credential, Vec<String>)> = Vec::new();
-        for name in if route.token_from.is_empty() { &names[..] } else { &[] } {
-            for credential in verifier.token_from(name) {
-                match places.iter_mut().find(|(known, _)| known == credential) {
-                    Some((_, issuers)) => issuers.push(name.clone()),
-                    None => places.push((credential.clone(), vec![name.clone()])),
-                }
-            }
-        }
-        places.extend(route.token_from.iter().map(|place| (place.clone(), names.clone())));
-        if places.is_empty() {
-            places.push((Credential::default(), names));
-        }
+        let places = places(route, &names, verifier);
         check(route, &places)?;
         let headers = places.iter().filter_map(|(credential, _)| credential.header());
         Ok(Self {
@@ -68,6 +56,21 @@ impl Credentials {
                 .map(|(credential, names)| Ok(Place { credential, issuers: accepted(&names)? }))
                 .collect::<Result<_, _>>()?,
         })
+    }
+
+    /// All places of these routes, for requests without a route. No token is accepted in them.
+    pub(super) fn of_all<'a>(routes: impl Iterator<Item = &'a Self>, none: &IssuerSet) -> Self {
+        let mut places: Vec<Place> = Vec::new();
+        let default = Credential::default();
+        let all = routes.flat_map(|route| &route.places).map(|place| &place.credential);
+        for credential in all.chain(std::iter::once(&default)) {
+            if !places.iter().any(|known| known.credential == *credential) {
+                places.push(Place { credential: credential.clone(), issuers: none.clone() });
+            }
+        }
+        let headers = places.iter().filter_map(|place| place.credential.header());
+        let headers = headers.map(str::to_owned).collect();
+        Self { headers, ignored_schemes: Vec::new(), places }
     }
 
     /// The one token of a request.
@@ -83,7 +86,8 @@ impl Credentials {
             match (credential.token(http), &found) {
                 (Ok(token), None) => found = Some(Presented { token, issuers }),
                 // The same token in two places, as some proxies send it, has one reading.
-                (Ok(token), Some(earlier)) if earlier.token == token => {}
+                (Ok(token), Some(earlier))
+                    if earlier.token == token && earlier.issuers.is_same(issuers) => {}
                 (Ok(_), Some(_)) => return Err(BearerError::SeveralTokens),
                 (Err(BearerError::Missing), _) => {}
                 (Err(BearerError::WrongScheme), _) if self.ignores_scheme(credential, http) => {}
@@ -100,31 +104,50 @@ impl Credentials {
         allow: &mut Allow,
         own: &mut Vec<OwnHeader>,
     ) {
-        let mut cookies: Option<String> = None;
         for Place { credential, .. } in &self.places {
             match credential {
                 Credential::Header(place) => own.push((place.header.clone(), None)),
-                Credential::Cookie(CookieCredential { cookie }) => {
-                    let others = match &cookies {
-                        Some(left) => without_cookie([left.as_str()].into_iter(), cookie),
-                        None => without_cookie(http.headers.all("cookie"), cookie),
-                    };
-                    cookies = others.or(cookies);
-                }
+                Credential::Cookie(_) => {}
                 Credential::Query(place) => {
+                    let is_it = |key: &str| parameters_alike(key, &place.query);
+                    allow.set_query_parameters.retain(|(key, _)| !is_it(key));
                     allow.remove_query_parameters.push(place.query.clone());
                 }
             }
         }
-        let has_cookies = || self.places.iter().any(|place| place.credential.is_cookie());
-        let is_unseen =
-            http.header_view == HeaderView::Listed && http.headers.first("cookie").is_none();
-        if let Some(left) = cookies {
-            own.push(("cookie".to_owned(), Some(left)));
-        } else if is_unseen && has_cookies() {
-            // The proxy may have one that it does not show.
-            own.push(("cookie".to_owned(), None));
+        own.extend(self.other_cookies(http, allow));
+    }
+
+    /// The header `cookie` without the places among the cookies: of the policy, if it sets or removes
+    /// the header, or else of the request. `None` if it stays as it is.
+    fn other_cookies(&self, http: &HttpAttributes, allow: &Allow) -> Option<OwnHeader> {
+        let names = || self.places.iter().filter_map(|place| place.credential.cookie());
+        names().next()?;
+        let own = |cookies: Option<String>| ("cookie".to_owned(), cookies);
+        let is_cookie = |name: &str| name.eq_ignore_ascii_case("cookie");
+        let mut set = allow.set_request_headers.iter().rev();
+        if let Some(header) = set.find(|header| is_cookie(&header.name)) {
+            let without = |left: String, name| {
+                without_cookie(std::iter::once(left.as_str()), name).unwrap_or(left)
+            };
+            return Some(own(Some(names().fold(header.value.clone(), without))));
         }
+        if allow.remove_request_headers.iter().any(|name| is_cookie(name)) {
+            return Some(own(None));
+        }
+        if http.headers.first("cookie").is_none() {
+            // The proxy may have one that it does not show.
+            return (http.header_view == HeaderView::Listed).then(|| own(None));
+        }
+        let mut left: Option<String> = None;
+        for name in names() {
+            let others = match &left {
+                Some(left) => without_cookie(std::iter::once(left.as_str()), name),
+                None => without_cookie(http.headers.all("cookie"), name),
+            };
+            left = others.or(left);
+        }
+        left.map(|left| own(Some(left)))
     }
 
     /// Whether the request's credentials are of another scheme that counts as no token here.
@@ -150,6 +173,38 @@ fn issuers(route: &RouteConfig, verifier: &Verifier) -> Result<Vec<String>, Rout
     Ok(known)
 }
 
+/// The places of the route, each with the issuers whose tokens are accepted in it.
+fn places(
+    route: &RouteConfig,
+    names: &[String],
+    verifier: &Verifier,
+) -> Vec<(Credential, Vec<String>)> {
+    if !route.token_from.is_empty() {
+        return route.token_from.iter().map(|place| (place.clone(), names.to_vec())).collect();
+    }
+    // Where no token is read, those of all issuers are removed.
+    let is_ignored = route.token == TokenMode::Ignored;
+    let known = verifier.issuer_names();
+    let mut places: Vec<(Credential, Vec<String>)> = Vec::new();
+    for name in if is_ignored && !route.forward_token { &known } else { names } {
+        for credential in verifier.token_from(name) {
+            match places.iter_mut().find(|(known, _)| known == credential) {
+                Some((_, issuers)) => issuers.push(name.clone()),
+                None => places.push((credential.clone(), vec![name.clone()])),
+            }
+        }
+    }
+    if is_ignored {
+        for (_, issuers) in &mut places {
+            issuers.clear();
+        }
+    }
+    if places.is_empty() {
+        places.push((Credential::default(), names.to_vec()));
+    }
+    places
+}
+
 /// Checks the places of a route, wherever they are named.
 fn check(route: &RouteConfig, places: &[(Credential, Vec<String>)]) -> Result<(), RouteCause> {
     if !route.token_from.is_empty() && route.token == TokenMode::Ignored && route.forward_token {
@@ -157,7 +212,8 @@ fn check(route: &RouteConfig, places: &[(Credential, Vec<String>)]) -> Result<()
     }
     let all: Vec<&Credential> = places.iter().map(|(credential, _)| credential).collect();
     for (index, credential) in all.iter().enumerate() {
-        if all.iter().take(index).any(|earlier| earlier.is_beside(credential)) {
+        let is_read = route.token != TokenMode::Ignored;
+        if is_read && all.iter().take(index).any(|earlier| earlier.is_beside(credential)) {
             return Err(RouteCause::PlaceTwice);
         }
         if let Some(name) = credential.header().filter(|name| headers::is_override(name)) {

@@ -185,7 +185,9 @@ pub(super) fn deny(mut deny: Deny) -> Result<Deny, UnsafeDecision> {
 
 /// Whether `name` may be set by configuration as an identity header.
 pub(super) fn is_identity_name(name: &str) -> bool {
-    name != AUTHORIZATION && request_name(name.to_owned()).is_ok_and(|checked| checked == name)
+    name != AUTHORIZATION
+        && name != "cookie"
+        && request_name(name.to_owned()).is_ok_and(|checked| checked == name)
 }
 
 /// Whether `name` may be set by configuration as a header of a denial.

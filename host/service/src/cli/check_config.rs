@@ -22,7 +22,7 @@ pub(super) struct CheckConfig {
 
 /// Some keys cannot be fetched. They were printed.
 #[derive(Debug, thiserror::Error)]
-#[error("the keys of {0} of {1} issuers cannot be fetched; see the lines before this one")]
+#[error("{0} of {1} key sets cannot be fetched; see the lines before this one")]
 pub struct NotFetchedError(usize, usize);
 
 // === impl CheckConfig ===

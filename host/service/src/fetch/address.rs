@@ -5,7 +5,7 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -36,6 +36,9 @@ pub enum FetchUrlError {
     /// A user or a password.
     #[error("has a user or a password, which would be sent to the server that answers; remove it")]
     User,
+    /// A query, where the path of metadata is added.
+    #[error("has a query, to which no path can be added; remove it")]
+    Query,
     /// A fragment.
     #[error("has a fragment (`#`), which no server sees; remove it")]
     Fragment,
@@ -56,12 +59,12 @@ impl FetchUrl {
     /// When nothing may be fetched from it.
     pub fn new(text: &str, allow_http: bool) -> Result<Self, FetchUrlError> {
         let url = Url::parse(text).map_err(|_| FetchUrlError::NotUrl)?;
-        let host = url.host().ok_or(FetchUrlError::NotUrl)?;
-        let (address, is_loopback) = match host {
-            Host::Ipv4(address) => (Some(IpAddr::V4(address)), address.is_loopback()),
-            Host::Ipv6(address) => (Some(IpAddr::V6(address)), address.is_loopback()),
-            Host::Domain(name) => (None, name == "localhost"),
+        let address = match url.host().ok_or(FetchUrlError::NotUrl)? {
+            Host::Ipv4(address) => Some(IpAddr::V4(address)),
+            Host::Ipv6(address) => Some(IpAddr::V6(address)),
+            Host::Domain(_) => None,
         };
+        let is_loopback = is_loopback(&url);
         match url.scheme() {
             "https" if allow_http => return Err(FetchUrlError::NeedlessPermission),
             "https" => {}
@@ -79,6 +82,30 @@ impl FetchUrl {
             return Err(FetchUrlError::Address);
         }
         Ok(Self(url))
+    }
+
+    /// Whether it is on this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.0)
+    }
+
+    /// Whether it is encrypted.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// Whether it has a query.
+    #[must_use]
+    pub fn has_query(&self) -> bool {
+        self.0.query().is_some()
+    }
+
+    /// All of it. The query may hold a secret.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.as_str()
     }
 
     pub(super) const fn as_url(&self) -> &Url {
@@ -116,18 +143,38 @@ impl Resolve for Resolver {
     }
 }
 
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
 /// Whether an issuer may be at this address.
 fn may_be_issuer(address: IpAddr) -> bool {
     let address = address.to_canonical();
     let is_link_local = match address {
         IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
-        // The metadata service of a large cloud has a unique local address.
-        IpAddr::V6(address) => address.is_unicast_link_local() || address == AWS_METADATA,
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.segments()[..6] == NAT64,
     };
-    !is_link_local && !address.is_multicast() && !address.is_unspecified()
+    !is_link_local
+        && !OF_CLOUDS.contains(&address)
+        && !address.is_multicast()
+        && !address.is_unspecified()
 }
 
-const AWS_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// Metadata services of clouds at other addresses than link-local ones: AWS, Google, Alibaba, Azure.
+const OF_CLOUDS: [IpAddr; 4] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+];
+
+/// IPv4 addresses behind a translator (RFC 6052 section 2.1).
+const NAT64: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
 
 #[cfg(test)]
 mod tests {
@@ -156,6 +203,8 @@ mod tests {
             ("https://[fd00:ec2::254]/", false, Err(FetchUrlError::Address)),
             ("https://[::ffff:169.254.169.254]/", false, Err(FetchUrlError::Address)),
             ("https://0.0.0.0/", false, Err(FetchUrlError::Address)),
+            ("https://100.100.100.200/", false, Err(FetchUrlError::Address)),
+            ("https://[64:ff9b::a9fe:a9fe]/", false, Err(FetchUrlError::Address)),
             ("https://0x7f000001/", false, Ok(())),
             ("https://2852039166/", false, Err(FetchUrlError::Address)),
         ] {

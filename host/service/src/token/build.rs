@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use portcullis_runtime::tls::TlsError;
 use tokio::sync::Notify;
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
     key_file::{KeyFile, KeyFormat},
     key_source::KeySource,
     reload::{IssuerKeys, KeyReloader},
-    remote::{self, Remote, RemoteTask},
+    remote::{self, Remote, RemoteSetupError, RemoteTask},
     verifier::{IssuerParts, Verifier},
 };
 
@@ -84,8 +83,12 @@ fn check(
         return Err(TokenBuildError::NothingToFetch);
     }
     let longest = fetch.longest_refresh.get();
-    if fetch.shortest_refresh.get() > longest || longest > fetch.max_stale.get() {
+    let max_stale = fetch.max_stale.get();
+    if fetch.shortest_refresh.get() > longest || longest.max(fetch.timeout.get()) > max_stale {
         return Err(TokenBuildError::RefreshOrder);
+    }
+    if fetch.cache_dir.as_ref().is_some_and(|dir| !dir.is_dir()) {
+        return Err(TokenBuildError::CacheDir);
     }
     Ok(())
 }
@@ -142,10 +145,10 @@ impl Sources {
     fn add(
         &mut self,
         issuer: &str,
-        remote: Result<Remote, TlsError>,
+        remote: Result<Remote, RemoteSetupError>,
     ) -> Result<(), TokenBuildError> {
-        let remote =
-            remote.map_err(|source| TokenBuildError::Tls { issuer: issuer.to_owned(), source })?;
+        let remote = remote
+            .map_err(|source| TokenBuildError::Remote { issuer: issuer.to_owned(), source })?;
         self.all.push(Box::new(remote.source));
         self.requests.push(remote.requests);
         self.tasks.push(remote.task);

@@ -1,8 +1,6 @@
 //! Errors of building the verifier: settings and sources of keys that cannot be used.
 
-use portcullis_runtime::tls::TlsError;
-
-use super::key_fault::LoadKeysError;
+use super::{key_fault::LoadKeysError, remote::RemoteSetupError};
 
 /// What `tokens.max_bytes` must be at least: a token with the fewest claims and the shortest
 /// signature is hardly smaller.
@@ -36,14 +34,17 @@ pub enum TokenBuildError {
     /// The sources of keys cannot be checked without a pause.
     #[error("tokens.key_reload_interval: must be longer than zero, such as 1s")]
     NoReloadInterval,
-    /// The certificates for fetching keys cannot be used.
-    #[error("issuers.{issuer}.keys: `ca_file`: {source}")]
-    Tls {
+    /// Keys cannot be fetched.
+    #[error("issuers.{issuer}.{source}")]
+    Remote {
         /// The issuer's name in the configuration.
         issuer: String,
-        /// What is wrong with them.
-        source: TlsError,
+        /// What is wrong.
+        source: RemoteSetupError,
     },
+    /// The folder of fetched keys is missing.
+    #[error("tokens.fetch.cache_dir: is not a folder; create it, or leave it out")]
+    CacheDir,
     /// Settings of fetching, and no keys are fetched.
     #[error(
         "tokens.fetch: has no effect, since no issuer has `jwks_url` or `discovery`; leave it out"
@@ -51,7 +52,8 @@ pub enum TokenBuildError {
     NothingToFetch,
     /// Times that contradict each other.
     #[error(
-        "tokens.fetch: must have shortest_refresh <= longest_refresh <= max_stale; change one of them"
+        "tokens.fetch: must have shortest_refresh <= longest_refresh <= max_stale, and timeout <= \
+         max_stale; change one of them"
     )]
     RefreshOrder,
     /// Every token would be too large, or one could be larger than proxies pass on.

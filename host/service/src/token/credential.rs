@@ -1,7 +1,9 @@
 //! Credential: a part of a request that holds the token. It is a header, a cookie or a parameter of the
 //! query.
 
-use portcullis_types::attributes::{HttpAttributes, cookie, is_end_to_end, parameters_like};
+use portcullis_types::attributes::{
+    HttpAttributes, cookie, fold_alike, is_end_to_end, parameters_alike, parameters_like,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +45,7 @@ pub struct HeaderCredential {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct CookieCredential {
-    /// The cookie's name.
+    /// The cookie's name: letters, digits, `-`, `.`, `_` and `~`.
     pub cookie: String,
 }
 
@@ -80,9 +82,7 @@ enum ReadCredentialError {
          `x-envoy`; a cookie is `cookie: NAME`"
     )]
     Header,
-    #[error(
-        "`cookie` is not the name of a cookie; write it as the browser sends it, before the `=`"
-    )]
+    #[error("`cookie` is not the name of a cookie; use letters, digits, `-`, `.`, `_` and `~`")]
     Cookie,
     #[error("`query` is not the name of a parameter; use letters, digits, `-`, `.`, `_` and `~`")]
     Query,
@@ -102,6 +102,12 @@ fn of_query<'a>(path: &'a str, name: &str) -> Result<&'a str, BearerError> {
         return Err(BearerError::NotOneToken);
     }
     bearer::token(std::iter::once(value), None)
+}
+
+/// Whether every server reads a name as it is written.
+fn is_plain(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_plain)
 }
 
 /// Whether a token may be sent in a header of this name.
@@ -160,18 +166,25 @@ impl Credential {
         }
     }
 
-    /// Whether it is a cookie.
+    /// The name of the cookie that it is, if it is one.
     #[must_use]
-    pub const fn is_cookie(&self) -> bool {
-        matches!(self, Self::Cookie(_))
+    pub fn cookie(&self) -> Option<&str> {
+        match self {
+            Self::Cookie(place) => Some(&place.cookie),
+            Self::Header(_) | Self::Query(_) => None,
+        }
     }
 
-    /// Whether both are in the same part of a request.
+    /// Whether a server may take both for the same part of a request.
     #[must_use]
     pub fn is_beside(&self, other: &Self) -> bool {
-        match (self.header(), other.header()) {
-            (Some(one), Some(other)) => one == other,
-            _ => self == other,
+        match (self, other) {
+            (Self::Header(one), Self::Header(other)) => fold_alike(&one.header, &other.header),
+            (Self::Cookie(one), Self::Cookie(other)) => {
+                parameters_alike(&one.cookie, &other.cookie)
+            }
+            (Self::Query(one), Self::Query(other)) => parameters_alike(&one.query, &other.query),
+            _ => false,
         }
     }
 }
@@ -206,13 +219,18 @@ impl TryFrom<CredentialFields> for Credential {
                 Ok(Self::Header(HeaderCredential { header, scheme: scheme.or(of_header) }))
             }
             (None, Some(cookie), None) => {
-                let is_name = http::HeaderName::from_bytes(cookie.as_bytes()).is_ok();
-                if is_name { Ok(Self::Cookie(CookieCredential { cookie })) } else { Err(Cookie) }
+                if is_plain(&cookie) {
+                    Ok(Self::Cookie(CookieCredential { cookie }))
+                } else {
+                    Err(Cookie)
+                }
             }
             (None, None, Some(query)) => {
-                let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-                let is_name = !query.is_empty() && query.bytes().all(is_plain);
-                if is_name { Ok(Self::Query(QueryCredential { query })) } else { Err(Query) }
+                if is_plain(&query) {
+                    Ok(Self::Query(QueryCredential { query }))
+                } else {
+                    Err(Query)
+                }
             }
             _ => Err(NotOnePlace),
         }

@@ -214,6 +214,9 @@ impl KeyFields {
         let allow_http = self.allow_http.unwrap_or_default();
         let url = FetchUrl::new(&self.jwks_url.unwrap_or_default(), allow_http);
         let jwks_url = url.map_err(ReadKeyConfigError::Url)?;
+        if self.ca_file.is_some() && !jwks_url.is_encrypted() {
+            return Err(ReadKeyConfigError::OutOfPlace("ca_file", "http://"));
+        }
         Ok(KeyConfig::Url(KeysUrl { jwks_url, ca_file: self.ca_file, allow_http }))
     }
 

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::select_all};
 use portcullis_runtime::{
+    boot_clock::BootInstant,
     drain::Drain,
     readiness::{BlockReady, Readiness},
     telemetry::{IssuerKeyMetrics, KeyMetrics},
@@ -140,9 +141,15 @@ impl IssuerKeys {
         Ok(Self { name, sources, key_set, requests, changed, not_ready: None, metrics })
     }
 
+    /// Until when the keys of all sources may be used, if they are fetched.
+    fn usable_until(&self) -> Option<BootInstant> {
+        let all = self.requests.iter().map(KeyRequests::usable_until);
+        all.map(|until| until.unwrap_or(BootInstant::START)).min()
+    }
+
     /// Whether keys of a source were never fetched, or may no longer be used.
     fn lacks_keys(&self) -> bool {
-        self.requests.iter().any(|source| source.fetched_at().is_none())
+        self.requests.iter().any(|source| source.usable_until().is_none())
     }
 
     /// The keys of all sources together.
@@ -174,10 +181,12 @@ impl IssuerKeys {
         }
         let failing = self.sources.iter().filter(|source| source.is_failing()).count();
         self.metrics.set_failing(failing);
-        self.metrics.set_fetched_at(self.requests.iter().filter_map(KeyRequests::fetched_at).min());
+        self.metrics.set_usable_until(self.usable_until());
         self.replace(verifier, position);
         // Only now: requests that wait for these keys go on.
-        self.requests.iter().for_each(KeyRequests::applied);
+        if !self.sources.iter().any(WatchedSource::is_being_read) {
+            self.requests.iter().for_each(KeyRequests::applied);
+        }
         if self.not_ready.is_some() && !self.lacks_keys() {
             self.not_ready = None;
         }

@@ -22,7 +22,7 @@ use super::{
     config::FetchConfig,
     key_config::{DiscoveredKeys, KeysUrl},
 };
-use crate::fetch::Fetcher;
+use crate::fetch::{FetchUrlError, Fetcher};
 
 /// The parts of one remote source of keys.
 pub(super) struct Remote {
@@ -31,13 +31,24 @@ pub(super) struct Remote {
     pub(super) requests: KeyRequests,
 }
 
+/// Keys cannot be fetched with these settings.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteSetupError {
+    /// The certificates cannot be used.
+    #[error("keys: `ca_file`: {0}")]
+    Tls(#[from] TlsError),
+    /// No metadata can be there.
+    #[error("issuer: {0}")]
+    Issuer(#[from] FetchUrlError),
+}
+
 /// Keys at a URL of the configuration.
 pub(super) fn at_url(
     issuer: &str,
     config: &KeysUrl,
     fetch: &FetchConfig,
     changed: Arc<Notify>,
-) -> Result<Remote, TlsError> {
+) -> Result<Remote, RemoteSetupError> {
     let fetcher = Fetcher::new(config.ca_file.as_deref(), fetch.timeout.get())?;
     Ok(build(issuer, Location::KeySet(config.jwks_url.clone()), fetcher, fetch, changed))
 }
@@ -49,7 +60,8 @@ pub(super) fn discovered(
     url: String,
     fetch: &FetchConfig,
     changed: Arc<Notify>,
-) -> Result<Remote, TlsError> {
+) -> Result<Remote, RemoteSetupError> {
+    metadata::urls(&url, location.allow_http)?;
     let fetcher = Fetcher::new(location.ca_file.as_deref(), fetch.timeout.get())?;
     let location = Location::Metadata { issuer: url, allow_http: location.allow_http };
     Ok(build(issuer, location, fetcher, fetch, changed))
@@ -63,9 +75,9 @@ fn build(
     changed: Arc<Notify>,
 ) -> Remote {
     let origin = location.to_string();
-    let cache = config.cache_dir.as_deref().map(|dir| CacheFile::new(dir, issuer, &origin));
+    let cache = config.cache_dir.as_deref().map(|dir| CacheFile::new(dir, issuer, location.id()));
     let cached = cache.as_ref().and_then(|cache| cache.read(config.max_stale.get()));
-    let progress = Arc::new(Progress::new(config.cooldown.get(), changed));
+    let progress = Arc::new(Progress::new(changed));
     let task = RemoteTask::new(
         fetcher,
         location,

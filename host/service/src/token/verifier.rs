@@ -189,8 +189,8 @@ impl Verifier {
     }
 
     /// Has the keys of the token's issuer fetched once more, if they are fetched at all and that was
-    /// not done just now, and resolves when they are in use. For a token that was refused with
-    /// [`VerifyError::UnknownKey`].
+    /// not done just now, and resolves when they are in use. For a token that was refused for want of
+    /// its key ([`VerifyError::may_lack_key`]).
     pub async fn fetch_keys(&self, token: &str, issuers: &IssuerSet) -> KeysFetched {
         let shared = &self.shared;
         let issuer = parse::split(token, shared.max_bytes)
@@ -198,7 +198,7 @@ impl Verifier {
         let requests = issuer.ok().and_then(|position| shared.requests.get(position));
         let requests = requests.map_or(&[] as &[_], Vec::as_slice);
         join_all(requests.iter().map(KeyRequests::fetch)).await;
-        if requests.iter().any(|source| source.fetched_at().is_none()) {
+        if requests.iter().any(|source| source.usable_until().is_none()) {
             KeysFetched::Unavailable
         } else {
             KeysFetched::Current
@@ -262,6 +262,12 @@ impl Verifier {
 // === impl IssuerSet ===
 
 impl IssuerSet {
+    /// Whether both are the same issuers.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id && Arc::ptr_eq(&self.owner, &other.owner)
+    }
+
     /// Whether no token is accepted.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -114,6 +114,13 @@ impl VerifyError {
         }
     }
 
+    /// Whether the token may be one of a key that is not known yet: issuers publish keys without an id,
+    /// too, or several under one.
+    #[must_use]
+    pub const fn may_lack_key(&self) -> bool {
+        matches!(self, Self::UnknownKey(_) | Self::BadSignature | Self::WrongAlgorithm)
+    }
+
     /// The code and its subject, for the decision log: `missing_claim: jti`.
     #[must_use]
     pub fn detail(&self) -> String {

@@ -80,6 +80,11 @@ impl WatchedSource {
         &self.keys
     }
 
+    /// Whether a thread reads it, so that what is read is not in use yet.
+    pub(super) const fn is_being_read(&self) -> bool {
+        !matches!(self.reading, ReadState::Idle(_))
+    }
+
     /// Whether its last reading failed, or hangs.
     pub(super) fn is_failing(&self) -> bool {
         !self.log.is_clear()
@@ -154,7 +159,7 @@ impl WatchedSource {
             tracing::error!(
                 issuer = context.issuer,
                 error = text,
-                "cannot use a source of keys; keeping its last keys and retrying"
+                "cannot use a source of keys; retrying"
             );
         }
     }

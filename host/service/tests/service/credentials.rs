@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     check::{Answer, Ask, Client, SECRET, claims, sign, token},
-    process::{Folder, Service},
+    process::{Folder, Service, component},
 };
 
 /// A route with these places and further settings.
@@ -83,6 +83,9 @@ async fn two_tokens_or_one_that_could_be_read_in_two_ways_are_refused() {
         cookie(&format!("session={alice}; session={bob}")),
         cookie(&format!("session={alice}; session={alice}")),
         cookie(&format!("session={alice}, session={bob}")),
+        cookie(&format!("session={alice}; x=1 session={bob}")),
+        cookie(&format!("session={alice}; x=\"1\" session={bob}")),
+        cookie(&format!("session={alice}; \u{a0}session={bob}")),
         cookie(&format!("SESSION={alice}")),
         cookie(&format!("s%65ssion={alice}")),
         cookie(&format!("session=\"{alice}\"")),
@@ -165,11 +168,68 @@ async fn an_issuer_says_where_its_tokens_are() {
     assert_eq!(caller(&answer), Some("alice"));
     let answer = client.ask(&Ask::get("/").header("x-assertion", &bob)).await;
     assert_eq!(caller(&answer), Some("bob"));
-    // Each in the other's place.
-    for ask in [Ask::get("/").bearer(&bob), Ask::get("/").header("x-assertion", &alice)] {
+    // Each in the other's place, and one in both.
+    for ask in [
+        Ask::get("/").bearer(&bob),
+        Ask::get("/").header("x-assertion", &alice),
+        Ask::get("/").header("x-assertion", &alice).bearer(&alice),
+    ] {
         let answer = client.ask(&ask).await;
         assert_eq!((answer.status, answer.reason.as_str()), (401, "invalid_token"), "{ask:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_removed_where_none_is_read() {
+    let folder = Folder::new();
+    let mut config = folder.config();
+    let issuers = config["issuers"].as_object_mut().unwrap();
+    issuers.values_mut().for_each(|issuer| issuer["token_from"] = json!([{"cookie": "session"}]));
+    config["routes"] = json!([
+        {"name": "public", "match": {"paths": ["/public"]}, "token": "ignored",
+         "forward_token": false, "allow_without_policy": true},
+        {"name": "api", "token": "required", "allow_without_policy": true},
+    ]);
+    config["cors"] = json!({"preflight": "forward"});
+    let service = Service::start(folder, &config);
+    let client = Client::connect(service.addresses.grpc).await;
+    let ask = Ask::get("/public").header("cookie", "a=1; session=anything");
+    let answer = client.ask(&ask).await;
+    assert_eq!(answer.set_request_headers["cookie"], "a=1", "{answer:?}");
+    // Nor where a preflight has no route.
+    let preflight = Ask::get("/api?x=1")
+        .method("OPTIONS")
+        .header("origin", "https://app.test")
+        .header("access-control-request-method", "GET");
+    let answer = client.ask(&preflight).await;
+    assert!(answer.allowed, "{answer:?}");
+    assert!(answer.remove_request_headers.contains(&"authorization".to_owned()), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_puts_no_token_back_and_has_the_last_word_on_other_cookies() {
+    let start = |attack: &str| {
+        let folder = Folder::new();
+        let settings = json!({"attack": attack, "when_path": ""});
+        let mut config = folder.config_with_policy(&component("hostile_guest"), &settings);
+        config["routes"][0]["token"] = json!("optional");
+        config["routes"][0]["token_from"] = json!([{"cookie": "session"}, {"query": "role"}]);
+        config["routes"][0]["forward_token"] = json!(false);
+        Service::start(folder, &config)
+    };
+    let service = start("set_cookies");
+    let client = Client::connect(service.addresses.grpc).await;
+    for cookies in ["tenant=b".to_owned(), format!("session={}; tenant=b", token("alice"))] {
+        let answer = client.ask(&Ask::get("/").header("cookie", &cookies)).await;
+        assert_eq!(answer.set_request_headers["cookie"], "tenant=a", "{cookies}");
+    }
+    // It sets `role` and others.
+    let service = start("query_values");
+    let client = Client::connect(service.addresses.grpc).await;
+    let answer = client.ask(&Ask::get(&format!("/?role={}", token("alice")))).await;
+    assert!(answer.allowed && answer.set_query.contains_key("user"), "{answer:?}");
+    assert!(!answer.set_query.contains_key("role"), "{answer:?}");
+    assert!(answer.remove_query.contains(&"role".to_owned()), "{answer:?}");
 }
 
 #[test]
@@ -186,6 +246,12 @@ fn places_that_say_nothing_or_two_things_are_refused() {
         (json!([{"cookie": "a b"}]), json!({}), &["`cookie`"]),
         (json!([{"query": "a[b]"}]), json!({}), &["`query`"]),
         (json!([{"query": "a"}, {"query": "a"}]), json!({}), &["one place twice"]),
+        (json!([{"query": "a.b"}, {"query": "a_b"}]), json!({}), &["one place twice"]),
+        (json!([{"cookie": "a"}, {"cookie": "A"}]), json!({}), &["one place twice"]),
+        (json!([{"header": "x-a"}, {"header": "x_a"}]), json!({}), &["one place twice"]),
+        (json!([{"cookie": "a+b"}]), json!({}), &["`cookie`"]),
+        (json!([{"cookie": "a%41"}]), json!({}), &["`cookie`"]),
+        (json!([{"cookie": "a"}]), json!({"payload_header": "cookie"}), &["payload_header"]),
         (
             json!([{"header": "x-a"}, {"header": "x-a", "scheme": "Token"}]),
             json!({}),

@@ -258,6 +258,8 @@ fn settings_of_fetching_that_make_no_sense_are_refused() {
         (Some(&url), json!({"timeout": "0s"}), &["tokens.fetch.timeout", "longer than zero"]),
         (Some(&url), json!({"shortest_refresh": "1h"}), &["tokens.fetch", "shortest_refresh"]),
         (Some(&url), json!({"max_stale": "1m"}), &["tokens.fetch", "max_stale"]),
+        (Some(&url), json!({"timeout": "25h"}), &["tokens.fetch", "timeout"]),
+        (Some(&url), json!({"cache_dir": "/nonexistent"}), &["tokens.fetch.cache_dir"]),
         (Some(&json!([{"discovery": true}])), json!({}), &["issuers.test.keys", "`issuer`"]),
         (
             Some(&json!([{"jwks_url": "https://id.test/k", "ca_file": "/nonexistent/ca.pem"}])),

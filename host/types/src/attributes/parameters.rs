@@ -45,8 +45,16 @@ fn split(parameter: &str) -> (&str, Option<&str>) {
 }
 
 fn is_one_of(raw: &str, keys: &[&str]) -> Result<bool, AmbiguousQuery> {
-    let name = decoded_name(raw)?;
+    // Some take a second question mark for the first one.
+    let name = decoded_name(raw.trim_start_matches('?'))?;
     Ok(keys.iter().any(|key| names_parameter(&name, key.as_bytes())))
+}
+
+/// Whether a server may take one name of a parameter, or of a cookie, for the other.
+#[must_use]
+pub fn parameters_alike(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    names_parameter(one, other) || names_parameter(other, one)
 }
 
 /// Whether a server may take a parameter of this name for that of the key.

@@ -132,6 +132,8 @@ attacks! {
     AlikeHeaders = "alike_headers",
     /// Sets `authorization`.
     SetToken = "set_token",
+    /// Sets the header `cookie`, with a cookie `session` among others.
+    SetCookies = "set_cookies",
     /// Sets a header with a blank before its value.
     BlankHeader = "blank_header",
     /// Sets a header to nothing.
@@ -290,6 +292,7 @@ impl Attack {
             Self::SpoofFoldedIdentity => set("x_user_id", "admin"),
             Self::AlikeHeaders => set("x-role", "user").set_header("x_role", "admin"),
             Self::SetToken => set("authorization", "Basic cm9vdDpyb290"),
+            Self::SetCookies => set("cookie", "tenant=a; session=back"),
             Self::RemoveIdentity => Allowed::new().remove_header("x-user-id"),
             Self::RemoveHost => Allowed::new().remove_header("host"),
             Self::SetAndRemove => Allowed::new().set_header("x-both", "a").remove_header("x-both"),

@@ -39,6 +39,7 @@ fn a_key_that_makes_no_sense_says_what_to_change() {
         (json!({"discovery": false}), one_of),
         (json!({"jwks_url": "https://x", "algorithm": "RS256"}), "`algorithm` does not go with"),
         (json!({"jwks_file": "j", "ca_file": "c"}), "`ca_file` does not go with `jwks_file`"),
+        (json!({"jwks_url": "http://[::1]/a", "ca_file": "c"}), "`ca_file` does not go with"),
         (json!({"jwks_url": "http://id.test/a"}), "`jwks_url` begins with `http://`"),
         (json!({"jwks_url": "https://id.test/a", "allow_http": true}), "needs no `allow_http`"),
         (json!({"jwks_url": "https://u:p@id.test/a"}), "`jwks_url` has a user"),

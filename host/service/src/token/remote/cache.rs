@@ -9,7 +9,6 @@ use std::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use portcullis_runtime::boot_clock::BootInstant;
 use portcullis_types::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -19,21 +18,22 @@ use super::super::{jwks, key::Key};
 #[derive(Debug, Clone)]
 pub(super) struct CacheFile {
     path: PathBuf,
-    origin: String,
+    /// What tells the location of the keys from others.
+    location: String,
 }
 
 /// A key set that was read from the cache.
 pub(super) struct CachedKeys {
     pub(super) keys: Vec<Arc<Key>>,
-    /// When it was fetched.
-    pub(super) fetched_at: BootInstant,
+    /// How long ago it was fetched.
+    pub(super) age: Duration,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Content {
     /// Where the keys are from: another location has other keys.
-    origin: String,
+    location: String,
     /// Seconds since the epoch.
     fetched_at: i64,
     /// The document as it was fetched.
@@ -44,11 +44,11 @@ struct Content {
 
 impl CacheFile {
     /// The file for this issuer and location.
-    pub(super) fn new(dir: &Path, issuer: &str, origin: &str) -> Self {
+    pub(super) fn new(dir: &Path, issuer: &str, location: &str) -> Self {
         // Names of issuers are any text.
-        let name = digest(&SHA256, format!("{issuer}\n{origin}").as_bytes());
+        let name = digest(&SHA256, format!("{issuer}\n{location}").as_bytes());
         let name = URL_SAFE_NO_PAD.encode(name);
-        Self { path: dir.join(format!("keys-{name}.json")), origin: origin.to_owned() }
+        Self { path: dir.join(format!("keys-{name}.json")), location: location.to_owned() }
     }
 
     /// The keys in it, if they are from the same location and not older than `max_age`.
@@ -58,31 +58,31 @@ impl CacheFile {
         let age = Timestamp::now().as_secs().checked_sub(content.fetched_at)?;
         // A time ahead of the clock says nothing about the age.
         let age = Duration::from_secs(u64::try_from(age).ok()?);
-        if content.origin != self.origin || age > max_age {
+        if content.location != self.location || age > max_age {
             return None;
         }
-        let keys = jwks::keys(&self.origin, content.document.as_bytes()).ok()?;
-        let uptime = BootInstant::now().since(BootInstant::START);
-        let fetched_at = BootInstant::START.plus(uptime.saturating_sub(age));
-        tracing::info!(origin = %self.origin, age_s = age.as_secs(), "cached keys are in use");
-        Some(CachedKeys { keys, fetched_at })
+        let keys = jwks::keys("tokens.fetch.cache_dir", content.document.as_bytes()).ok()?;
+        tracing::info!(count = keys.len(), age_s = age.as_secs(), "cached keys are in use");
+        Some(CachedKeys { keys, age })
     }
 
-    /// Replaces its content as a whole. A failure costs the next start, so it is only logged.
+    /// Replaces its content as a whole. If that fails, the old content goes: a key in it may have been
+    /// withdrawn.
     pub(super) fn write(&self, document: &[u8]) {
-        let Ok(document) = std::str::from_utf8(document) else { return };
         let content = Content {
-            origin: self.origin.clone(),
+            location: self.location.clone(),
             fetched_at: Timestamp::now().as_secs(),
-            document: document.to_owned(),
+            document: String::from_utf8_lossy(document).into_owned(),
         };
         if let Err(error) = self.replace(&content) {
+            // There may be none.
+            let _ = std::fs::remove_file(&self.path);
             tracing::warn!(%error, "cannot write to `tokens.fetch.cache_dir`; check the permissions");
         }
     }
 
     fn replace(&self, content: &Content) -> std::io::Result<()> {
-        let new = self.path.with_extension("new");
+        let new = self.path.with_extension(format!("{}.new", std::process::id()));
         let mut file = std::fs::File::create(&new)?;
         serde_json::to_writer(&mut file, content)?;
         file.flush()?;

@@ -41,6 +41,14 @@ pub(super) enum RemoteFault {
 // === impl Location ===
 
 impl Location {
+    /// What tells it from every other location.
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Self::KeySet(url) => url.expose(),
+            Self::Metadata { issuer, .. } => issuer,
+        }
+    }
+
     /// Fetches the key set.
     pub(super) async fn fetch(&self, fetcher: &Fetcher) -> Result<Document, RemoteFault> {
         let key_set = match self {
@@ -69,7 +77,7 @@ async fn discover(
     let [openid, oauth] = metadata::urls(issuer, allow_http).map_err(RemoteFault::Issuer)?;
     let wrong = |url: &FetchUrl, fault| RemoteFault::Metadata { url: url.to_string(), fault };
     let (url, answer) = match fetcher.get(&openid).await {
-        Err(FetchError::Status(404)) => {
+        Err(FetchError::Status(400..=499)) => {
             let answer = fetcher.get(&oauth).await;
             (oauth, answer)
         }

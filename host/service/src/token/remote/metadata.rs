@@ -31,8 +31,11 @@ struct IssuerMetadata {
 pub(super) fn urls(issuer: &str, allow_http: bool) -> Result<[FetchUrl; 2], FetchUrlError> {
     const OPENID: &str = "/.well-known/openid-configuration";
     const OAUTH: &str = "/.well-known/oauth-authorization-server";
-    // Not checked for the host alone: the issuer is part of both URLs.
-    FetchUrl::new(issuer, allow_http)?;
+    // `allow_http` may be for the URL of the keys alone.
+    let allow_http = allow_http && !issuer.starts_with("https:");
+    if FetchUrl::new(issuer, allow_http)?.has_query() {
+        return Err(FetchUrlError::Query);
+    }
     let path_at = issuer.find("://").map_or(0, |scheme| {
         let host = scheme + "://".len();
         issuer[host..].find('/').map_or(issuer.len(), |path| host + path)
@@ -57,7 +60,13 @@ pub(super) fn jwks_uri(
         return Err(MetadataFault::OtherIssuer);
     }
     let is_encrypted = metadata.jwks_uri.starts_with("https:");
-    FetchUrl::new(&metadata.jwks_uri, allow_http && !is_encrypted).map_err(MetadataFault::Url)
+    let url = FetchUrl::new(&metadata.jwks_uri, allow_http && !is_encrypted)
+        .map_err(MetadataFault::Url)?;
+    // An issuer elsewhere must not lead to a service of this machine.
+    if !url.is_encrypted() && !allow_http && issuer.starts_with("https:") {
+        return Err(MetadataFault::Url(FetchUrlError::NotEncrypted));
+    }
+    Ok(url)
 }
 
 #[cfg(test)]
@@ -88,9 +97,16 @@ mod tests {
             let found = urls(issuer, false).unwrap().map(|url| url.to_string());
             assert_eq!(found, [openid, oauth]);
         }
-        for issuer in ["main", "http://id.test", "https://169.254.0.1"] {
+        for issuer in [
+            "main",
+            "http://id.test",
+            "https://169.254.0.1",
+            "https://id.test?x=1",
+            "https://u@id.test",
+        ] {
             assert!(urls(issuer, false).is_err(), "{issuer}");
         }
+        assert!(urls("https://id.test", true).is_ok());
     }
 
     #[test]
@@ -108,7 +124,13 @@ mod tests {
             let found = read(metadata(other, "https://id.test/a"));
             assert_eq!(found, Err(MetadataFault::OtherIssuer), "{other}");
         }
-        for uri in ["http://id.test/a", "https://169.254.169.254/", "/a", "file:///a"] {
+        for uri in [
+            "http://id.test/a",
+            "http://127.0.0.1/a",
+            "https://169.254.169.254/",
+            "/a",
+            "file:///a",
+        ] {
             let found = read(metadata("https://id.test", uri));
             assert!(matches!(found, Err(MetadataFault::Url(_))), "{uri}");
         }

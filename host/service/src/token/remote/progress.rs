@@ -3,10 +3,9 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use portcullis_runtime::boot_clock::BootInstant;
@@ -21,93 +20,136 @@ pub(super) struct Progress {
     asked: Notify,
     /// There is an outcome to load.
     changed: Arc<Notify>,
-    /// The latest outcome that was not loaded yet, and the number of its fetch.
-    outcome: Mutex<Option<(u64, FetchOutcome)>>,
+    /// What was not loaded yet.
+    unloaded: Mutex<Unloaded>,
     /// The number of the fetch whose outcome was loaded.
     loaded: AtomicU64,
-    /// Between two fetches for requests.
-    cooldown: Duration,
+    /// How many requests wait.
+    waiting: AtomicUsize,
 }
 
-/// The keys that were fetched, or why there are none.
-pub(super) type FetchOutcome = Result<Vec<Arc<Key>>, LoadKeysError>;
+/// The latest keys that were not loaded yet, and then the latest failure: none of them hides the other.
+#[derive(Default)]
+struct Unloaded {
+    keys: Option<Vec<Arc<Key>>>,
+    error: Option<LoadKeysError>,
+    /// Of the fetch that brought the last of them.
+    number: u64,
+}
 
 /// Fetches are numbered from 1 on.
 #[derive(Debug, Clone, Copy)]
 struct FetchState {
     begun: u64,
-    begun_at: BootInstant,
+    /// When a request may cause the next one.
+    allowed_at: BootInstant,
     /// The last one whose outcome is in use.
     applied: u64,
-    /// When the keys in use were fetched, if there are any.
-    fetched_at: Option<BootInstant>,
+    /// Until when the last keys may be used; `None` if there are none.
+    usable_until: Option<BootInstant>,
 }
 
 /// Asks for fetches. Clones are about the same source.
 #[derive(Debug, Clone)]
 pub(in super::super) struct KeyRequests(Arc<Progress>);
 
+/// A request that waits.
+struct WaitingRequest<'a>(&'a AtomicUsize);
+
+/// How many requests wait for keys. Each holds a place of a connection, which good tokens need, too.
+const MAX_WAITING: usize = 64;
+
 // === impl Progress ===
 
 impl Progress {
-    pub(super) fn new(cooldown: Duration, changed: Arc<Notify>) -> Self {
+    pub(super) fn new(changed: Arc<Notify>) -> Self {
         let state =
-            FetchState { begun: 0, begun_at: BootInstant::START, applied: 0, fetched_at: None };
+            FetchState { begun: 0, allowed_at: BootInstant::START, applied: 0, usable_until: None };
         Self {
             state: watch::Sender::new(state),
             asked: Notify::new(),
             changed,
-            outcome: Mutex::default(),
+            unloaded: Mutex::default(),
             loaded: AtomicU64::new(0),
-            cooldown,
+            waiting: AtomicUsize::new(0),
         }
     }
 
     /// A fetch begins.
-    pub(super) fn begin(&self, now: BootInstant) {
-        self.state.send_modify(|state| {
-            state.begun += 1;
-            state.begun_at = now;
-        });
+    pub(super) fn begin(&self) {
+        self.state.send_modify(|state| state.begun += 1);
     }
 
-    /// It has ended. `fetched_at` is when the keys were fetched that count from now on.
-    pub(super) fn finish(&self, outcome: FetchOutcome, fetched_at: Option<BootInstant>) {
-        let number = self.state.borrow().begun;
-        *self.outcome() = Some((number, outcome));
-        self.state.send_modify(|state| state.fetched_at = fetched_at);
+    /// It has ended. Requests may cause another one from `allowed_at` on.
+    pub(super) fn finish(
+        &self,
+        outcome: Result<Vec<Arc<Key>>, LoadKeysError>,
+        usable_until: Option<BootInstant>,
+        allowed_at: BootInstant,
+    ) {
+        self.put(outcome);
+        self.state.send_modify(|state| {
+            state.usable_until = usable_until;
+            state.allowed_at = allowed_at;
+        });
         self.changed.notify_one();
     }
 
-    /// The keys that were read from the cache at the start count from `fetched_at` on.
-    pub(super) fn start_with(&self, fetched_at: BootInstant) {
-        self.state.send_modify(|state| state.fetched_at = Some(fetched_at));
+    /// The last keys are too old, whatever the next fetch brings.
+    pub(super) fn expire(&self, error: LoadKeysError) {
+        self.put(Err(error));
+        self.state.send_modify(|state| state.usable_until = None);
+        self.changed.notify_one();
+    }
+
+    /// The keys that were read from the cache at the start may be used until then.
+    pub(super) fn start_with(&self, usable_until: BootInstant) {
+        self.state.send_modify(|state| state.usable_until = Some(usable_until));
+    }
+
+    fn put(&self, outcome: Result<Vec<Arc<Key>>, LoadKeysError>) {
+        let number = self.state.borrow().begun;
+        let mut unloaded = self.unloaded();
+        unloaded.number = number;
+        match outcome {
+            Ok(keys) => (unloaded.keys, unloaded.error) = (Some(keys), None),
+            // An error that ends the use of keys stays.
+            Err(_) if unloaded.error.as_ref().is_some_and(LoadKeysError::ends_keys) => {}
+            Err(error) => unloaded.error = Some(error),
+        }
     }
 
     pub(super) fn has_outcome(&self) -> bool {
-        self.outcome().is_some()
+        let unloaded = self.unloaded();
+        unloaded.keys.is_some() || unloaded.error.is_some()
     }
 
-    /// The latest outcome, once.
-    pub(super) fn take(&self) -> Option<FetchOutcome> {
-        let (number, outcome) = self.outcome().take()?;
-        self.loaded.store(number, Ordering::Release);
-        Some(outcome)
+    /// The latest keys, once; and then the latest failure, once.
+    pub(super) fn take(&self) -> Option<Result<Vec<Arc<Key>>, LoadKeysError>> {
+        let mut unloaded = self.unloaded();
+        let taken = match unloaded.keys.take() {
+            Some(keys) => Some(Ok(keys)),
+            None => unloaded.error.take().map(Err),
+        };
+        if unloaded.error.is_none() {
+            self.loaded.store(unloaded.number, Ordering::Release);
+        }
+        taken
     }
 
     /// Resolves when a request asks for a fetch that may begin.
     pub(super) async fn asked(&self) {
         loop {
             self.asked.notified().await;
-            if self.state.borrow().is_cool(self.cooldown) {
+            if self.state.borrow().is_allowed() {
                 return;
             }
         }
     }
 
-    fn outcome(&self) -> std::sync::MutexGuard<'_, Option<(u64, FetchOutcome)>> {
-        // An outcome is put and taken as a whole.
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unloaded(&self) -> MutexGuard<'_, Unloaded> {
+        // Its parts are put and taken as a whole.
+        self.unloaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -120,8 +162,8 @@ impl fmt::Debug for Progress {
 // === impl FetchState ===
 
 impl FetchState {
-    fn is_cool(&self, cooldown: Duration) -> bool {
-        self.begun == 0 || BootInstant::now() >= self.begun_at.plus(cooldown)
+    fn is_allowed(&self) -> bool {
+        BootInstant::now() >= self.allowed_at
     }
 }
 
@@ -133,18 +175,19 @@ impl KeyRequests {
     }
 
     /// Has the keys fetched once more, unless that was done within the cooldown, and resolves when
-    /// what was fetched is in use. All that ask meanwhile wait for one fetch.
+    /// what was fetched is in use. All that ask meanwhile wait for one fetch; too many do not wait.
     pub(in super::super) async fn fetch(&self) {
         let mut states = self.0.state.subscribe();
         let state = *states.borrow_and_update();
         let awaited = if state.applied < state.begun {
             state.begun
-        } else if state.is_cool(self.0.cooldown) {
+        } else if state.is_allowed() {
             self.0.asked.notify_one();
             state.begun + 1
         } else {
             return;
         };
+        let Some(_waiting) = WaitingRequest::begin(&self.0.waiting) else { return };
         // The sender lives as long as this.
         let _ = states.wait_for(|state| state.applied >= awaited).await;
     }
@@ -159,41 +202,57 @@ impl KeyRequests {
         });
     }
 
-    /// When the keys in use were fetched; `None` if there are none, or none that may be used.
-    pub(in super::super) fn fetched_at(&self) -> Option<BootInstant> {
-        self.0.state.borrow().fetched_at
+    /// Until when the last keys may be used; `None` if there are none.
+    pub(in super::super) fn usable_until(&self) -> Option<BootInstant> {
+        self.0.state.borrow().usable_until
+    }
+}
+
+// === impl WaitingRequest ===
+
+impl<'a> WaitingRequest<'a> {
+    /// `None` if too many wait.
+    fn begin(count: &'a AtomicUsize) -> Option<Self> {
+        let waiting = Self(count);
+        (count.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(waiting)
+    }
+}
+
+impl Drop for WaitingRequest<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures_util::poll;
 
     use super::*;
 
-    const COOLDOWN: Duration = Duration::from_mins(1);
-
-    fn progress(cooldown: Duration) -> (Arc<Progress>, KeyRequests) {
-        let progress = Arc::new(Progress::new(cooldown, Arc::new(Notify::new())));
+    fn progress() -> (Arc<Progress>, KeyRequests) {
+        let progress = Arc::new(Progress::new(Arc::new(Notify::new())));
         (Arc::clone(&progress), KeyRequests::new(progress))
     }
 
-    fn fetched(progress: &Progress, requests: &KeyRequests) {
-        progress.finish(Ok(Vec::new()), Some(BootInstant::now()));
-        assert!(progress.take().is_some());
-        requests.applied();
+    /// A fetch ends, after which another one is allowed in `cooldown`.
+    fn fetched(progress: &Progress, cooldown: Duration) {
+        let now = BootInstant::now();
+        progress.finish(Ok(Vec::new()), Some(now), now.plus(cooldown));
     }
 
     #[tokio::test]
     async fn all_that_ask_wait_for_one_fetch_until_it_is_in_use() {
-        let (progress, requests) = progress(COOLDOWN);
+        let (progress, requests) = progress();
         let (one, other) = (requests.fetch(), requests.fetch());
         tokio::pin!(one, other);
         assert!(poll!(&mut one).is_pending());
         progress.asked().await;
-        progress.begin(BootInstant::now());
+        progress.begin();
         assert!(poll!(&mut other).is_pending(), "the fetch is in flight");
-        progress.finish(Ok(Vec::new()), None);
+        fetched(&progress, Duration::ZERO);
         assert!(poll!(&mut one).is_pending(), "nothing was loaded");
         assert!(progress.has_outcome() && progress.take().is_some() && !progress.has_outcome());
         assert!(poll!(&mut one).is_pending(), "it is not in use");
@@ -203,9 +262,11 @@ mod tests {
 
     #[tokio::test]
     async fn within_the_cooldown_nothing_is_fetched_and_nothing_waits() {
-        let (progress, requests) = progress(COOLDOWN);
-        progress.begin(BootInstant::now());
-        fetched(&progress, &requests);
+        let (progress, requests) = progress();
+        progress.begin();
+        fetched(&progress, Duration::from_mins(1));
+        assert!(progress.take().is_some());
+        requests.applied();
         for _ in 0..3 {
             assert!(poll!(Box::pin(requests.fetch())).is_ready());
         }
@@ -213,15 +274,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_the_cooldown_there_is_another_fetch() {
-        let (progress, requests) = progress(Duration::ZERO);
-        for _ in 0..3 {
-            progress.begin(BootInstant::now());
-            fetched(&progress, &requests);
-            let asking = requests.fetch();
-            tokio::pin!(asking);
-            assert!(poll!(&mut asking).is_pending());
-            progress.asked().await;
+    async fn few_requests_wait() {
+        let (progress, requests) = progress();
+        let mut all: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(requests.fetch())).collect();
+        for waiting in &mut all {
+            assert!(poll!(waiting).is_pending());
         }
+        assert!(poll!(Box::pin(requests.fetch())).is_ready());
+        all.pop();
+        assert!(poll!(Box::pin(requests.fetch())).is_pending());
+        assert_eq!(progress.waiting.load(Ordering::Relaxed), MAX_WAITING - 1);
+    }
+
+    #[test]
+    fn no_outcome_hides_another() {
+        let too_old = || LoadKeysError::TooOld { origin: String::new(), cause: String::new() };
+        let failed = || LoadKeysError::NotFetched { origin: String::new(), cause: String::new() };
+        let (progress, _) = progress();
+        let now = BootInstant::now();
+        progress.finish(Ok(Vec::new()), Some(now), now);
+        progress.expire(too_old());
+        progress.finish(Err(failed()), None, now);
+        assert!(progress.take().is_some_and(|keys| keys.is_ok()));
+        assert!(progress.take().is_some_and(|error| error.is_err_and(|error| error.ends_keys())));
+        assert!(progress.take().is_none());
+        progress.expire(too_old());
+        progress.finish(Ok(Vec::new()), Some(now), now);
+        assert!(progress.take().is_some_and(|keys| keys.is_ok()));
+        assert!(!progress.has_outcome(), "newer keys end the failure");
     }
 }

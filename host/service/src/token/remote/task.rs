@@ -7,7 +7,10 @@ use portcullis_runtime::{
     backoff::{Backoff, jittered},
     boot_clock::BootInstant,
 };
-use tokio::time::sleep;
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::sleep,
+};
 
 use super::{
     super::{config::FetchConfig, jwks, key::Key, key_fault::LoadKeysError},
@@ -24,12 +27,14 @@ pub(in super::super) struct RemoteTask {
     location: Location,
     config: FetchConfig,
     cache: Option<CacheFile>,
+    /// A volume may hang: there is never a second write.
+    writing: Option<JoinHandle<()>>,
     progress: Arc<Progress>,
     backoff: Backoff,
     /// What was fetched last: a key that cannot be used is reported once.
     last: Option<(Bytes, Vec<Arc<Key>>)>,
-    /// When it was fetched; `None` if nothing may be used.
-    fetched_at: Option<BootInstant>,
+    /// Until when the last keys may be used; `None` if there are none.
+    usable_until: Option<BootInstant>,
 }
 
 /// Pauses after failures.
@@ -49,12 +54,14 @@ impl RemoteTask {
         progress: Arc<Progress>,
         cached: Option<&CachedKeys>,
     ) -> Self {
-        let fetched_at = cached.map(|cached| cached.fetched_at);
-        if let Some(fetched_at) = fetched_at {
-            progress.start_with(fetched_at);
+        let left = cached.map(|cached| config.max_stale.get().saturating_sub(cached.age));
+        let usable_until = left.map(|left| BootInstant::now().plus(left));
+        if let Some(usable_until) = usable_until {
+            progress.start_with(usable_until);
         }
         let backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
-        Self { fetcher, location, config, cache, progress, backoff, last: None, fetched_at }
+        let (writing, last) = (None, None);
+        Self { fetcher, location, config, cache, writing, progress, backoff, last, usable_until }
     }
 
     /// Fetches until it is dropped.
@@ -71,12 +78,9 @@ impl RemoteTask {
         let asked = progress.asked();
         tokio::pin!(asked);
         loop {
+            self.expire();
             let now = BootInstant::now();
             if now >= due {
-                return;
-            }
-            if self.fetched_at.is_some_and(|at| now.since(at) > self.config.max_stale.get()) {
-                // Another attempt reports that they are too old.
                 return;
             }
             tokio::select! {
@@ -86,31 +90,38 @@ impl RemoteTask {
         }
     }
 
+    /// Ends the use of keys that are too old.
+    fn expire(&mut self) {
+        if self.usable_until.take_if(|until| BootInstant::now() >= *until).is_some() {
+            let origin = self.location.to_string();
+            let cause = "the issuer has not answered with keys since".to_owned();
+            self.progress.expire(LoadKeysError::TooOld { origin, cause });
+        }
+    }
+
     /// Fetches once, and returns how long to wait before the next time.
     async fn fetch(&mut self) -> Duration {
         let began = BootInstant::now();
-        self.progress.begin(began);
-        match self.fetch_keys().await {
+        self.progress.begin();
+        let fetched = self.fetch_keys().await;
+        self.expire();
+        let now = BootInstant::now();
+        match fetched {
             Ok((keys, document)) => {
                 self.backoff.reset();
-                self.fetched_at = Some(began);
+                self.usable_until = Some(began.plus(self.config.max_stale.get()));
                 self.last = Some((document.body.clone(), keys.clone()));
-                self.progress.finish(Ok(keys), self.fetched_at);
-                self.store(document.body).await;
+                let allowed_at = now.plus(self.config.cooldown.get());
+                self.progress.finish(Ok(keys), self.usable_until, allowed_at);
+                self.store(document.body);
                 self.next_refresh(document.max_age)
             }
             Err(error) => {
-                let max_stale = self.config.max_stale.get();
-                let is_old = |at: BootInstant| began.since(at) > max_stale;
-                let error = if self.fetched_at.take_if(|at| is_old(*at)).is_some() {
-                    let origin = self.location.to_string();
-                    LoadKeysError::TooOld { origin, cause: error.to_string() }
-                } else {
-                    error
-                };
-                self.progress.finish(Err(error), self.fetched_at);
                 let pause = self.backoff.pause(random());
                 self.backoff.failed();
+                // A request must not undercut the backoff.
+                let allowed_at = now.plus(pause.max(self.config.cooldown.get()));
+                self.progress.finish(Err(error), self.usable_until, allowed_at);
                 pause
             }
         }
@@ -134,15 +145,27 @@ impl RemoteTask {
 
     fn read(&self, document: &Document) -> Result<Vec<Arc<Key>>, LoadKeysError> {
         match &self.last {
-            Some((body, keys)) if *body == document.body => Ok(keys.clone()),
-            _ => jwks::keys(&self.location.to_string(), &document.body),
+            Some((body, keys)) if *body == document.body => return Ok(keys.clone()),
+            _ => {}
+        }
+        match jwks::keys(&self.location.to_string(), &document.body) {
+            // The issuer has withdrawn all keys that could be used.
+            Err(error @ LoadKeysError::NoUsableKey { .. }) => {
+                tracing::error!(%error, "the issuer publishes no key that can be used");
+                Ok(Vec::new())
+            }
+            read => read,
         }
     }
 
-    async fn store(&self, document: Bytes) {
+    /// Writes to the cache, beside everything else.
+    fn store(&mut self, document: Bytes) {
         let Some(cache) = self.cache.clone() else { return };
-        // If writing panics, the next start has no cache.
-        let _ = tokio::task::spawn_blocking(move || cache.write(&document)).await;
+        if self.writing.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.writing = Some(spawn_blocking(move || cache.write(&document)));
+        } else {
+            tracing::warn!("`tokens.fetch.cache_dir` is slow; a key set was not written");
+        }
     }
 
     fn next_refresh(&self, max_age: Option<Duration>) -> Duration {
