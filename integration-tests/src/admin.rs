@@ -73,6 +73,11 @@ impl Admin {
         self.call(Request::new("POST", "/v1/policies/reload")).await
     }
 
+    /// The issuers and their keys.
+    pub async fn issuers(&self) -> Value {
+        self.call(Request::get("/v1/issuers")).await.json()
+    }
+
     /// The policies and their revisions.
     pub async fn policies(&self) -> Value {
         self.call(Request::get("/v1/policies")).await.json()

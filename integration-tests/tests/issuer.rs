@@ -46,6 +46,14 @@ async fn metric(portcullis: &Portcullis, name: &str) -> Option<f64> {
     metrics.lines().find_map(|text| text.strip_prefix(&line)).map(|value| value.parse().unwrap())
 }
 
+/// Waits until so many sources of keys cannot be used.
+async fn is_failing(portcullis: &Portcullis, sources: f64) {
+    eventually::holds(&format!("{sources} sources fail"), || async {
+        metric(portcullis, "portcullis_key_files_failing").await == Some(sources)
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn keys_are_found_at_a_url_or_by_discovery() {
     let key = IssuerKey::new("k1");
@@ -56,6 +64,9 @@ async fn keys_are_found_at_a_url_or_by_discovery() {
         let portcullis = Portcullis::start(&config(&issuer, &keys, &json!({}))).await;
         assert_eq!(status(&portcullis, &token).await, 200, "{keys}");
         assert_eq!(status(&portcullis, &forged).await, 401, "{keys}");
+        let shown = portcullis.admin().issuers().await;
+        assert_eq!((&shown[0]["name"], &shown[0]["keys"]), (&json!("main"), &json!(1)), "{shown}");
+        assert!(shown[0]["usable_seconds"].as_u64().unwrap() > 86_000, "{shown}");
         let usable = metric(&portcullis, "portcullis_keys_usable_seconds").await.unwrap();
         assert!((86_000.0..86_400.0).contains(&usable), "{usable}");
     }
@@ -205,12 +216,9 @@ async fn keys_stay_while_the_issuer_fails_and_the_log_says_why() {
         })
         .await;
         assert_eq!(status(&portcullis, &good).await, 200, "{fault:?}");
-        assert_eq!(metric(&portcullis, "portcullis_key_files_failing").await, Some(1.0));
+        is_failing(&portcullis, 1.0).await;
         issuer.fault(None);
-        eventually::holds("the keys can be fetched", || async {
-            metric(&portcullis, "portcullis_key_files_failing").await == Some(0.0)
-        })
-        .await;
+        is_failing(&portcullis, 0.0).await;
     }
     assert_eq!(elsewhere.fetches(), 0);
 }
@@ -251,7 +259,7 @@ async fn keys_that_are_too_old_are_no_longer_used() {
     });
     let portcullis = Portcullis::start(&config(&issuer, &at_url(&issuer), &fetch)).await;
     let token = issuer.sign(Claims::default(), &key);
-    assert_eq!(status(&portcullis, &token).await, 200);
+    is_answered(&portcullis, &token, 200).await;
     issuer.fault(Some(Fault::Status(500)));
     is_answered(&portcullis, &token, NOT_READY).await;
     assert!(portcullis.log().contains("older than `tokens.fetch.max_stale`"));

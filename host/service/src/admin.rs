@@ -1,5 +1,5 @@
 //! The admin edge: health and metrics for anyone who can reach it, and the authenticated API under
-//! `/v1` for revocations and policies.
+//! `/v1` for revocations, policies and issuers.
 //!
 //! It never decides on a request, and never shows a token or a token id.
 
@@ -29,7 +29,10 @@ pub use relay::relay_router;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Policies, PolicyStatus, Reload};
+use crate::{
+    policy::{Policies, PolicyStatus, Reload},
+    token::{IssuerStatus, Verifier},
+};
 
 /// Settings of the admin edge.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -65,6 +68,8 @@ pub struct AdminState {
     pub readiness: Readiness,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// The issuers and their keys.
+    pub verifier: Verifier,
     /// The policies.
     pub policies: Policies,
     /// Asks for a reload of the policies.
@@ -122,6 +127,7 @@ impl AdminEdge {
 pub fn router(state: AdminState) -> Router {
     let state = Arc::new(state);
     let v1 = Router::new()
+        .route("/v1/issuers", get(issuers))
         .route("/v1/policies", get(policies))
         .route("/v1/policies/reload", post(reload))
         .merge(revocations::router())
@@ -154,6 +160,10 @@ async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
         Ok(text) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
+}
+
+async fn issuers(State(state): State<Arc<AdminState>>) -> Json<Vec<IssuerStatus>> {
+    Json(state.verifier.status())
 }
 
 async fn policies(State(state): State<Arc<AdminState>>) -> Json<Vec<PolicyStatus>> {

@@ -254,7 +254,7 @@ async fn start(
     let admin = admin.limited(limits.admin, connections.edge(Edge::Admin));
     let authorizer = Arc::new(built.authorizer);
     drain.spawn("key reloader", built.keys.run(drain.clone()));
-    drain.spawn("token sweep", token::forget_expired(built.verifier, drain.clone()));
+    drain.spawn("token sweep", token::forget_expired(built.verifier.clone(), drain.clone()));
     let (feed, tasks) = (built.feed, built.tasks);
     // Checks take all the time they can get; what keeps the set current must not wait for them.
     drain.spawn_on_thread("blacklist", move |drain| {
@@ -267,6 +267,7 @@ async fn start(
         token: built.admin_token,
         readiness: readiness.clone(),
         metrics: built.metrics,
+        verifier: built.verifier,
         policies: built.policies,
         reload: built.reload,
         revocations: built.revocations,

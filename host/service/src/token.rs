@@ -20,6 +20,7 @@ mod key_file;
 mod key_source;
 mod memory;
 pub mod parse;
+mod preset;
 mod reload;
 mod remote;
 mod setting;
@@ -43,10 +44,11 @@ pub use self::{
     credential::{AUTHORIZATION, CookieCredential, Credential, HeaderCredential, QueryCredential},
     key_config::{DiscoveredKeys, JwksFile, KeyConfig, KeysUrl, PemFile, SecretFile},
     key_fault::{JsonFault, KeyFault, LoadKeysError},
+    preset::IssuerPreset,
     reload::KeyReloader,
     remote::RemoteSetupError,
     sweep::forget_expired,
     unverified::UnverifiedToken,
-    verifier::{IssuerSet, IssuerSetError, KeysFetched, Verifier},
+    verifier::{IssuerSet, IssuerSetError, IssuerStatus, KeysFetched, Verifier},
     verify_error::{Shown, VerifyError},
 };

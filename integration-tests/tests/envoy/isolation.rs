@@ -26,8 +26,9 @@ const LONG_PATHS: usize = 16;
 const PACE: Duration = Duration::from_millis(50);
 /// The default timeout of Envoy.
 const ENVOYS_TIMEOUT: &str = "0.2s";
-/// The promised time of answers on another route.
-const PROMISED: Duration = Duration::from_millis(50);
+/// The bound for answers on another route, below Envoy's timeout. It is wide, because other tests use
+/// the processors meanwhile; `make bench` measures the time.
+const PROMISED: Duration = Duration::from_millis(150);
 /// Attempts, because a busy machine may disturb one.
 const ATTEMPTS: usize = 3;
 
@@ -83,7 +84,7 @@ async fn times(gate: &Gate) -> Vec<Duration> {
     times
 }
 
-/// The promised time of answers on another route; longer on a busy machine, where they are already
+/// The bound for answers on another route; longer on a busy machine, where they are already
 /// slow without requests to the slow route.
 async fn promised(gate: &Gate) -> Duration {
     let slowest = times(gate).await[98];

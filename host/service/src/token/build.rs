@@ -160,11 +160,14 @@ impl Sources {
 /// been taken on purpose.
 #[must_use]
 pub fn warnings(issuers: &BTreeMap<String, IssuerConfig>) -> Vec<String> {
-    let open = issuers.iter().filter(|(_, issuer)| issuer.audiences.is_empty());
+    let is_open =
+        |issuer: &IssuerConfig| issuer.audiences.is_empty() && issuer.authorized_parties.is_empty();
+    let open = issuers.iter().filter(|(_, issuer)| is_open(issuer));
     open.map(|(name, _)| {
         format!(
             "issuers.{name}.audiences: is empty, so every token that this issuer signs is accepted, \
-             whichever service it is meant for, ID tokens included; name the audience of this one"
+             whichever service it is meant for, ID tokens included; name the audience of this one, or \
+             its clients in authorized_parties"
         )
     })
     .collect()

@@ -6,7 +6,11 @@ use portcullis_types::duration::{HumanDuration, longer_than_zero, longer_than_ze
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{credential::Credential, key_config::KeyConfig};
+use super::{
+    credential::Credential,
+    key_config::KeyConfig,
+    preset::{IssuerPreset, PresetSettings},
+};
 
 /// How tokens of all issuers are verified.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -62,6 +66,9 @@ pub struct FetchConfig {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Issuer")]
 pub struct IssuerConfig {
+    /// A well-known issuer, whose tokens have a known form.
+    #[serde(default)]
+    pub preset: Option<IssuerPreset>,
     /// What the token's `iss` must be, exactly. Without it, `iss` is not checked.
     #[serde(default)]
     pub issuer: Option<String>,
@@ -72,8 +79,8 @@ pub struct IssuerConfig {
     pub audiences: Vec<String>,
     /// Where the keys come from. Only these keys can verify this issuer's tokens.
     pub keys: Vec<KeyConfig>,
-    /// Where its tokens are in a request, if a route does not say it with its own `token_from`. By
-    /// default `[{header: authorization}]`, with the scheme `Bearer`.
+    /// Where its tokens are in a request, if a route does not say it with its own `token_from`. Without a
+    /// preset that says it, `[{header: authorization}]`, with the scheme `Bearer`.
     #[serde(default)]
     pub token_from: Vec<Credential>,
     /// How far the issuer's clock may be off, at most 1h: a token is still good this long after
@@ -82,9 +89,10 @@ pub struct IssuerConfig {
     #[serde(default = "default_leeway")]
     pub leeway: HumanDuration,
     /// The claims that a token must have. A token without `jti` cannot be revoked one by one, and
-    /// a token without `exp` is good forever, so leave those out only if you must.
-    #[serde(default = "default_required_claims")]
-    pub required_claims: Vec<String>,
+    /// a token without `exp` is good forever, so leave those out only if you must. Without a preset,
+    /// `[exp, sub, jti]`.
+    #[serde(default)]
+    pub required_claims: Option<Vec<String>>,
     /// The scopes that a token must have, all of them, in `scope` or `scp`.
     #[serde(default)]
     pub required_scopes: Vec<String>,
@@ -101,9 +109,10 @@ pub struct IssuerConfig {
     /// The types that the header of an access token may name (`typ`), `absent` standing for none.
     /// Letter case and a leading `application/` do not matter. With `[at+jwt]` alone, ID tokens are
     /// refused too (RFC 9068), if the issuer writes that type. `logout+jwt`, `secevent+jwt` and
-    /// `dpop+jwt` are refused always, and so are tokens with a claim `events`.
-    #[serde(default = "default_header_types")]
-    pub header_types: Vec<String>,
+    /// `dpop+jwt` are refused always, and so are tokens with a claim `events`. Without a preset,
+    /// `[at+jwt, JWT, absent]`.
+    #[serde(default)]
+    pub header_types: Option<Vec<String>>,
     /// Distinguishes access tokens from other tokens of the same issuer, such as refresh tokens, by
     /// a claim.
     #[serde(default)]
@@ -129,14 +138,6 @@ pub struct TokenTypeConfig {
 
 fn default_leeway() -> HumanDuration {
     HumanDuration::from_millis(5000)
-}
-
-fn default_required_claims() -> Vec<String> {
-    ["exp", "sub", "jti"].map(str::to_owned).into()
-}
-
-fn default_header_types() -> Vec<String> {
-    ["at+jwt", "JWT", "absent"].map(str::to_owned).into()
 }
 
 fn default_token_type_claim() -> String {
@@ -174,20 +175,41 @@ impl IssuerConfig {
     #[must_use]
     pub fn new(keys: Vec<KeyConfig>) -> Self {
         Self {
+            preset: None,
             issuer: None,
             audiences: Vec::new(),
             keys,
             token_from: Vec::new(),
             leeway: default_leeway(),
-            required_claims: default_required_claims(),
+            required_claims: None,
             required_scopes: Vec::new(),
             authorized_parties: Vec::new(),
             max_age: None,
             max_lifetime: None,
-            header_types: default_header_types(),
+            header_types: None,
             token_type: None,
             accept_sender_constrained: false,
         }
+    }
+
+    /// The same, with the settings of its preset, or the general ones, in place of those that are left
+    /// out.
+    pub(super) fn filled(&self) -> Self {
+        let preset = PresetSettings::of(self.preset);
+        let list = |texts: &[&str]| texts.iter().copied().map(str::to_owned).collect();
+        let mut filled = self.clone();
+        filled.required_claims.get_or_insert_with(|| list(preset.required_claims));
+        filled.header_types.get_or_insert_with(|| list(preset.header_types));
+        if filled.token_type.is_none() {
+            filled.token_type = preset.token_type.map(|(claim, values)| TokenTypeConfig {
+                claim: claim.to_owned(),
+                one_of: list(values),
+            });
+        }
+        if filled.token_from.is_empty() {
+            filled.token_from.push(preset.credential());
+        }
+        filled
     }
 }
 

@@ -55,22 +55,19 @@ impl Issuer {
     pub(super) fn new(name: &str, config: &IssuerConfig) -> Result<Self, TokenBuildError> {
         let error =
             |setting, problem| TokenBuildError::Setting { issuer: name.into(), setting, problem };
+        let config = &config.filled();
         setting::check(config).map_err(|(setting, problem)| error(setting, problem))?;
         let token_type = config.token_type.as_ref();
-        let header_types = HeaderTypes::new(&config.header_types)
+        let header_types = HeaderTypes::new(config.header_types.as_deref().unwrap_or_default())
             .map_err(|problem| error("header_types", problem))?;
         let shared = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
         Ok(Self {
             name: name.into(),
             iss: config.issuer.clone(),
-            token_from: if config.token_from.is_empty() {
-                vec![Credential::default()]
-            } else {
-                config.token_from.clone()
-            },
+            token_from: config.token_from.clone(),
             audiences: config.audiences.clone(),
             leeway: config.leeway.get(),
-            required_claims: shared(&config.required_claims),
+            required_claims: shared(config.required_claims.as_deref().unwrap_or_default()),
             required_scopes: shared(&config.required_scopes),
             header_types,
             token_type: token_type.map(|rule| TokenType {

@@ -128,6 +128,11 @@ impl KeySet {
         Self(unique)
     }
 
+    /// How many keys there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether no token can be verified.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

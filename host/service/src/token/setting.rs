@@ -20,9 +20,9 @@ pub(super) fn check(config: &IssuerConfig) -> Result<(), Problem> {
     for (setting, values) in [
         ("issuer", config.issuer.as_slice()),
         ("audiences", &config.audiences),
-        ("required_claims", &config.required_claims),
+        ("required_claims", config.required_claims.as_deref().unwrap_or_default()),
         ("required_scopes", &config.required_scopes),
-        ("header_types", &config.header_types),
+        ("header_types", config.header_types.as_deref().unwrap_or_default()),
         ("authorized_parties", &config.authorized_parties),
         ("token_type.claim", token_type.map_or(&[], |rule| std::slice::from_ref(&rule.claim))),
         ("token_type.one_of", token_type.map_or(&[], |rule| &rule.one_of)),

@@ -27,7 +27,8 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::{
-    Algorithm, IssuerSet, KeyReloader, TokenBuildError, TokensConfig, Verifier, build, warnings,
+    Algorithm, IssuerPreset, IssuerSet, KeyReloader, TokenBuildError, TokensConfig, Verifier,
+    build, warnings,
 };
 
 /// When every test takes place, in seconds.

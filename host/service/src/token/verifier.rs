@@ -13,7 +13,9 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
+use portcullis_runtime::boot_clock::BootInstant;
 use portcullis_types::{json::JsonObject, timestamp::Timestamp};
+use serde::Serialize;
 
 use super::{
     claims::{self, VerifiedToken},
@@ -40,6 +42,19 @@ pub struct IssuerSet {
     id: usize,
     /// Positions among the verifier's issuers.
     members: Arc<[usize]>,
+}
+
+/// The state of an issuer, for operators.
+#[derive(Debug, Clone, Serialize)]
+pub struct IssuerStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// How many keys verify its tokens.
+    pub keys: usize,
+    /// For how many seconds the keys that were fetched are still used if the issuer does not answer; 0
+    /// if there are none. Absent where no keys are fetched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usable_seconds: Option<u64>,
 }
 
 /// What is known of the keys of an issuer.
@@ -203,6 +218,23 @@ impl Verifier {
         } else {
             KeysFetched::Current
         }
+    }
+
+    /// The state of all issuers, in order.
+    #[must_use]
+    pub fn status(&self) -> Vec<IssuerStatus> {
+        let keys = self.shared.keys.load();
+        let (now, none) = (BootInstant::now(), BootInstant::START);
+        let parts = self.shared.issuers.iter().zip(&keys.sets).zip(&self.shared.requests);
+        let status = |((issuer, set), requests): ((&Issuer, &Arc<KeySet>), &Vec<KeyRequests>)| {
+            let until = requests.iter().map(|source| source.usable_until().unwrap_or(none)).min();
+            IssuerStatus {
+                name: issuer.name.to_string(),
+                keys: set.len(),
+                usable_seconds: until.map(|until| until.since(now).as_secs()),
+            }
+        };
+        parts.map(status).collect()
     }
 
     /// The names of all issuers, in order.

@@ -57,7 +57,8 @@ fn a_key_that_makes_no_sense_says_what_to_change() {
 #[test]
 fn an_issuer_has_safe_defaults() {
     let issuer: IssuerConfig = serde_json::from_value(json!({"keys": []})).unwrap();
-    assert_eq!(issuer.required_claims, ["exp", "sub", "jti"]);
+    assert_eq!(issuer.filled().required_claims.unwrap(), ["exp", "sub", "jti"]);
+    assert_eq!(issuer.filled().header_types.unwrap(), ["at+jwt", "JWT", "absent"]);
     assert_eq!(issuer.leeway.get(), std::time::Duration::from_secs(5));
     let error = serde_json::from_value::<IssuerConfig>(json!({"keys": [], "audience": "a"}));
     assert!(error.unwrap_err().to_string().contains("unknown field `audience`"));
