@@ -93,6 +93,24 @@ async fn an_encrypted_issuer_is_trusted_by_its_certificate() {
 }
 
 #[tokio::test]
+async fn a_proxy_is_asked_but_for_loopback() {
+    let key = IssuerKey::new("k1");
+    let issuer = Issuer::start(&[&key]).await;
+    // A proxy gets the whole URL, and this one answers by its path.
+    let proxy = issuer.url().replace("/realm", "");
+    let elsewhere = json!({"jwks_url": "http://id.test/realm/certs", "allow_http": true});
+    let config = |keys: &Value| config(&issuer, keys, &json!({})).env("HTTP_PROXY", &proxy);
+    let portcullis = Portcullis::start(&config(&elsewhere)).await;
+    let token = issuer.sign(Claims::default(), &key);
+    assert_eq!(status(&portcullis, &token).await, 200);
+    assert_eq!(issuer.fetches(), 1);
+
+    let dead = config(&at_url(&issuer)).env("HTTP_PROXY", "http://127.0.0.1:1");
+    let portcullis = Portcullis::start(&dead).await;
+    assert_eq!(status(&portcullis, &token).await, 200);
+}
+
+#[tokio::test]
 async fn a_new_key_is_accepted_with_its_first_token_and_a_withdrawn_one_is_not() {
     let [old, new] = [IssuerKey::new("old"), IssuerKey::new("new")];
     let issuer = Issuer::start(&[&old]).await;
