@@ -166,15 +166,7 @@ impl Blacklist {
     /// Looks for `token` at the time `now`.
     #[must_use]
     pub fn find(&self, token: &PresentedToken<'_>, now: Timestamp) -> Found {
-        let revoked = self.is_blacklisted(token, now);
-        // The clock is read last, so that a thread that was paused before this notices.
-        match self.shared.reliance() {
-            Reliance::None => Found::Unreliable,
-            _ if revoked => Found::Revoked,
-            Reliance::Final => Found::Clear,
-            Reliance::AskOrServe => Found::Unknown { or_deny: false },
-            Reliance::AskOrDeny => Found::Unknown { or_deny: true },
-        }
+        self.shared.find(|| self.is_blacklisted(token, now))
     }
 
     /// Whether `token` is revoked at the time `now`: by its id, or by a cut-off of its subject, its
@@ -287,6 +279,23 @@ impl Expired {
 // === impl Shared ===
 
 impl Shared {
+    /// The result of a search that says whether the set has the token.
+    ///
+    /// The set may become complete, and its lease be renewed, between the search and the look at the
+    /// clock: so the reliance before it counts too. It counts once more after it, so that a thread that
+    /// was paused in between notices.
+    fn find(&self, is_revoked: impl FnOnce() -> bool) -> Found {
+        let before = self.reliance();
+        let is_revoked = is_revoked();
+        match before.max(self.reliance()) {
+            Reliance::None => Found::Unreliable,
+            _ if is_revoked => Found::Revoked,
+            Reliance::Final => Found::Clear,
+            Reliance::AskOrServe => Found::Unknown { or_deny: false },
+            Reliance::AskOrDeny => Found::Unknown { or_deny: true },
+        }
+    }
+
     /// The present reliance of the set.
     fn reliance(&self) -> Reliance {
         let set = match self.reliance.load(Ordering::Acquire) {

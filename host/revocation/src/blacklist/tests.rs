@@ -187,6 +187,35 @@ fn a_set_is_trusted_until_its_lease_lapses() {
 }
 
 #[test]
+fn a_set_that_becomes_complete_after_a_search_was_not_complete_at_the_search() {
+    let terms = LeaseTerms {
+        lapsed: Reliance::AskOrServe,
+        expired: Reliance::AskOrDeny,
+        max_staleness: Duration::MAX,
+    };
+    let (mut writer, blacklist) = leased_pair(MARGIN, terms);
+    let later = BootInstant::now().plus(Duration::from_mins(1));
+    let asked = Found::Unknown { or_deny: false };
+    // Stale at first; and live, with a lease that had lapsed.
+    for reliance in [Reliance::AskOrServe, Reliance::Final] {
+        writer.set_reliance(reliance);
+        writer.renew(BootInstant::now());
+        let found = blacklist.shared.find(|| {
+            writer.set_reliance(Reliance::Final);
+            writer.renew(later);
+            false
+        });
+        assert_eq!(found, asked, "{reliance:?}");
+    }
+    // The lease lapses during the search.
+    let found = blacklist.shared.find(|| {
+        writer.renew(BootInstant::now());
+        false
+    });
+    assert_eq!(found, asked);
+}
+
+#[test]
 fn what_is_revoked_is_denied_without_a_lease_too() {
     let terms = LeaseTerms {
         lapsed: Reliance::AskOrServe,
