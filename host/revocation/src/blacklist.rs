@@ -298,13 +298,15 @@ impl Shared {
 
     /// The present reliance of the set.
     fn reliance(&self) -> Reliance {
+        // The lease first: a reader that sees it renewed after a pause also sees the reliance that was set
+        // before the renewal.
+        let end = BootInstant::from_millis(self.lease_end.load(Ordering::Acquire));
         let set = match self.reliance.load(Ordering::Acquire) {
             0 => Reliance::Final,
             1 => Reliance::AskOrServe,
             2 => Reliance::AskOrDeny,
             _ => return Reliance::None,
         };
-        let end = BootInstant::from_millis(self.lease_end.load(Ordering::Acquire));
         let now = ambient::boot();
         if now < end {
             return set;

@@ -70,7 +70,8 @@ pub enum Mode {
 #[serde(rename_all = "kebab-case")]
 pub enum WhileStale {
     /// Look it up in Redis. If Redis does not answer, allow it for up to `max_staleness` after the
-    /// loss of the broker, and deny it after that. Where there is no Redis, the default is `serve`.
+    /// loss of the broker, and deny it after that. After a pause of the process, deny it until the
+    /// broker delivers again. Where there is no Redis, the default is `serve`.
     #[default]
     AskRedis,
     /// Allow the token, for up to `max_staleness`.
@@ -280,11 +281,11 @@ impl Config {
     #[must_use]
     pub(crate) fn lease_terms(&self) -> LeaseTerms {
         let (lapsed, expired) = match (self.mode, self.while_stale) {
-            (Mode::RedisOnMiss | Mode::RedisAlways, _) => {
+            // Publishers no longer wait for a replica whose lease has lapsed: nothing passes without
+            // an answer.
+            (Mode::RedisOnMiss | Mode::RedisAlways, _)
+            | (Mode::Authoritative, WhileStale::AskRedis) => {
                 (Reliance::AskOrDeny, Reliance::AskOrDeny)
-            }
-            (Mode::Authoritative, WhileStale::AskRedis) => {
-                (Reliance::AskOrServe, Reliance::AskOrDeny)
             }
             (Mode::Authoritative, WhileStale::Serve) => (Reliance::Final, Reliance::None),
             (Mode::Authoritative, WhileStale::Deny) => (Reliance::None, Reliance::None),

@@ -35,7 +35,7 @@ pub use self::{
 use self::{status::FeedSummary, sweep::Sweep};
 use crate::{
     ambient,
-    blacklist::{Applied, Blacklist, BlacklistWriter, Reliance, lease::LEASE},
+    blacklist::{Applied, Blacklist, BlacklistWriter, Reliance},
     config::{Mode, WhileStale},
     event::Event,
     feed::progress::{Progress, Signal},
@@ -60,8 +60,11 @@ pub enum FeedEvent {
     InitDone,
     /// An event was published. The sender, if there is one, is told when it has taken effect.
     Apply(Event, Option<oneshot::Sender<Applied>>),
-    /// The source has proven that the set is current: readers may trust it until then.
+    /// Until then, readers may trust the set as far as the state of the feed allows.
     Lease(BootInstant),
+    /// The process was paused. Until the set is complete again, no token passes without an answer of
+    /// the store, if it can be asked.
+    Paused,
     /// A reading of the table begins.
     BeginReading,
     /// The table has been read completely: token ids that were not added since are no longer in it.
@@ -233,12 +236,12 @@ impl Applier {
             FeedEvent::BeginReading => self.writer.begin_reading(),
             FeedEvent::EndReading => self.writer.end_reading(),
             FeedEvent::Barrier(applied) => self.barriers.push(applied),
-            FeedEvent::Unbound => {
-                self.progress.on(Signal::Unbound, now);
-                // The set is complete as of now. While the feed is not live, its lease only records
-                // since when.
-                self.writer.renew(ambient::boot().plus(LEASE));
+            FeedEvent::Paused => {
+                self.progress.on(Signal::Paused, now);
+                // At once: a renewal of the lease may follow.
+                self.writer.set_reliance(self.reliance(self.progress.state(now), now));
             }
+            FeedEvent::Unbound => self.progress.on(Signal::Unbound, now),
             FeedEvent::Fresh => self.progress.on(Signal::Fresh, now),
             FeedEvent::Lost { why, since } => {
                 self.progress.on(Signal::Lost { since }, now);

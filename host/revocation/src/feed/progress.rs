@@ -31,6 +31,7 @@ pub(crate) enum Signal {
     InitDone,
     Unbound,
     Fresh,
+    Paused,
     Lost { since: Instant },
 }
 
@@ -42,6 +43,8 @@ pub(crate) struct Progress {
     freshness: Freshness,
     /// Since when the set by itself may be incomplete, even if the store still answers.
     incomplete_since: Option<Instant>,
+    /// Whether the process was paused since the set was last complete.
+    was_paused: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +72,7 @@ impl Progress {
             phase: FeedPhase::Disconnected,
             freshness: Freshness::Never,
             incomplete_since: None,
+            was_paused: false,
         }
     }
 
@@ -85,6 +89,7 @@ impl Progress {
                 self.phase = FeedPhase::Live;
                 self.freshness = Freshness::Now;
                 self.incomplete_since = None;
+                self.was_paused = false;
             }
             // An end without a beginning, or after a loss, proves nothing.
             (Signal::Replay | Signal::InitDone, _) => {}
@@ -93,6 +98,7 @@ impl Progress {
                 self.freshness = Freshness::At(now);
                 self.incomplete_since = Some(now);
             }
+            (Signal::Paused, _) => self.was_paused = true,
             (Signal::Fresh, _) => {
                 if let Freshness::At(_) = self.freshness {
                     self.freshness = Freshness::At(now);
@@ -125,9 +131,10 @@ impl Progress {
     }
 
     /// Whether a token that is not in the set may pass at the time `now` although the lookup in the
-    /// store failed. Answers of the store to other lookups do not make the set younger.
+    /// store failed. Answers of the store to other lookups do not make the set younger. After a pause
+    /// none may, because publishers did not wait for this replica.
     pub(crate) fn may_pass_without_lookup(&self, now: Instant) -> bool {
-        self.passes_until().is_none_or(|until| now < until)
+        !self.was_paused && self.passes_until().is_none_or(|until| now < until)
     }
 
     /// The next change after the time `now`, if no signal arrives before.

@@ -154,7 +154,36 @@ fn a_live_set_is_trusted_while_its_lease_lasts() {
     tell(&mut applier, [FeedEvent::InitDone]);
     assert_eq!(found(), Found::Clear);
     tell(&mut applier, [lease(0)]);
+    assert_eq!(found(), Found::Unknown { or_deny: true });
+}
+
+#[test]
+fn after_a_pause_the_store_must_answer_until_the_set_is_complete_again() {
+    let redis = "redis: { url: 'redis://store' }\nrabbitmq: { url: 'amqp://broker' }";
+    let config: Config = serde_saphyr::from_str(redis).unwrap();
+    let (writer, blacklist) = leased_pair(Duration::ZERO, config.lease_terms());
+    writer.renew(BootInstant::NEVER);
+    let (_sender, events) = mpsc::channel(1);
+    let parts = (writer, blacklist.clone());
+    let (Feed { mut applier, .. }, _) = Feed::new(parts, events, &config, &Readiness::default());
+    let found = || blacklist.find(&PresentedToken::default(), Timestamp::now());
+    let lost = || FeedEvent::Lost { why: "broker gone", since: Instant::now() };
+    let complete = || [FeedEvent::Init, FeedEvent::InitDone];
+    tell(&mut applier, complete());
+    assert_eq!(found(), Found::Clear);
+    tell(&mut applier, [lost()]);
+    assert_eq!(found(), Found::Unknown { or_deny: false }, "nothing was paused");
+    tell(&mut applier, [FeedEvent::Paused]);
+    assert_eq!(found(), Found::Unknown { or_deny: true });
+    tell(&mut applier, [FeedEvent::Unbound]);
+    assert_eq!(found(), Found::Unknown { or_deny: true }, "it may have begun before the pause");
+    tell(&mut applier, complete());
+    assert_eq!(found(), Found::Clear);
+    tell(&mut applier, [lost()]);
     assert_eq!(found(), Found::Unknown { or_deny: false });
+    // Before what follows is published.
+    applier.handle(FeedEvent::Paused, Instant::now());
+    assert_eq!(found(), Found::Unknown { or_deny: true });
 }
 
 #[test]

@@ -10,7 +10,18 @@ pub(super) const DECISION: &str = "decision";
 const OURS: [(&str, &[&str]); 3] = [
     (
         "portcullis",
-        &["admin", "app", "authorizer", "cli", "config", "grpc", "http", "policy", "token"],
+        &[
+            "admin",
+            "app",
+            "authorizer",
+            "cli",
+            "config",
+            "fetch",
+            "grpc",
+            "http",
+            "policy",
+            "token",
+        ],
     ),
     (
         "portcullis_revocation",

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::{
     StreamSource,
     broker::BrokerSession,
-    probe_timer::{ProbeTimer, clock},
+    probe_timer::ProbeTimer,
     sabotage::{self, Sabotage},
     steps::{Cause, Input, NextRead, Output, Pause, Position, Say},
     stream_log::StreamLog,
@@ -28,7 +28,6 @@ use crate::{
     event::{Event, Unrevocation},
     feed::FeedEvent,
     rabbitmq::{BrokerError, Message, StartAt},
-    random,
     redis::{AwaitedReader, SnapshotKind, StoreError},
 };
 
@@ -343,6 +342,7 @@ impl Driver {
                     };
                     self.snapshot_at = Some(Instant::now() + backoff::jittered(pause));
                 }
+                Output::ReadOutbox => self.poll(),
                 Output::Probe(number) => self.probe(number).await,
                 Output::Say(say) => self.say(say).await?,
             }
@@ -393,19 +393,6 @@ impl Driver {
         self.poll_awaited();
     }
 
-    /// Sends a probe. A failure is handled at the next check of the timers.
-    async fn probe(&mut self, number: u64) {
-        // During an alarm the broker would not read it.
-        let Some(session) = self.session.as_ref().filter(|session| !session.is_blocked()) else {
-            return;
-        };
-        let probe = self.probe_timer.send(number, Instant::now(), clock(), random::random_byte());
-        match session.send_to_self(&probe.write()).await {
-            Ok(taken) => self.tasks.probing.start(taken),
-            Err(error) => self.sending_failed = Some(error),
-        }
-    }
-
     async fn say(&mut self, say: Say) -> Result<(), FeedEnded> {
         let event = match say {
             Say::Init => FeedEvent::Init,
@@ -420,6 +407,7 @@ impl Driver {
             }
             Say::Unbound => FeedEvent::Unbound,
             Say::Fresh => FeedEvent::Fresh,
+            Say::Paused => FeedEvent::Paused,
             Say::Lost(cause) => {
                 // Poll the outbox at once: publishers may already leave events there.
                 self.poll_at = Instant::now();

@@ -27,6 +27,8 @@ pub(super) struct SyncState {
     /// the broker may have kept nothing of what it confirmed, and a first reading asks for no
     /// expiries.
     reads_soon: bool,
+    /// Whether the process was paused, and the outbox has not been read since.
+    reads_outbox: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,7 +70,14 @@ impl SyncState {
             last: None,
             probes: 0,
             reads_soon: true,
+            reads_outbox: false,
         }
+    }
+
+    /// Whether the lease of the set is renewed: with a store to ask, it says that the process is not
+    /// paused, in each phase; else, that the set is current.
+    pub(super) fn renews_lease(&self) -> bool {
+        self.is_live() || self.rules.serves_unbound
     }
 
     /// Whether the last signal to the feed is that the set is complete and current.
@@ -187,7 +196,9 @@ impl SyncState {
                 self.phase = SyncPhase::Snapshot { resumed };
                 vec![self.start_snapshot()]
             }
-            SyncPhase::CatchingUp { probe } if in_time && number >= probe => self.go_live(),
+            SyncPhase::CatchingUp { probe } if in_time && number >= probe && !self.reads_outbox => {
+                self.go_live()
+            }
             _ => vec![],
         }
     }
@@ -239,14 +250,24 @@ impl SyncState {
         }
     }
 
-    /// Messages that have yet to arrive may have been published while the process was paused.
+    /// Messages that have yet to arrive may have been published while the process was paused, and
+    /// what is in the outbox may count as applied: publishers did not wait for this replica.
     fn paused(&mut self) -> Vec<Output> {
-        match self.phase {
+        let mut outputs = match self.phase {
             SyncPhase::Live => self.doubt(Cause::Paused),
-            // The probe in flight was sent before the pause.
-            SyncPhase::CatchingUp { .. } => vec![self.catch_up()],
             _ => vec![],
-        }
+        };
+        self.reads_outbox = true;
+        outputs.extend([Output::Say(Say::Paused), Output::ReadOutbox]);
+        outputs
+    }
+
+    /// The outbox was read, or the store did not answer. What was relayed meanwhile is in the stream:
+    /// the next probe comes behind it.
+    fn outbox_read(&mut self) -> Option<Output> {
+        let was_due = std::mem::take(&mut self.reads_outbox);
+        let waits = matches!(self.phase, SyncPhase::CatchingUp { .. });
+        (was_due && waits).then(|| self.catch_up())
     }
 
     fn lost(&mut self) -> Vec<Output> {
@@ -342,7 +363,8 @@ impl SyncState {
             return outputs;
         }
         let fresh = self.rules.serves_unbound && self.complete && !self.is_live();
-        if fresh { vec![Output::Say(Say::Fresh)] } else { vec![] }
+        let fresh = fresh.then_some(Output::Say(Say::Fresh));
+        fresh.into_iter().chain(self.outbox_read()).collect()
     }
 
     fn store_silent(&mut self) -> Vec<Output> {
@@ -350,7 +372,7 @@ impl SyncState {
             self.phase = SyncPhase::StoreLost;
             return vec![Output::Say(Say::Lost(Cause::Store))];
         }
-        vec![]
+        self.outbox_read().into_iter().collect()
     }
 
     fn go_live(&mut self) -> Vec<Output> {

@@ -76,6 +76,8 @@ pub(super) enum Output {
     EnsureSnapshot(SnapshotKind),
     /// Read the store again later.
     ReadAgain(NextRead),
+    /// Read the outbox now, also if a reading is in progress.
+    ReadOutbox,
     /// Send a probe with this number.
     Probe(u64),
     /// Send a signal to the feed.
@@ -111,6 +113,8 @@ pub(super) enum Say {
     /// The snapshot is complete, but new revocations do not arrive.
     Unbound,
     Fresh,
+    /// The process was paused.
+    Paused,
     Lost(Cause),
 }
 

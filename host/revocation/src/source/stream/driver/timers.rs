@@ -12,6 +12,7 @@ use crate::{
     blacklist::lease::LEASE,
     feed::FeedEvent,
     rabbitmq::BrokerError,
+    random,
     redis::SnapshotKind,
     source::stream::{
         probe_timer::{Liveness, clock},
@@ -22,12 +23,12 @@ use crate::{
     },
 };
 
-/// How often the lease is renewed while the set is live.
+/// How often the lease is renewed.
 const RENEWAL: Duration = Duration::from_millis(100);
 /// Wrong on purpose, for tests: the lease never ends.
 const NO_LEASE: &str = "feed::no-lease";
-/// After a pause of this length, messages that arrive may be old: the lease is renewed only after a
-/// probe has come back.
+/// After a pause of this length, messages that arrive may be old: the set is complete again only after
+/// a probe has come back. It is shorter than the lease, so a lapse by a pause never goes unnoticed.
 const PAUSED: Duration = Duration::from_secs(1);
 
 impl Driver {
@@ -101,6 +102,19 @@ impl Driver {
         }
     }
 
+    /// Sends a probe. A failure is handled at the next check of the timers.
+    pub(super) async fn probe(&mut self, number: u64) {
+        // During an alarm the broker would not read it.
+        let Some(session) = self.session.as_ref().filter(|session| !session.is_blocked()) else {
+            return;
+        };
+        let probe = self.probe_timer.send(number, Instant::now(), clock(), random::random_byte());
+        match session.send_to_self(&probe.write()).await {
+            Ok(taken) => self.tasks.probing.start(taken),
+            Err(error) => self.sending_failed = Some(error),
+        }
+    }
+
     /// Detects that the process was paused, or that the wall clock was set.
     async fn check_clocks(&mut self) -> Result<(), FeedEnded> {
         let ticked_at = ambient::boot();
@@ -119,13 +133,13 @@ impl Driver {
         if paused < PAUSED || sabotage::is_on(Sabotage::RenewAtOnce) {
             return Ok(());
         }
-        tracing::warn!(?paused, "process was paused; lease suspended until a probe returns");
+        tracing::warn!(?paused, "process was paused; not live until a probe returns");
         self.on(Input::Paused).await
     }
 
     /// Renews the lease of the set.
     pub(super) async fn renew_lease(&mut self) -> Result<(), FeedEnded> {
-        if !self.source.state.is_live() {
+        if !self.source.state.renews_lease() {
             return Ok(());
         }
         self.renew_at = Instant::now() + RENEWAL;

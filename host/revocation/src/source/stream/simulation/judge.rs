@@ -29,6 +29,8 @@ pub(super) enum Answer {
 #[derive(Debug, Clone)]
 pub(super) struct Moment {
     began: Duration,
+    /// How long the process had been paused, if nothing else has run since.
+    paused: Duration,
     versions: [u64; TOKENS],
     primary: u64,
     store_well: Option<Duration>,
@@ -63,11 +65,12 @@ const RECOVERED: Duration = Duration::from_secs(3);
 // === impl Moment ===
 
 impl Moment {
-    pub(super) fn new(world: &World) -> Self {
+    pub(super) fn new(world: &World, paused: Duration) -> Self {
         let began = world.now();
         let tokens = || std::array::from_fn::<_, TOKENS, _>(|token| token);
         Self {
             began,
+            paused,
             versions: tokens().map(|token| world.tokens[token].version),
             primary: world.store.primary,
             store_well: world.store_well,
@@ -95,7 +98,12 @@ impl Moment {
         if token == 0 && self.live && answer != Answer::Trusted {
             return wrong("nothing keeps the replica from being live, and it is not");
         }
+        let is_revoked = matches!(world.tokens[token].truth, Truth::Revoked(_));
         match answer {
+            Answer::Trusted | Answer::Unasked if is_revoked && self.paused >= LEASE => {
+                let paused = self.paused;
+                wrong(&format!("the process was paused for {paused:?}, and the set is trusted"))
+            }
             Answer::Trusted => is_late(self.late[token].as_deref()),
             // A relay may have moved it to the stream while key and outbox were asked.
             Answer::Asked if self.held[token] && is_held(world, token) && same_store => {
@@ -110,23 +118,6 @@ impl Moment {
             }
             Answer::Asked | Answer::Revoked | Answer::Unavailable | Answer::NotReady => Ok(()),
         }
-    }
-
-    /// What is wrong with an answer of a process that was paused for so long, and goes on.
-    pub(super) fn judge_woken(
-        &self,
-        world: &World,
-        token: usize,
-        paused: Duration,
-        answer: Answer,
-    ) -> Result<(), String> {
-        let is_revoked = matches!(world.tokens[token].truth, Truth::Revoked(_));
-        if answer == Answer::Trusted && is_revoked && paused >= LEASE {
-            return Err(format!(
-                "token {token}: the process was paused for {paused:?}, and the set is trusted"
-            ));
-        }
-        self.judge(world, token, answer)
     }
 }
 

@@ -92,7 +92,7 @@ impl Run {
         match step {
             Step::Start => return self.start(),
             Step::Wait(millis) => return self.wait(Duration::from_millis(millis.into())).await,
-            Step::Check => return self.check(None),
+            Step::Check => return self.check(Duration::ZERO),
             Step::Stop(true) => {
                 self.net.world().stopped.get_or_insert(now);
                 return Ok(());
@@ -150,12 +150,12 @@ impl Run {
             tokio::select! {
                 biased;
                 Some((token, answer, moment)) = self.open.next() => {
-                    self.judge(token, answer, &moment, None)?;
+                    self.judge(token, answer, &moment)?;
                 }
                 () = sleep_until(self.check_at.min(end)) => {
                     if self.check_at <= Instant::now() {
                         self.check_at = Instant::now() + CHECK_EVERY;
-                        self.check(None)?;
+                        self.check(Duration::ZERO)?;
                     }
                     if end <= Instant::now() {
                         return Ok(());
@@ -165,9 +165,8 @@ impl Run {
         }
     }
 
-    /// Checks all tokens. If the process was paused, it was for so long, and nothing else has run
-    /// since.
-    fn check(&mut self, paused: Option<Duration>) -> Result<(), String> {
+    /// Checks all tokens. The process was paused for so long just before.
+    fn check(&mut self, paused: Duration) -> Result<(), String> {
         let Some(replica) = &mut self.replica else { return Ok(()) };
         if self.net.world().stopped.is_some() {
             return Ok(());
@@ -175,10 +174,10 @@ impl Run {
         if replica.is_dead() {
             return Err("a task of the replica ended".to_owned());
         }
-        let moment = Moment::new(&self.net.world());
+        let moment = Moment::new(&self.net.world(), paused);
         for (token, mut answer) in replica.check() {
             if let Some(answer) = (&mut answer).now_or_never() {
-                self.judge(token, answer, &moment, paused)?;
+                self.judge(token, answer, &moment)?;
             } else {
                 let moment = moment.clone();
                 self.open.push(async move { (token, answer.await, moment) }.boxed());
@@ -187,13 +186,7 @@ impl Run {
         Ok(())
     }
 
-    fn judge(
-        &mut self,
-        token: usize,
-        answer: Answer,
-        moment: &Moment,
-        paused: Option<Duration>,
-    ) -> Result<(), String> {
+    fn judge(&mut self, token: usize, answer: Answer, moment: &Moment) -> Result<(), String> {
         self.summary.checks += 1;
         match answer {
             Answer::Trusted => {
@@ -204,11 +197,7 @@ impl Run {
             Answer::Unasked => self.summary.allowed[2] += 1,
             Answer::Revoked | Answer::Unavailable | Answer::NotReady => {}
         }
-        let world = self.net.world();
-        match paused {
-            Some(paused) => moment.judge_woken(&world, token, paused, answer),
-            None => moment.judge(&world, token, answer),
-        }
+        moment.judge(&self.net.world(), token, answer)
     }
 
     fn go_on(&mut self) -> Result<(), String> {
@@ -238,7 +227,7 @@ impl Run {
         });
         // And once more when it has run.
         self.check_at = Instant::now() + Duration::from_millis(3);
-        self.check(Some(paused))
+        self.check(paused)
     }
 
     async fn calm_down(&mut self) -> Result<(), String> {

@@ -80,21 +80,38 @@ fn said(outputs: &[Output]) -> Vec<Say> {
 
 #[test]
 fn what_arrives_late_is_not_current_until_a_probe_is_quick_again() {
-    for (input, cause) in [(Input::Late, Cause::Late), (Input::Paused, Cause::Paused)] {
+    let mut state = live(STREAM);
+    let outputs = state.on(Input::Late);
+    assert_eq!(said(&outputs), [Say::Lost(Cause::Late), Say::Init, Say::Replay]);
+    assert_eq!(outputs.last(), Some(&Output::Probe(3)));
+    assert!(state.awaits_probe() && !state.is_live());
+    assert_eq!(state.on(Input::Late), []);
+    assert_eq!(state.on(delivered(11)), []);
+    assert_eq!(state.on(own_probe(12, 2)), [], "one that was sent before");
+    assert_eq!(state.on(late_probe(13, 3)), [], "one that took too long");
+    assert_eq!(state.on(own_probe(14, 4)), LIVE);
+    assert!(state.is_live());
+}
+
+#[test]
+fn after_a_pause_the_outbox_is_read_and_then_a_probe_must_return() {
+    for answer in [Input::StoreAnswered, Input::StoreSilent] {
         let mut state = live(STREAM);
-        let outputs = state.on(input);
-        assert_eq!(said(&outputs), [Say::Lost(cause), Say::Init, Say::Replay]);
-        assert_eq!(outputs.last(), Some(&Output::Probe(3)));
-        assert!(state.awaits_probe() && !state.is_live());
-        let again = state.on(input);
-        let expected: &[Output] = if input == Input::Late { &[] } else { &[Output::Probe(4)] };
-        assert_eq!(again, expected, "a probe in flight during the pause proves nothing");
-        let number = if input == Input::Late { 3 } else { 4 };
-        assert_eq!(state.on(delivered(11)), []);
-        assert_eq!(state.on(own_probe(12, 2)), [], "one that was sent before");
-        assert_eq!(state.on(late_probe(13, number)), [], "one that took too long");
-        assert_eq!(state.on(own_probe(14, number + 1)), LIVE);
-        assert!(state.is_live());
+        let outputs = state.on(Input::Paused);
+        let expected = [Say::Lost(Cause::Paused), Say::Init, Say::Replay, Say::Paused];
+        assert_eq!(said(&outputs), expected);
+        assert_eq!(outputs[outputs.len() - 3..][0], Output::Probe(3));
+        assert_eq!(outputs.last(), Some(&Output::ReadOutbox));
+        assert!(!state.is_live());
+        assert_eq!(state.on(own_probe(11, 3)), [], "what was in the outbox may come behind it");
+        assert_eq!(state.on(answer).last(), Some(&Output::Probe(4)));
+        assert_eq!(state.on(own_probe(12, 3)), []);
+        let again = state.on(Input::Paused);
+        assert_eq!(again, [Output::Say(Say::Paused), Output::ReadOutbox]);
+        assert_eq!(state.on(own_probe(13, 4)), [], "a probe in flight during the pause");
+        assert_eq!(state.on(answer).last(), Some(&Output::Probe(5)));
+        assert_ne!(state.on(answer).last(), Some(&Output::Probe(6)), "once is enough");
+        assert_eq!(state.on(own_probe(14, 5)), LIVE);
     }
 }
 
@@ -375,15 +392,9 @@ fn what_belongs_to_a_connection_that_is_gone_changes_nothing() {
     let mut state = live(STREAM);
     state.on(Input::Lost);
     let before = state.clone();
-    for late in [
-        Input::Bound,
-        delivered(11),
-        own_probe(11, 9),
-        Input::ProbeDue,
-        Input::Lost,
-        Input::Late,
-        Input::Paused,
-    ] {
+    for late in
+        [Input::Bound, delivered(11), own_probe(11, 9), Input::ProbeDue, Input::Lost, Input::Late]
+    {
         assert_eq!(state.on(late), [], "{late:?}");
     }
     assert_eq!(state, before);

@@ -404,7 +404,8 @@ impl World {
                     // What was confirmed and kept nowhere is found by the next reading.
                     self.violated |= proven & self.stored & !self.known & !self.forgotten != 0;
                 }
-                Output::Say(_) => {}
+                // Answers of the store are steps of their own.
+                Output::ReadOutbox | Output::Say(_) => {}
             }
         }
     }
