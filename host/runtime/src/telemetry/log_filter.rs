@@ -47,7 +47,17 @@ const OURS: [(&str, &[&str]); 3] = [
     ),
     (
         "portcullis_runtime",
-        &["boot_clock", "drain", "failpoint", "file_watch", "listen", "readiness", "telemetry"],
+        &[
+            "backoff",
+            "boot_clock",
+            "drain",
+            "failpoint",
+            "file_watch",
+            "listen",
+            "readiness",
+            "telemetry",
+            "tls",
+        ],
     ),
 ];
 
