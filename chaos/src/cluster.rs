@@ -80,7 +80,7 @@ impl Cluster {
             .collect();
         let direct = config(&setup, &rabbitmq.url(), &redis.sentinels());
         let relay = Relay::start(&direct, folder.path());
-        let publisher = Publisher::new(&rabbitmq.url(), redis.client(Member::First));
+        let publisher = Publisher::new(&rabbitmq.url(), redis.client(Member::First)).patient();
         let store = Arc::new(PrimaryClient::new(&redis));
         let mut cluster = Self {
             replicas: Vec::new(),
@@ -217,6 +217,13 @@ impl Cluster {
         logs
     }
 
+    /// How often replicas stopped trusting their sets, as they do after a pause; by their logs.
+    pub fn losses(&mut self) -> usize {
+        let logs = self.logs();
+        let lost = ["blacklist feed lost", "process was paused"];
+        lost.iter().map(|text| logs.matches(*text).count()).sum()
+    }
+
     /// Waits until everything has recovered: services run, all replicas are live and ready, the
     /// outbox is empty, and new events arrive at all replicas.
     ///
@@ -291,8 +298,9 @@ impl Cluster {
         let published = Cell::new(None);
         eventually::holds_within(PATIENCE, "all replicas get events", async || {
             if published.get().is_none_or(|at: Instant| at.elapsed() > SOON) {
-                let sent = self.publisher.try_publish(&[wire.as_bytes()]).await;
-                published.set(sent.is_ok().then(Instant::now));
+                let body = [wire.as_bytes()];
+                let sent = tokio::time::timeout(SOON, self.publisher.try_publish(&body)).await;
+                published.set(matches!(sent, Ok(Ok(()))).then(Instant::now));
             }
             for replica in 0..REPLICAS {
                 if !self.admin(replica).is_revoked(&jti).await {

@@ -5,9 +5,13 @@
 use std::{future::Future, time::Duration};
 
 /// The timeout, for a busy machine. Long, because only failing tests wait for it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 /// Between two polls.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Between two attempts, so that a stall of the machine disturbs one of them.
+const REST: Duration = Duration::from_secs(1);
+/// How often a time is measured.
+const MEASUREMENTS: usize = 10;
 
 /// Polls until there is a value, and returns it.
 ///
@@ -46,7 +50,29 @@ where
     .await;
 }
 
-/// Measures up to three times until the time is at most `limit`: a busy machine may disturb one
+/// Attempts something until it succeeds, and returns the result: a busy machine may disturb an
+/// attempt, but a fault makes each of them fail.
+///
+/// # Panics
+/// When so many `attempts` have failed, naming `what`, and why each did.
+pub async fn succeeds<T, F>(attempts: usize, what: &str, mut attempt: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, String>>,
+{
+    let mut failures = Vec::new();
+    while failures.len() < attempts {
+        if !failures.is_empty() {
+            tokio::time::sleep(REST).await;
+        }
+        match attempt().await {
+            Ok(result) => return result,
+            Err(failure) => failures.push(failure),
+        }
+    }
+    panic!("not in {attempts} attempts: {what}: {failures:?}");
+}
+
+/// Measures up to ten times until the time is at most `limit`: a busy machine may disturb a
 /// measurement, but the promise holds for another.
 ///
 /// # Panics
@@ -55,15 +81,15 @@ pub async fn takes_at_most<F>(limit: Duration, what: &str, mut measure: impl FnM
 where
     F: Future<Output = Duration>,
 {
-    let mut all = Vec::new();
-    while all.len() < 3 {
-        let took = measure().await;
-        all.push(took);
-        if took <= limit {
-            return;
+    let what = format!("{what} takes at most {limit:?}");
+    succeeds(MEASUREMENTS, &what, || {
+        let measured = measure();
+        async move {
+            let took = measured.await;
+            (took <= limit).then_some(()).ok_or_else(|| format!("{took:?}"))
         }
-    }
-    panic!("{what} took longer than {limit:?} each time: {all:?}");
+    })
+    .await;
 }
 
 async fn some_within<T, F>(patience: Duration, what: &str, mut poll: impl FnMut() -> F) -> T

@@ -21,6 +21,7 @@ pub mod publisher;
 pub mod services;
 pub mod stub;
 pub mod token;
+pub mod undisturbed;
 pub mod upstream;
 pub mod wall_clock;
 pub mod wire;

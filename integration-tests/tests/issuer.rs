@@ -178,8 +178,9 @@ async fn unknown_keys_cause_one_fetch_for_each_cooldown() {
     assert_eq!(issuer.fetches(), 1, "the first fetch was a moment ago");
 
     // All that come together wait for one fetch.
-    let config = config(&issuer, &at_url(&issuer), &json!({"cooldown": "1ms"}));
-    let portcullis = Portcullis::start(&config.with("http.timeout", "10s")).await;
+    let fetch = json!({"cooldown": "1ms", "timeout": "12s"});
+    let config = config(&issuer, &at_url(&issuer), &fetch);
+    let portcullis = Portcullis::start(&config.with("http.timeout", "15s")).await;
     issuer.fault(Some(Fault::Slow(Duration::from_secs(2))));
     let all = forged.iter().take(50).map(|token| status(&portcullis, token));
     let answers = futures_util::future::join_all(all).await;
@@ -280,7 +281,10 @@ async fn keys_that_are_too_old_are_no_longer_used() {
     is_answered(&portcullis, &token, 200).await;
     issuer.fault(Some(Fault::Status(500)));
     is_answered(&portcullis, &token, NOT_READY).await;
-    assert!(portcullis.log().contains("older than `tokens.fetch.max_stale`"));
+    eventually::holds("the log says why", || async {
+        portcullis.log().contains("older than `tokens.fetch.max_stale`")
+    })
+    .await;
     issuer.fault(None);
     is_answered(&portcullis, &token, 200).await;
 }

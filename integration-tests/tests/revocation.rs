@@ -22,16 +22,20 @@ use std::str::FromStr;
 
 use portcullis_integration_tests::{
     client::Request,
+    eventually,
     portcullis::{Config, Portcullis, token_route},
     token::Claims,
 };
 use serde_json::{Value, json};
 
 /// A configuration whose only route needs a token. Its HTTP edge is not in the mode for Envoy,
-/// which gets no cause of a fault: see [`check`]. The timeout of Redis is long, for a busy machine.
+/// which gets no cause of a fault: see [`check`]. The timeouts of Redis are long, for a busy
+/// machine.
 fn config(mode: &str, mut redis: Value) -> Config {
-    if redis["timeout"].is_null() {
-        redis["timeout"] = json!("5s");
+    for timeout in ["timeout", "connect_timeout"] {
+        if redis[timeout].is_null() {
+            redis[timeout] = json!("5s");
+        }
     }
     Config::new([token_route("all", &["/*"])])
         .with("http.request_from", "x-forwarded")
@@ -56,7 +60,21 @@ async fn metric<T: FromStr>(portcullis: &Portcullis, name: &str) -> T {
     value.unwrap_or_else(|| panic!("no metric {name}:\n{metrics}"))
 }
 
+/// Waits until the feed is in this state.
+async fn reaches(portcullis: &Portcullis, state: &str) {
+    eventually::holds(&format!("the feed is {state}"), || async {
+        portcullis.admin().revocations().await["state"] == state
+    })
+    .await;
+}
+
 /// Whether the log of the process has this text.
-fn is_logged(portcullis: &mut Portcullis, words: &str) -> bool {
-    portcullis.process().output().contains(words)
+fn is_logged(portcullis: &Portcullis, words: &str) -> bool {
+    portcullis.log().contains(words)
+}
+
+/// Waits until the log of the process has this text.
+async fn logs(portcullis: &Portcullis, words: &str) {
+    let what = format!("the log has `{words}`");
+    eventually::holds(&what, || std::future::ready(is_logged(portcullis, words))).await;
 }

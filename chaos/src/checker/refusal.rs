@@ -17,6 +17,10 @@ const CLOCK_IS_READ: std::time::Duration = std::time::Duration::from_secs(3);
 const HEARTBEAT: std::time::Duration = std::time::Duration::from_millis(1500);
 /// From this slowdown of the machine on, the broker may fail to answer in time.
 const STARVED: f64 = 2.0;
+/// After a stall of this length, a replica does not trust its set, and its connections may be lost.
+const PAUSED: std::time::Duration = std::time::Duration::from_secs(1);
+/// A replica recovers from a stall within this time.
+const RESUMED_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Whether a fault, or the token, justifies that a check was not allowed, and its reason.
 pub(super) fn is_justified(history: &History, check: &Check) -> bool {
@@ -29,9 +33,10 @@ pub(super) fn is_justified(history: &History, check: &Check) -> bool {
             expires.is_some_and(|at| check.span.ended.plus(SKEW) >= at) || faults.wrong_clock()
         }
         Verdict::Deny(Reason::NotReady) => {
-            !faults.was_ready() && (faults.unready() || faults.starved_broker())
+            faults.stalled()
+                || (!faults.was_ready() && (faults.unready() || faults.starved_broker()))
         }
-        Verdict::Deny(Reason::StoreUnavailable) => faults.no_store(),
+        Verdict::Deny(Reason::StoreUnavailable) => faults.stalled() || faults.no_store(),
         Verdict::Deny(Reason::Revoked | Reason::Other) => false,
     }
 }
@@ -100,6 +105,14 @@ impl Faults<'_> {
         let setup = self.history.setup;
         let denies = setup.while_stale == WhileStale::Deny && !setup.always_asks();
         denies && self.history.load.slowdown(self.span) > STARVED
+    }
+
+    /// Whether the machine was stalled shortly before, for so long that the replica may be as after
+    /// a fault: without a set that it trusts, and without connections.
+    fn stalled(&self) -> bool {
+        let recent = Span::new(self.span.began.minus(RESUMED_WITHIN), self.span.ended);
+        let is_long = |stall: &&Span| stall.length() >= PAUSED;
+        self.history.stalls.iter().filter(is_long).any(|stall| stall.meets(recent))
     }
 
     /// Whether the set of a replica may have expired that received nothing since a moment, or since

@@ -2,6 +2,7 @@
 
 mod expiry;
 mod properties;
+mod stalls;
 
 use super::*;
 use crate::{

@@ -11,6 +11,9 @@ const AUTHORIZER: &str = "authorizer";
 const UPSTREAM: &str = "upstream";
 /// The prefix of Envoy's type URLs.
 const TYPES: &str = "type.googleapis.com/envoy";
+/// How long Envoy waits for a connection and for an answer, on a busy machine; shorter than clients
+/// of the tests wait.
+const PATIENCE: &str = "10s";
 /// The name of the external authorization filter.
 const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
 
@@ -38,7 +41,7 @@ impl EnvoyConfig {
     /// Checks over gRPC, for HTTP requests and raw connections.
     #[must_use]
     pub fn grpc(authorizers: &[SocketAddr], upstream: SocketAddr) -> Self {
-        let service = json!({"envoy_grpc": {"cluster_name": AUTHORIZER}, "timeout": "2s"});
+        let service = json!({"envoy_grpc": {"cluster_name": AUTHORIZER}, "timeout": PATIENCE});
         let options = format!("{TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions");
         let mut cluster = cluster(AUTHORIZER, authorizers);
         cluster["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
@@ -75,7 +78,9 @@ impl EnvoyConfig {
                 "@type": http_type("ext_authz", "ExtAuthz"),
                 "transport_api_version": "V3",
                 "http_service": {"server_uri": {
-                    "uri": format!("http://{authorizer}"), "cluster": AUTHORIZER, "timeout": "2s",
+                    "uri": format!("http://{authorizer}"),
+                    "cluster": AUTHORIZER,
+                    "timeout": PATIENCE,
                 }},
             }),
             network_ext_authz: None,
@@ -337,7 +342,7 @@ fn cluster(name: &str, addresses: &[SocketAddr]) -> Value {
     json!({
         "name": name,
         "type": "STATIC",
-        "connect_timeout": "1s",
+        "connect_timeout": PATIENCE,
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
     })
 }

@@ -27,7 +27,7 @@ use crate::{eventually, ports::Port};
 /// The label by which `make images` finds containers that a killed test left behind.
 const OWNER: &str = "portcullis.test.process";
 /// No test needs a container for longer than this. A test that still has it hangs.
-const LIMIT: Duration = Duration::from_mins(15);
+const LIMIT: Duration = Duration::from_mins(30);
 /// Whether containers have no time limit, because a program other than a test starts them.
 static UNLIMITED: AtomicBool = AtomicBool::new(false);
 

@@ -23,8 +23,8 @@ pub const PASSWORD: &str = "a-password-of-the-tests";
 /// The port of RabbitMQ inside its container.
 const INSIDE: u16 = 5672;
 /// Its start takes seconds of processor time, and tests run in parallel.
-const PATIENCE: Duration = Duration::from_mins(2);
-/// The timeout of one connection; a paused broker accepts none.
+const PATIENCE: Duration = Duration::from_mins(5);
+/// The timeout of a connection that is not certain; a paused broker accepts none.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A running RabbitMQ. It is removed when this is dropped.
@@ -112,7 +112,8 @@ impl RabbitMq {
     /// # Panics
     /// When RabbitMQ is unavailable.
     pub async fn channel(&self) -> (Connection, Channel) {
-        let connection = self.try_connect().await.expect("RabbitMQ accepts connections");
+        let connection = connect(&self.url(), PATIENCE).await;
+        let connection = connection.expect("RabbitMQ accepts connections");
         let channel = connection.create_channel().await.expect("RabbitMQ opens channels");
         (connection, channel)
     }
@@ -150,7 +151,7 @@ impl RabbitMq {
         let options = BasicConsumeOptions::default();
         let consumer = channel.basic_consume(stream.into(), "".into(), options, arguments).await;
         let mut consumer = consumer.expect("the stream can be read");
-        let delivery = tokio::time::timeout(TIMEOUT, consumer.next()).await;
+        let delivery = tokio::time::timeout(PATIENCE, consumer.next()).await;
         let delivery = delivery.expect("there is a message").expect("the stream is not deleted");
         let properties = delivery.expect("it is delivered").properties;
         match properties.headers().as_ref().and_then(|all| all.inner().get("x-stream-offset")) {

@@ -13,8 +13,10 @@ use crate::eventually;
 /// Commands of client libraries and of this client, which are not under test.
 const HOUSEKEEPING: [&str; 8] =
     ["auth", "client", "command", "config", "hello", "info", "ping", "select"];
-/// The timeout of one answer; a paused Redis gives none.
+/// The timeout of an answer that is not certain; a paused Redis gives none.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// The timeout of an answer that must come.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A client of one Redis. It reconnects after a loss.
 #[derive(Debug)]
@@ -51,32 +53,27 @@ impl RedisClient {
     /// # Errors
     /// When Redis refuses it, is unavailable, or stays silent.
     pub async fn try_command<T: FromRedisValue>(&self, command: &[&str]) -> RedisResult<T> {
-        let (name, arguments) = command.split_first().expect("a command has a name");
-        let mut kept = self.connection.lock().await;
-        let mut connection = self.take_or_open(&mut kept).await?;
-        let answer = redis::cmd(name).arg(arguments).query_async(&mut connection).await;
-        keep_if_sound(&mut kept, connection, &answer);
-        answer
+        self.command_within(TIMEOUT, command).await
     }
 
     /// Runs many commands in one pipeline.
     ///
     /// # Errors
-    /// When Redis refuses one, is unavailable, or stays silent.
+    /// When Redis refuses one, is unavailable, or stays silent for long.
     pub async fn try_pipeline(&self, commands: &Pipeline) -> RedisResult<()> {
         let mut kept = self.connection.lock().await;
-        let mut connection = self.take_or_open(&mut kept).await?;
+        let mut connection = self.take_or_open(PATIENCE, &mut kept).await?;
         let answer = commands.exec_async(&mut connection).await;
         keep_if_sound(&mut kept, connection, &answer);
         answer
     }
 
-    /// Runs a command that must succeed.
+    /// Runs a command that must succeed, and may take long.
     ///
     /// # Panics
     /// When it does not.
     pub async fn command<T: FromRedisValue>(&self, command: &[&str]) -> T {
-        self.try_command(command)
+        self.command_within(PATIENCE, command)
             .await
             .unwrap_or_else(|error| panic!("{} to {}: {error}", command.join(" "), self.address))
     }
@@ -155,16 +152,32 @@ impl RedisClient {
         Ok(role.unwrap_or_default().trim().to_owned())
     }
 
+    async fn command_within<T: FromRedisValue>(
+        &self,
+        limit: Duration,
+        command: &[&str],
+    ) -> RedisResult<T> {
+        let (name, arguments) = command.split_first().expect("a command has a name");
+        let mut kept = self.connection.lock().await;
+        let mut connection = self.take_or_open(limit, &mut kept).await?;
+        let answer = redis::cmd(name).arg(arguments).query_async(&mut connection).await;
+        keep_if_sound(&mut kept, connection, &answer);
+        answer
+    }
+
+    /// A connection whose answers may take as long as `limit`, as may its opening.
     async fn take_or_open(
         &self,
+        limit: Duration,
         kept: &mut Option<MultiplexedConnection>,
     ) -> RedisResult<MultiplexedConnection> {
-        if let Some(connection) = kept.take() {
+        if let Some(mut connection) = kept.take() {
+            connection.set_response_timeout(limit);
             return Ok(connection);
         }
         let limits = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(TIMEOUT))
-            .set_response_timeout(Some(TIMEOUT));
+            .set_connection_timeout(Some(limit))
+            .set_response_timeout(Some(limit));
         self.client.get_multiplexed_async_connection_with_config(&limits).await
     }
 }

@@ -22,6 +22,10 @@ const SENTINELS: usize = 3;
 const MEMBERS: [Member; 2] = [Member::First, Member::Second];
 /// Long, because sentinels that were paused for two seconds do nothing for half a minute.
 const LONG: Duration = Duration::from_mins(2);
+/// After so long without an answer the sentinels replace the primary: soon, or only if it has
+/// failed, and not because a busy machine was stalled.
+const SOON: Duration = Duration::from_secs(1);
+const PATIENTLY: Duration = Duration::from_secs(5);
 
 /// A primary, a replica and three sentinels. They are removed when this is dropped.
 #[derive(Debug)]
@@ -52,8 +56,17 @@ struct Node {
 
 impl RedisSentinel {
     /// Starts them, and waits until the replica has the primary's data and each sentinel knows all
-    /// members.
+    /// members. A primary that is silent for a second is replaced.
     pub async fn start() -> Self {
+        Self::launch(SOON).await
+    }
+
+    /// The same; a primary is replaced after five seconds.
+    pub async fn start_patient() -> Self {
+        Self::launch(PATIENTLY).await
+    }
+
+    async fn launch(down_after: Duration) -> Self {
         let ports: Vec<_> = (0..2 + SENTINELS).map(|_| Port::reserve()).collect();
         let network = Setup::new("network", &IMAGES.redis, "exec sleep infinity")
             .publish(ports.iter().map(|port| (port, port.number())))
@@ -68,7 +81,8 @@ impl RedisSentinel {
         ];
         let mut sentinels = Vec::new();
         for port in ports {
-            sentinels.push(Node::start("sentinel", port, &network, &sentinel(primary)).await);
+            let script = sentinel(primary, down_after);
+            sentinels.push(Node::start("sentinel", port, &network, &script).await);
         }
         let all = Self { redis, sentinels, _network: network };
         all.settled(Member::First).await;
@@ -285,15 +299,16 @@ fn server(of: Option<u16>) -> String {
     )
 }
 
-/// A sentinel.
-fn sentinel(primary: u16) -> String {
+/// A sentinel that replaces the primary after this time without an answer.
+fn sentinel(primary: u16, down_after: Duration) -> String {
     configured(
         "redis-sentinel",
         &format!(
             "'sentinel announce-ip 127.0.0.1' \"sentinel announce-port $PORT\" \
              'sentinel monitor {MASTER_NAME} 127.0.0.1 {primary} {QUORUM}' \
-             'sentinel down-after-milliseconds {MASTER_NAME} 1000' \
-             'sentinel failover-timeout {MASTER_NAME} 3000'"
+             'sentinel down-after-milliseconds {MASTER_NAME} {}' \
+             'sentinel failover-timeout {MASTER_NAME} 3000'",
+            down_after.as_millis()
         ),
     )
 }

@@ -42,7 +42,7 @@ fn cluster(name: &str, at: SocketAddr) -> Value {
     json!({
         "name": name,
         "type": "STATIC",
-        "connect_timeout": "1s",
+        "connect_timeout": "10s",
         "load_assignment": {"cluster_name": name, "endpoints": endpoints},
     })
 }

@@ -113,13 +113,21 @@ impl Scene {
         Seen { response, check: check.and_then(|check| check.attributes) }
     }
 
-    /// Sends bytes and reads the answer within a second and a half, if there is one.
-    async fn answer_to(&self, bytes: &[u8]) -> Option<String> {
+    /// Sends bytes, which must be answered, and reads the answer.
+    async fn answer_to(&self, bytes: &[u8]) -> String {
+        self.answer_within(Duration::from_secs(20), bytes).await.expect("an answer")
+    }
+
+    /// Sends bytes, which must not be answered for a second and a half.
+    async fn ignores(&self, bytes: &[u8]) {
+        assert_eq!(self.answer_within(Duration::from_millis(1500), bytes).await, None);
+    }
+
+    async fn answer_within(&self, limit: Duration, bytes: &[u8]) -> Option<String> {
         let mut stream = TcpStream::connect(self.envoy.http()).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         let mut answer = vec![0; 1024];
-        let read = timeout(Duration::from_millis(1500), stream.read(&mut answer)).await;
-        let length = read.ok()?.unwrap();
+        let length = timeout(limit, stream.read(&mut answer)).await.ok()?.unwrap();
         Some(String::from_utf8_lossy(&answer[..length]).into_owned())
     }
 

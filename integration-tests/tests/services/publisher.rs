@@ -1,6 +1,7 @@
 //! Tests of the publisher.
 
 use portcullis_integration_tests::{
+    eventually,
     publisher::{Event, OUTBOX, Publisher, Way},
     services::{Link, RabbitMq, Redis, rabbitmq},
 };
@@ -9,17 +10,23 @@ use portcullis_integration_tests::{
 async fn an_unconfirmed_event_goes_to_the_outbox_and_its_key_to_redis() {
     let (rabbitmq, redis) = tokio::join!(RabbitMq::start(), Redis::start());
     let link = Link::to(rabbitmq.address()).await;
-    let publisher = Publisher::new(&rabbitmq::url(link.address()), redis.client());
+    let publisher = || Publisher::new(&rabbitmq::url(link.address()), redis.client());
+    // A cut link is noticed at once, and a frozen one when the time is over.
+    let (patient, hasty) = (publisher().patient(), publisher());
     let client = redis.client();
     let event = |jti| Event::add_for_an_hour(jti).with_user("user", "logout");
 
-    assert_eq!(publisher.revoke(&event("a")).await, Way::Exchange);
+    assert_eq!(patient.revoke(&event("a")).await, Way::Exchange);
     link.cut().await;
-    assert_eq!(publisher.revoke(&event("b")).await, Way::Outbox);
+    assert_eq!(patient.revoke(&event("b")).await, Way::Outbox);
     link.restore().await;
-    assert_eq!(publisher.revoke(&event("c")).await, Way::Exchange);
+    assert_eq!(patient.revoke(&event("c")).await, Way::Exchange);
+    eventually::holds("the other publisher is connected", async || {
+        hasty.try_publish(&[event("c").wire().as_bytes()]).await.is_ok()
+    })
+    .await;
     link.freeze();
-    assert_eq!(publisher.revoke(&event("d")).await, Way::Outbox);
+    assert_eq!(hasty.revoke(&event("d")).await, Way::Outbox);
 
     assert_eq!(
         client.keys("blacklist:*").await,

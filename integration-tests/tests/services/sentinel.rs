@@ -7,7 +7,7 @@ use portcullis_integration_tests::{
 
 #[tokio::test]
 async fn after_a_kill_the_replica_takes_over_and_the_old_primary_follows() {
-    let redis = RedisSentinel::start().await;
+    let redis = RedisSentinel::start_patient().await;
     let before = redis.primary_client().await;
     let _: String = before.command(&["SET", "key", "value"]).await;
     let copied: u64 = before.command(&["WAIT", "1", "10000"]).await;
@@ -30,7 +30,7 @@ async fn after_a_kill_the_replica_takes_over_and_the_old_primary_follows() {
 
 #[tokio::test]
 async fn the_replica_takes_over_on_failover_or_when_the_primary_is_paused() {
-    let redis = RedisSentinel::start().await;
+    let redis = RedisSentinel::start_patient().await;
     assert_eq!(redis.primary().await, Some(Member::First));
     assert_eq!(redis.fail_over().await, Member::Second);
     redis.settled(Member::Second).await;
@@ -43,7 +43,7 @@ async fn the_replica_takes_over_on_failover_or_when_the_primary_is_paused() {
 
 #[tokio::test]
 async fn two_sentinels_are_enough() {
-    let redis = RedisSentinel::start().await;
+    let redis = RedisSentinel::start_patient().await;
     redis.kill_sentinel(2).await;
     redis.kill(Member::First).await;
     redis.elected(Member::Second).await;

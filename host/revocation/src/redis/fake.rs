@@ -45,6 +45,9 @@ pub(super) struct Fake {
     shared: Arc<Shared>,
 }
 
+/// How long a connection may take to open: much more than any takes on a busy machine.
+const PATIENT: &str = "connect_timeout: 10s";
+
 /// A store with its keeper.
 #[derive(Debug)]
 pub(super) struct Kept {
@@ -225,12 +228,12 @@ impl Kept {
 
     /// With a Redis at this address.
     pub(super) fn at(address: SocketAddr, more: &str) -> Self {
-        Self::start(&format!("url: 'redis://{address}', connect_timeout: 200ms{more}"))
+        Self::start(&format!("url: 'redis://{address}', {PATIENT}{more}"))
     }
 
     /// With these sentinels.
     pub(super) fn by(sentinels: &[Fake]) -> Self {
         let all: Vec<_> = sentinels.iter().map(|one| format!("'{}'", one.address)).collect();
-        Self::start(&format!("sentinels: [{}], master_name: m", all.join(", ")))
+        Self::start(&format!("sentinels: [{}], master_name: m, {PATIENT}", all.join(", ")))
     }
 }

@@ -1,6 +1,8 @@
 //! Tests of the gRPC edge on a real socket: what a client gets for good calls, for bad ones, and at
 //! the end.
 
+mod peers;
+
 use std::{
     sync::{
         Condvar, Mutex,
@@ -23,11 +25,7 @@ use portcullis_types::{
     decision::{Allow, Decision, Reason, Verdict},
 };
 use prost::Message;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    sync::Notify,
-};
+use tokio::{net::TcpStream, sync::Notify};
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -39,6 +37,9 @@ use tonic_reflection::pb::v1::{
 use super::*;
 
 const LIMIT: usize = 4096;
+const A_MINUTE: HumanDuration = HumanDuration::from_millis(60_000);
+/// For tests that wait until it is over. Long enough for a busy machine to begin a connection.
+const SOON: HumanDuration = HumanDuration::from_millis(3_000);
 
 struct Edge {
     address: SocketAddr,
@@ -48,7 +49,7 @@ struct Edge {
 }
 
 async fn edge(authorizer: impl Authorize) -> Edge {
-    edge_that_waits(HumanDuration::from_millis(300), authorizer).await
+    edge_that_waits(A_MINUTE, authorizer).await
 }
 
 async fn edge_that_waits(read_timeout: HumanDuration, authorizer: impl Authorize) -> Edge {
@@ -148,7 +149,7 @@ fn together(checks: usize) -> impl Authorize {
         let mut inside = inside.lock().unwrap();
         *inside += 1;
         changed.notify_all();
-        let patience = Duration::from_secs(20);
+        let patience = Duration::from_secs(2);
         let waited = changed.wait_timeout_while(inside, patience, |inside| *inside < checks);
         if waited.unwrap().1.timed_out() { Decision::deny(Reason::InternalError) } else { allow() }
     }
@@ -156,13 +157,18 @@ fn together(checks: usize) -> impl Authorize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn slow_checks_of_one_connection_are_made_at_the_same_time() {
-    let edge = edge_that_waits(A_MINUTE, together(2)).await;
-    let mut client = AuthorizationClient::new(edge.channel().await);
-    client.check(get("/slow")).await.unwrap();
-    let mut other = client.clone();
-    let (one, other) = tokio::join!(client.check(get("/a")), other.check(get("/b")));
-    assert_eq!(code(one.unwrap().get_ref()), 0);
-    assert_eq!(code(other.unwrap().get_ref()), 0);
+    // That lasts for a second after a slow one. On a busy machine it may be over.
+    for _ in 0..10 {
+        let edge = edge(together(2)).await;
+        let mut client = AuthorizationClient::new(edge.channel().await);
+        client.check(get("/slow")).await.unwrap();
+        let mut other = client.clone();
+        let (one, other) = tokio::join!(client.check(get("/a")), other.check(get("/b")));
+        if [one, other].map(|answer| code(answer.unwrap().get_ref())) == [0, 0] {
+            return;
+        }
+    }
+    panic!("each time one of them waited for the other");
 }
 
 #[tokio::test]
@@ -237,7 +243,7 @@ async fn a_panic_is_a_deny_and_the_next_request_is_unharmed() {
 
 #[tokio::test]
 async fn a_message_that_never_comes_is_denied_in_time() {
-    let edge = edge(allow_all).await;
+    let edge = edge_that_waits(SOON, allow_all).await;
     let socket = TcpStream::connect(edge.address).await.unwrap();
     let (mut client, connection) = h2::client::handshake(socket).await.unwrap();
     let request = Request::post(format!("http://{}{CHECK}", edge.address))
@@ -252,85 +258,6 @@ async fn a_message_that_never_comes_is_denied_in_time() {
         }
         ended = connection => panic!("the connection ended: {ended:?}"),
     }
-}
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
-const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
-const A_MINUTE: HumanDuration = HumanDuration::from_millis(60_000);
-
-/// A peer that writes its bytes itself.
-struct Peer(TcpStream);
-
-impl Peer {
-    async fn sends(to: SocketAddr, bytes: &[u8]) -> Self {
-        let mut peer = Self(TcpStream::connect(to).await.unwrap());
-        peer.0.set_nodelay(true).unwrap();
-        peer.0.write_all(bytes).await.unwrap();
-        peer
-    }
-
-    /// Whether it gets an answer to a ping, after whatever else it gets.
-    async fn is_served(&mut self) -> bool {
-        self.0.write_all(PING).await.unwrap();
-        loop {
-            let mut head = [0; 9];
-            if self.0.read_exact(&mut head).await.is_err() {
-                return false;
-            }
-            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-            self.0.read_exact(&mut vec![0; usize::try_from(length).unwrap()]).await.unwrap();
-            if head[3] == PING[3] {
-                return true;
-            }
-        }
-    }
-
-    /// Waits until the server hangs up, which it does without a word.
-    async fn closed(mut self) {
-        let mut answer = Vec::new();
-        let read = tokio::time::timeout(Duration::from_secs(20), self.0.read_to_end(&mut answer));
-        // What it has not read makes it a reset.
-        let _ = read.await.expect("the server hangs up in time");
-        assert_eq!(answer, b"");
-    }
-}
-
-#[tokio::test]
-async fn peers_that_do_not_begin_are_closed_in_time_and_no_others() {
-    let edge = edge(allow_all).await;
-    let mut begun = Peer::sends(edge.address, &[PREFACE, SETTINGS].concat()).await;
-    for bytes in [&b""[..], &PREFACE[..1], &PREFACE[..23]] {
-        Peer::sends(edge.address, bytes).await.closed().await;
-    }
-    assert!(begun.is_served().await, "silence is no crime after the beginning");
-}
-
-#[tokio::test]
-async fn a_beginning_may_come_in_pieces() {
-    let edge = edge_that_waits(A_MINUTE, allow_all).await;
-    let mut peer = Peer::sends(edge.address, &PREFACE[..10]).await;
-    let answer = tokio::time::timeout(Duration::from_millis(50), peer.0.read_u8()).await;
-    assert!(answer.is_err(), "the server waits for the rest: {answer:?}");
-    peer.0.write_all(&[&PREFACE[10..], SETTINGS].concat()).await.unwrap();
-    assert!(peer.is_served().await);
-}
-
-#[tokio::test]
-async fn other_protocols_are_closed_without_waiting() {
-    let edge = edge_that_waits(A_MINUTE, allow_all).await;
-    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x16\x03\x01", b"PRI * HTTP/2.0\n"] {
-        Peer::sends(edge.address, bytes).await.closed().await;
-    }
-}
-
-#[tokio::test]
-async fn peers_that_do_not_begin_do_not_hold_up_the_drain() {
-    let edge = edge_that_waits(A_MINUTE, allow_all).await;
-    let _silent = Peer::sends(edge.address, b"").await;
-    let _half = Peer::sends(edge.address, &PREFACE[..10]).await;
-    assert_eq!(code(&edge.check(get("/")).await), 0, "all three are accepted");
-    assert_eq!(edge.drain.drain(Duration::from_secs(20)).await, 0);
 }
 
 #[tokio::test]
@@ -390,7 +317,7 @@ async fn health_says_what_readiness_says_until_the_drain() {
 async fn a_check_under_way_is_answered_while_draining_and_new_ones_are_refused() {
     let (arrived, go) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
     let (arriving, going) = (Arc::clone(&arrived), Arc::clone(&go));
-    let edge = edge_that_waits(A_MINUTE, move |_: &Attributes, _: Option<Duration>| {
+    let edge = edge(move |_: &Attributes, _: Option<Duration>| {
         arriving.notify_one();
         while !going.load(SeqCst) {
             std::thread::yield_now();

@@ -272,7 +272,12 @@ mod tests {
         let quick = Share::new(all.policy(8), 1);
         let mut attempts = [0_u64; 8];
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(1) {
+        // A machine that pauses for a while leaves room for fewer attempts.
+        while begun.elapsed() < Duration::from_secs(1)
+            || attempts.iter().sum::<u64>() < 40
+            || attempts.iter().any(|number| *number < 3)
+        {
+            assert!(begun.elapsed() < Duration::from_secs(20), "too few: {attempts:?}");
             for (share, attempts) in shares.iter().zip(&mut attempts) {
                 if !share.is_used_up() {
                     share.spend();
@@ -286,6 +291,6 @@ mod tests {
         let ration = millis(begun.elapsed()) / millis(PACE) + u64::from(BURST);
         assert!(all_attempts <= ration + 16, "{attempts:?}");
         let (least, most) = (attempts.iter().min().unwrap(), attempts.iter().max().unwrap());
-        assert!(*least >= 3 && most - least <= 8, "{attempts:?}");
+        assert!(most - least <= 8, "{attempts:?}");
     }
 }

@@ -62,6 +62,8 @@ pub(crate) enum Failure {
 #[derive(Debug)]
 pub(crate) struct Client {
     sender: SendRequest<Bytes>,
+    /// What each call states as its `grpc-timeout`.
+    limit: Option<&'static str>,
     _connection: JoinSet<()>,
 }
 
@@ -197,7 +199,13 @@ impl Client {
             // The caller sees the error too.
             let _ = connection.await;
         });
-        Self { sender, _connection: tasks }
+        Self { sender, limit: None, _connection: tasks }
+    }
+
+    /// States a limit of a minute. So the processor time of a policy counts, and not how long it
+    /// waits for a processor: a caller that states no limit waits for a few deadlines only.
+    pub(crate) fn patient(self) -> Self {
+        Self { limit: Some("60S"), ..self }
     }
 
     /// Asks, and expects an answer.
@@ -218,9 +226,12 @@ impl Client {
         let mut sender = self.sender.clone().ready().await.map_err(refused)?;
         let request = http::Request::post(format!("http://portcullis.test{CHECK}"))
             .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(())
-            .unwrap();
+            .header("te", "trailers");
+        let request = match self.limit {
+            Some(limit) => request.header("grpc-timeout", limit),
+            None => request,
+        };
+        let request = request.body(()).unwrap();
         let (response, mut stream) = sender.send_request(request, false).map_err(refused)?;
         stream.send_data(ask.message(), true).map_err(|error| failure(&error))?;
         let mut body = response.await.map_err(|error| failure(&error))?.into_body();

@@ -66,7 +66,7 @@ async fn idle_connections_on_one_port_keep_no_other_client_out() {
         let limit = service.metric(&format!("portcullis_connections_limit{{edge=\"{edge}\"}}"));
         assert!(limit.unwrap() < 256, "{edge}: {limit:?}");
     }
-    assert!(service.log().contains("ulimit -n"), "{}", service.log());
+    service.has_logged(1, "ulimit -n");
     assert_eq!(refused(&service, "grpc", "descriptors"), 0);
 }
 

@@ -21,7 +21,8 @@ use crate::{
 fn config(folder: &Folder, grace: &str) -> Value {
     let settings = json!({"rules": [{"effect": "allow"}]});
     let mut config = folder.config_with_policy(&component("portcullis_rules"), &settings);
-    config["shutdown"] = json!({"grace": grace, "timeout": "20s"});
+    // An end that waits for anything is never in time.
+    config["shutdown"] = json!({"grace": grace, "timeout": "10m"});
     config["routes"][0]["deadline"] = json!("10s");
     config
 }
@@ -105,7 +106,7 @@ async fn an_idle_connection_does_not_hold_up_the_end() {
     let begin = std::time::Instant::now();
     service.signal("INT");
     assert!(service.end().success());
-    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

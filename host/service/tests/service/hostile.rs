@@ -14,7 +14,9 @@ use crate::{
 };
 
 /// More than the deadline of a route by what a busy machine may take to notice.
-const AT_MOST: Duration = Duration::from_secs(5);
+const AT_MOST: Duration = Duration::from_secs(30);
+/// The same for the quickest of a few answers.
+const QUICKEST: Duration = Duration::from_secs(10);
 /// Far above `policy_host.output_limit_bytes`.
 const HUGE: usize = 4 << 20;
 
@@ -30,14 +32,17 @@ fn attacked_by(attack: &str, change: impl FnOnce(&mut Value)) -> Service {
 /// Suffers the attack a few times, with a harmless request after each, and returns its last answer.
 pub(crate) async fn suffer(service: &Service) -> Answer {
     let client = Client::connect(service.addresses.grpc).await;
-    let mut last = Answer::default();
+    let (mut last, mut quickest) = (Answer::default(), AT_MOST);
     for _ in 0..3 {
         let begin = Instant::now();
         last = client.ask(&Ask::get("/attack")).await;
-        assert!(begin.elapsed() < AT_MOST, "the answer took {:?}", begin.elapsed());
+        let took = begin.elapsed();
+        assert!(took < AT_MOST, "the answer took {took:?}");
+        quickest = quickest.min(took);
         let next = client.ask(&Ask::get("/harmless")).await;
         assert!(next.allowed, "the next request suffers too: {next:?}");
     }
+    assert!(quickest < QUICKEST, "each answer took {quickest:?} or longer");
     last
 }
 
@@ -103,7 +108,10 @@ async fn while_a_policy_spins_others_are_answered() {
     let service = attacked_by("spin", |config| config["routes"][0]["deadline"] = json!("2s"));
     let attacker = Client::connect(service.addresses.grpc).await;
     let client = Client::connect(service.addresses.grpc).await;
-    for _ in 0..2 {
+    let mut numbers: Vec<u32> = Vec::new();
+    // Hundreds, on an idle machine. A busy one may disturb some of the attacks.
+    while numbers.iter().filter(|number| **number >= 20).count() < 2 {
+        assert!(numbers.len() < 10, "others were answered in the time of the attacks: {numbers:?}");
         let (attack, harmless) = (Ask::get("/attack"), Ask::get("/harmless"));
         let mut attack = pin!(attacker.ask(&attack));
         let mut answered = 0;
@@ -117,8 +125,7 @@ async fn while_a_policy_spins_others_are_answered() {
             }
         };
         assert_eq!(denied.reason, "policy_timeout");
-        // Hundreds, on an idle machine.
-        assert!(answered >= 20, "{answered} others were answered in the time of the attack");
+        numbers.push(answered);
     }
 }
 
@@ -288,6 +295,7 @@ async fn a_reason_with_a_line_break_forges_no_line_of_the_log() {
     let mut service = attacked_by("log_injection", |_| {});
     let answer = suffer(&service).await;
     assert_eq!(answer.status, 403);
+    service.has_logged(3, "policy_denied");
     // The log has its own writer, which is done when the process has ended.
     service.terminate();
     let log = service.log();

@@ -13,12 +13,15 @@ use crate::{
 
 /// Callers that sit on the slow routes, all together.
 const CALLERS: usize = 64;
-/// An answer on another route is to come within this time.
+/// An answer on another route is to come within this time, and one of `/livez` within twice this
+/// time.
 const PROMISED: Duration = Duration::from_millis(50);
 /// What is promised holds for this share of the answers, in percent.
 const SHARE: usize = 99;
 /// A machine that does something else at the wrong moment gets another chance.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 10;
+/// How long a slow route works on a request whose caller states no limit.
+const UNLIMITED: Duration = Duration::from_millis(300);
 
 /// A service with slow routes, for `slow-0.test` and so on, on each of which a policy never
 /// answers. Half of them have their own policy each, the others share one. The route for the rest
@@ -68,42 +71,58 @@ async fn flood(service: &Service, slow_routes: usize) -> JoinSet<()> {
     callers
 }
 
-/// How many of 200 answers on the other route, and of 50 of `/livez`, came in time, in percent.
-async fn in_time(service: &Service) -> (usize, usize) {
-    let client = Client::connect(service.addresses.grpc).await;
-    let (mut checks, mut livez) = (0, 0);
+/// Within which times the promised share came of 200 answers on the other route, and of 50 of
+/// `/livez`.
+async fn times(service: &Service) -> [Duration; 2] {
+    let client = Client::connect(service.addresses.grpc).await.patient();
+    let (mut checks, mut livez) = (Vec::new(), Vec::new());
     for number in 0..200 {
         let begin = Instant::now();
         let answer = client.ask(&Ask::get("/").host("other.test")).await;
         assert!(answer.allowed, "{answer:?}");
-        checks += usize::from(begin.elapsed() < PROMISED);
+        checks.push(begin.elapsed());
         if number % 4 == 0 {
             let begin = Instant::now();
             tokio::task::block_in_place(|| service.admin("GET", "/livez")).unwrap();
-            livez += usize::from(begin.elapsed() < PROMISED * 2);
+            livez.push(begin.elapsed());
         }
     }
-    (checks / 2, livez * 2)
+    [checks, livez].map(|mut times| {
+        times.sort();
+        times[(times.len() * SHARE).div_ceil(100) - 1]
+    })
+}
+
+/// The bounds of [`times`]; longer on a machine where answers are slow without callers, too.
+fn bounds(alone: [Duration; 2]) -> [Duration; 2] {
+    [PROMISED.max(alone[0] * 4), (PROMISED * 2).max(alone[1] * 4)]
 }
 
 /// Callers of so many slow routes leave the others what is promised, and the end comes in time.
+/// Each attempt first measures the machine without callers, because other work may slow it down at
+/// any time.
 async fn assert_isolated(slow_routes: usize) {
     let mut service = service(slow_routes);
-    let callers = flood(&service, slow_routes).await;
     let mut seen = Vec::new();
+    let mut first = None;
     for _ in 0..ATTEMPTS {
-        let (checks, livez) = in_time(&service).await;
-        seen.push((checks, livez));
-        if checks >= SHARE && livez >= SHARE {
-            break;
+        let alone = times(&service).await;
+        // Calls of the last attempt may still run: they must not raise the bounds without limit.
+        let first: [Duration; 2] = *first.get_or_insert(alone);
+        let bounds = bounds([alone[0].min(first[0] * 2), alone[1].min(first[1] * 2)]);
+        let callers = flood(&service, slow_routes).await;
+        let times = times(&service).await;
+        if times[0] < bounds[0] && times[1] < bounds[1] {
+            // The end comes as soon as with no callers at all: without grace, and with none that
+            // wait.
+            service.signal("TERM");
+            drop(callers);
+            assert!(service.end().success());
+            return;
         }
+        seen.push((times, bounds));
     }
-    let kept = seen.iter().any(|(checks, livez)| *checks >= SHARE && *livez >= SHARE);
-    assert!(kept, "in time, in percent, of checks and of /livez: {seen:?}");
-    // The end comes as soon as with no callers at all: without grace, and with none that wait.
-    service.signal("TERM");
-    drop(callers);
-    assert!(service.end().success());
+    panic!("{SHARE} % of checks and of /livez took too long, against the bounds: {seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,13 +139,20 @@ async fn callers_of_many_policies_that_never_answer_hold_up_no_other_route() {
 async fn quick_requests_of_a_slow_route_are_answered_between_slow_ones() {
     let service = service(1);
     let slow = Client::connect(service.addresses.grpc).await;
-    let quick = Client::connect(service.addresses.grpc).await;
-    for _ in 0..5 {
+    let quick = Client::connect(service.addresses.grpc).await.patient();
+    let mut in_time = 0;
+    for _ in 0..ATTEMPTS {
         let denied = slow.ask(&Ask::get("/attack").host("slow-0.test")).await;
         assert_eq!(denied.reason, "policy_timeout");
+        let begin = Instant::now();
         let answer = quick.ask(&Ask::get("/harmless").host("slow-0.test")).await;
         assert!(answer.allowed, "{answer:?}");
+        in_time += usize::from(begin.elapsed() < UNLIMITED);
+        if in_time == 5 {
+            return;
+        }
     }
+    panic!("{in_time} of {ATTEMPTS} answers came within {UNLIMITED:?}");
 }
 
 /// Rules that take some milliseconds to read, and one that decides.
@@ -150,7 +176,7 @@ async fn a_used_up_instance_costs_no_request_its_deadline() {
     config["routes"][0]["deadline"] = json!("5ms");
     config["policy_host"] = json!({"instance_reuse": 20});
     let service = Service::start(folder, &config);
-    let client = Client::connect(service.addresses.grpc).await;
+    let client = Client::connect(service.addresses.grpc).await.patient();
     for number in 0..300 {
         let answer = client.ask(&Ask::get("/")).await;
         assert!(answer.allowed, "request {number}: {answer:?}");

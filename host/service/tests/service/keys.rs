@@ -108,7 +108,7 @@ async fn a_key_that_moves_is_kept_and_a_withdrawn_one_is_refused() {
     until_status(&client, &k2_token, 401).await;
     until_status(&client, &k3_token, 401).await;
     assert_eq!(failing(&service), 0);
-    assert!(service.log().contains("can verify tokens"), "{}", service.log());
+    service.has_logged(1, "can verify tokens");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,6 +128,7 @@ async fn a_file_that_cannot_be_used_is_counted_until_it_can() {
     let before = failures();
     eventually("a file that is gone counts too", || (failures() > before + 1).then_some(()));
     assert_eq!(failing(&service), 1);
+    service.has_logged(1, "cannot use a source of keys");
     let reports =
         service.log().lines().filter(|line| line.contains("cannot use a source of keys")).count();
     assert!((1..=3).contains(&reports), "one for each cause, not one for each attempt: {reports}");
@@ -209,7 +210,7 @@ fn an_issuer_without_audiences_is_warned_of() {
     assert!(!folder.check_config(&config).stdout.contains("warning"), "nothing is open");
     config["issuers"]["test"]["audiences"] = json!([]);
     let service = Service::start(folder, &config);
-    assert!(service.log().contains("issuers.test.audiences: is empty"), "{}", service.log());
+    service.has_logged(1, "issuers.test.audiences: is empty");
 }
 
 #[test]

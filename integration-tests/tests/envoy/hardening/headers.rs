@@ -106,7 +106,7 @@ async fn trusted_hops_are_counted_from_the_end_of_x_forwarded_for() {
 async fn raw_headers_show_repeated_headers_and_binary_values() {
     let request = b"GET / HTTP/1.1\r\nHost: api.test\r\nx-a: 1\r\nx-a: 2\r\nx-b: acme\xff\r\n\r\n";
     let on = Scene::new(shipped).await;
-    on.answer_to(request).await.expect("an answer");
+    on.answer_to(request).await;
     let raw = |name: &str| {
         let map = on.stub.http().header_map.expect("raw headers");
         let named = map.headers.into_iter().filter(|header| header.key == name);
@@ -117,7 +117,7 @@ async fn raw_headers_show_repeated_headers_and_binary_values() {
 
     let joined = |envoy: EnvoyConfig| shipped(envoy).with("encode_raw_headers", Value::Null);
     let off = Scene::new(joined).await;
-    off.answer_to(request).await.expect("an answer");
+    off.answer_to(request).await;
     let headers = off.stub.http().headers;
     assert_eq!((headers["x-a"].as_str(), headers["x-b"].as_str()), ("1,2", "acme!"));
 }

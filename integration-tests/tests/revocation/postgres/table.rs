@@ -1,13 +1,20 @@
 //! Tests that the table is authoritative, also when it is truncated, locked or replaced, or its
 //! trigger is disabled, while replicas run.
 
-use portcullis_integration_tests::{eventually, token::Claims};
+use portcullis_integration_tests::{
+    eventually, portcullis::Config, services::postgres::PostgresClient, token::Claims,
+};
 
-use super::{INSERT, NEVER, TABLE, TRIGGER, answered, ask, config, database, install_trigger};
+use super::{
+    INSERT, NEVER, TABLE, TRIGGER, answered, ask, config, database, feed, install_trigger,
+};
 use crate::{
     envoy::Gate,
-    revocation::{is_logged, metric},
+    revocation::{is_logged, logs, metric},
 };
+
+/// What a replica logs when it no longer gets revocations.
+const LOST: &str = "blacklist feed lost";
 
 #[tokio::test]
 async fn a_table_that_is_truncated_revokes_nothing() {
@@ -28,23 +35,36 @@ async fn a_locked_table_costs_nothing_while_its_trigger_notifies() {
     let (postgres, client) = database(TABLE).await;
     install_trigger(&client, "").await;
     let config = config(&postgres, "1s").with("blacklist.max_staleness", "2s");
-    let mut gate = Gate::new(&config).await;
+    // On a busy machine, PostgreSQL may answer too late, and the feed is lost.
+    let what = "the feed is live beside a locked table";
+    eventually::succeeds(3, what, || lock(&config, &client)).await;
+}
+
+/// Locks the table until a reading of a new replica has failed, and revokes meanwhile.
+async fn lock(config: &Config, client: &PostgresClient) -> Result<(), String> {
+    let gate = Gate::new(config).await;
     let (revoked, other) = (Claims::default(), Claims::default());
     client.run("BEGIN; LOCK TABLE revoked_tokens IN ACCESS EXCLUSIVE MODE").await;
-    eventually::holds("a reading fails", || {
-        std::future::ready(is_logged(&mut gate.portcullis, "cannot read the table now"))
-    })
-    .await;
-    assert_eq!(gate.portcullis.admin().revocations().await["state"], "live");
-    gate.pass(ask(&other)).await;
+    logs_unless_lost(&gate, "cannot read the table now").await;
+    let status = gate.portcullis.admin().revocations().await;
+    let passed = gate.send(ask(&other)).await.status;
     client.execute(INSERT, &[&revoked.jti()]).await;
     client.run("COMMIT").await;
+    if status["state"] != "live" || passed != 200 {
+        return Err(format!("{passed}, {status}"));
+    }
     answered(&gate, &revoked, 403).await;
-    eventually::holds("the table is read again", || {
-        std::future::ready(is_logged(&mut gate.portcullis, "the table can be read again"))
+    logs_unless_lost(&gate, "the table can be read again").await;
+    if is_logged(&gate.portcullis, LOST) { Err(LOST.to_owned()) } else { Ok(()) }
+}
+
+/// Waits until the log has this text, or says that the feed is lost.
+async fn logs_unless_lost(gate: &Gate, words: &str) {
+    eventually::holds(words, || {
+        let is_over = [words, LOST].iter().any(|words| is_logged(&gate.portcullis, words));
+        std::future::ready(is_over)
     })
     .await;
-    assert!(!is_logged(&mut gate.portcullis, "blacklist feed lost"));
 }
 
 #[tokio::test]
@@ -57,7 +77,7 @@ async fn a_silent_trigger_is_detected_and_so_is_its_return() {
     for lose in [swap, disable, &other_channel] {
         let (postgres, client) = database(TABLE).await;
         install_trigger(&client, "").await;
-        let mut gate = Gate::new(&config(&postgres, "200ms")).await;
+        let gate = Gate::new(&config(&postgres, "200ms")).await;
         let trigger = async |gate: &Gate, value: u64| {
             eventually::holds("the metric shows the trigger", || async {
                 metric::<u64>(&gate.portcullis, "portcullis_postgres_trigger").await == value
@@ -67,8 +87,8 @@ async fn a_silent_trigger_is_detected_and_so_is_its_return() {
         trigger(&gate, 1).await;
         client.run(lose).await;
         trigger(&gate, 0).await;
-        assert!(is_logged(&mut gate.portcullis, "no trigger publishes revocations"));
-        assert_eq!(gate.portcullis.admin().revocations().await["state"], "live");
+        logs(&gate.portcullis, "no trigger publishes revocations").await;
+        feed(&gate.portcullis, "live").await;
         let claims = Claims::default();
         client.execute(INSERT, &[&claims.jti()]).await;
         answered(&gate, &claims, 403).await;

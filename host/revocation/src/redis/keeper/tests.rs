@@ -184,20 +184,35 @@ async fn a_primary_replaced_during_wait_acknowledges_nothing() {
     assert_eq!(written, Err(StoreError::Moved));
 }
 
-#[tokio::test]
-async fn without_a_quorum_nothing_is_written_and_the_connection_is_retired() {
+/// Takes the quorum away. Returns whether a read came through while the primary was in doubt: on a
+/// busy machine the doubt may be over by then.
+async fn reads_without_a_quorum() -> bool {
     let primary = Fake::start().await;
     let sentinels = [Fake::sentinel(primary.address).await, Fake::sentinel(primary.address).await];
     let kept = Kept::by(&sentinels);
     let link = up(&kept.redis).await;
     sentinels[0].change(|script| script.names = None);
     forget_looks(&kept.redis).await;
+    let doubted = Instant::now();
     let written = confirmed_write(&kept.redis).await;
     assert!(matches!(written, Err(StoreError::NoPrimary { .. })), "{written:?}");
-    assert_eq!(kept.redis.ping(LONG).await, Ok(()), "reads go on while it is in doubt");
+    let read = kept.redis.ping(LONG).await;
+    let was_in_doubt = doubted.elapsed() < CHECK_INTERVAL;
+    assert!(read.is_ok() || !was_in_doubt, "reads go on while it is in doubt: {read:?}");
     kept.redis.inner.links.replaced(&link).await;
     let ping = kept.redis.ping(LONG).await;
     assert!(matches!(ping, Err(StoreError::NoPrimary { .. })), "{ping:?}");
+    was_in_doubt
+}
+
+#[tokio::test]
+async fn without_a_quorum_nothing_is_written_and_the_connection_is_retired() {
+    for _ in 0..5 {
+        if reads_without_a_quorum().await {
+            return;
+        }
+    }
+    panic!("each time the doubt was over before a read");
 }
 
 #[tokio::test]
