@@ -178,6 +178,17 @@ impl Issuer {
         key.sign(&claims.with("iss", self.url()))
     }
 
+    /// A logout token for this client (`OpenID` Connect Back-Channel Logout 1.0 section 2.4), which says
+    /// with `claims` what has ended, signed with `key`.
+    ///
+    /// # Panics
+    /// When it cannot be signed.
+    #[must_use]
+    pub fn logout_token(&self, client: &str, claims: Claims, key: &IssuerKey) -> String {
+        let events = json!({"http://schemas.openid.net/event/backchannel-logout": {}});
+        self.sign(claims.with("aud", client).with("events", events), key)
+    }
+
     fn published<T>(&self, change: impl FnOnce(&mut Published) -> T) -> T {
         change(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
     }

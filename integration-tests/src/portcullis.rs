@@ -43,6 +43,8 @@ pub struct Addresses {
     pub http: Option<SocketAddr>,
     /// The admin edge.
     pub admin: SocketAddr,
+    /// The receiver, if a test switches it on.
+    pub receiver: Option<SocketAddr>,
 }
 
 /// The binary, for tests of the command line.
@@ -101,6 +103,15 @@ impl Addresses {
     #[must_use]
     pub fn http(&self) -> SocketAddr {
         self.http.expect("the HTTP edge is on")
+    }
+
+    /// The receiver.
+    ///
+    /// # Panics
+    /// When it is off.
+    #[must_use]
+    pub fn receiver(&self) -> SocketAddr {
+        self.receiver.expect("the receiver is on")
     }
 }
 

@@ -4,6 +4,7 @@ mod clock;
 mod expiry;
 mod feed;
 mod index;
+mod logout;
 mod modes;
 mod nodes;
 mod pause;

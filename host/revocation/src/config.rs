@@ -303,7 +303,8 @@ impl Config {
     }
 
     /// How long an entry lasts for which no expiry is known: longer than tokens live.
-    pub(crate) fn longest_life(&self) -> Duration {
+    #[must_use]
+    pub fn longest_life(&self) -> Duration {
         let stream = self.rabbitmq.as_ref().map(|rabbitmq| rabbitmq.stream_max_age);
         stream.unwrap_or_else(default_stream_max_age).get()
     }

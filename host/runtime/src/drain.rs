@@ -75,6 +75,16 @@ impl Drain {
         thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
     }
 
+    /// Runs `work` to its end, even if the caller does not wait for it, and returns its result; `None`
+    /// if it panics. The drain waits for it too.
+    #[expect(clippy::disallowed_methods, reason = "as in `spawn`")]
+    pub async fn finish<T>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T>
+    where
+        T: Send + 'static,
+    {
+        tokio::spawn(self.tasks.track_future(work)).await.ok()
+    }
+
     /// Resolves when tasks are to stop.
     pub async fn stopping(&self) {
         self.stop.cancelled().await;
@@ -128,6 +138,22 @@ impl Drop for ReportDeath {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_to_be_finished_goes_on_without_its_caller() {
+        let (drain, _dead) = pair();
+        assert_eq!(drain.finish(async { 1 }).await, Some(1));
+        assert_eq!(drain.finish(async { panic!("boom") }).await, None::<()>);
+        let (sender, done) = tokio::sync::oneshot::channel();
+        let work = async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            sender.send(()).unwrap();
+        };
+        let waited = tokio::time::timeout(Duration::from_millis(1), drain.finish(work)).await;
+        assert!(waited.is_err());
+        assert_eq!(drain.drain(Duration::from_secs(5)).await, 0, "the drain waits");
+        done.await.unwrap();
+    }
 
     #[tokio::test]
     async fn a_panicking_task_is_reported_by_name() {

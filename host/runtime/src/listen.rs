@@ -54,6 +54,7 @@ pub async fn bind(edge: Edge, address: SocketAddr, limit: u32) -> Result<Incomin
         Edge::Grpc => "grpc.listen",
         Edge::Http => "http.listen",
         Edge::Admin => "admin.listen",
+        Edge::Receiver => "receiver.listen",
     };
     let error = |source| BindError { key, address, source };
     let listener = TcpListener::bind(address).await.map_err(error)?;

@@ -5,9 +5,8 @@
 
 mod relay;
 mod revocations;
-mod serve;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -30,6 +29,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    http_api::{self, ApiLimits},
     policy::{Policies, PolicyStatus, Reload},
     token::{IssuerStatus, Verifier},
 };
@@ -84,6 +84,14 @@ pub struct AdminState {
     pub blacklist: Blacklist,
 }
 
+const LIMITS: ApiLimits = ApiLimits {
+    // Scrapes are closer together.
+    idle: Duration::from_secs(75),
+    body_pause: Duration::from_secs(10),
+    // To send a million revocations, and to wait a minute for all replicas.
+    request: Duration::from_mins(5),
+};
+
 /// The media type of metrics.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -119,7 +127,7 @@ impl AdminEdge {
 
     /// Serves the paths of `router` until the drain begins.
     pub async fn serve_router(self, router: Router, drain: Drain) {
-        serve::serve(self.0, router, drain).await;
+        http_api::serve(self.0, router, LIMITS, drain).await;
     }
 }
 

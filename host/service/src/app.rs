@@ -25,6 +25,7 @@ use crate::{
     config::Config,
     grpc, http,
     policy::{self, Reload},
+    receiver::{self, Receiver, ReceiverEdge, ReceiverError, ReceiverSections},
     token,
 };
 
@@ -43,6 +44,9 @@ pub enum RunError {
     /// The sources of revocations contradict each other, or cannot be used.
     #[error(transparent)]
     Blacklist(#[from] revocation::BuildError),
+    /// The receiver would accept no logout, or could not store it.
+    #[error(transparent)]
+    Receiver(#[from] ReceiverError),
     /// The relay's sections are missing or unusable.
     #[error(transparent)]
     Relay(#[from] revocation::RelayBuildError),
@@ -80,6 +84,7 @@ struct Built {
     replica: Option<String>,
     feed_status: revocation::Status,
     blacklist: revocation::Blacklist,
+    receiver: Option<Receiver>,
     policies: policy::Policies,
     reload: Reload,
     reloader: policy::PolicyReloader,
@@ -93,6 +98,13 @@ struct Built {
 /// As [`run`].
 pub fn check(config: &Config) -> Result<(), RunError> {
     build(config, &Readiness::default()).map(drop)
+}
+
+/// What the configuration leaves open although it can be used: settings with a risk that should have
+/// been taken on purpose.
+#[must_use]
+pub fn warnings(config: &Config) -> Vec<String> {
+    [token::warnings(&config.issuers), receiver::warnings(receiver_sections(config))].concat()
 }
 
 /// Serves until SIGTERM or SIGINT. `dropped_lines` are those of the log, `announce` names a file to
@@ -115,7 +127,7 @@ pub async fn run(
         // A volume that hangs may keep it from ever starting.
         () = signals.end() => return Ok(()),
     };
-    for warning in token::warnings(&config.issuers) {
+    for warning in warnings(config) {
         tracing::warn!("{warning}");
     }
     drop(starting);
@@ -194,6 +206,7 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Built, RunError> {
         tasks,
         replica,
     } = revocation;
+    let receiver = receiver::build(receiver_sections(config), &verifier, &revocations, &metrics)?;
     let size = blacklist.clone();
     metrics.report_blacklist_size(move || size.len());
     let ready = readiness.clone();
@@ -220,12 +233,21 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Built, RunError> {
         replica,
         feed_status: status,
         blacklist,
+        receiver,
         policies,
         reload,
         reloader,
         admin_token,
         metrics,
     })
+}
+
+const fn receiver_sections(config: &Config) -> ReceiverSections<'_> {
+    ReceiverSections {
+        receiver: config.receiver.as_ref(),
+        issuers: &config.issuers,
+        blacklist: &config.blacklist,
+    }
 }
 
 /// Opens the addresses and starts the tasks.
@@ -238,20 +260,28 @@ async fn start(
     let grpc = grpc::bind(&config.grpc).await?;
     let http = http::bind(&config.http).await?;
     let admin = admin::bind(&config.admin).await?;
+    let receiver = match built.receiver {
+        Some(receiver) => Some(receiver.bind().await?),
+        None => None,
+    };
     let announcement = Announcement {
         grpc: grpc.local_addr(),
         http: http.as_ref().map(http::HttpEdge::local_addr),
         admin: admin.local_addr(),
+        receiver: receiver.as_ref().map(ReceiverEdge::local_addr),
     };
     let limits = listen::share_descriptors(listen::Limits {
         grpc: as_limit(config.grpc.max_connections),
         http: http.as_ref().map_or(0, |_| as_limit(config.http.max_connections)),
         admin: as_limit(config.admin.max_connections),
+        receiver: config.receiver.as_ref().map_or(0, |config| as_limit(config.max_connections)),
     });
     let connections = built.metrics.connections();
     let grpc = grpc.limited(limits.grpc, connections.edge(Edge::Grpc));
     let http = http.map(|http| http.limited(limits.http, connections.edge(Edge::Http)));
     let admin = admin.limited(limits.admin, connections.edge(Edge::Admin));
+    let receiver = receiver
+        .map(|receiver| receiver.limited(limits.receiver, connections.edge(Edge::Receiver)));
     let authorizer = Arc::new(built.authorizer);
     drain.spawn("key reloader", built.keys.run(drain.clone()));
     drain.spawn("token sweep", token::forget_expired(built.verifier.clone(), drain.clone()));
@@ -277,6 +307,9 @@ async fn start(
     };
     drain.spawn("admin edge", admin.serve(admin_state, drain.clone()));
     drain.spawn("grpc edge", grpc.serve(Arc::clone(&authorizer), readiness.clone(), drain.clone()));
+    if let Some(receiver) = receiver {
+        drain.spawn("receiver", receiver.serve(drain.clone()));
+    }
     if let Some(http) = http {
         drain.spawn("http edge", http.serve(authorizer, drain.clone()));
     }

@@ -32,6 +32,7 @@ use crate::{
     authorizer::{CorsConfig, DenialConfig, HostsConfig, PathConfig, RequestLimits, RouteConfig},
     grpc, http,
     policy::{HostConfig, PolicyConfig},
+    receiver::ReceiverConfig,
     token::{IssuerConfig, TokensConfig},
 };
 
@@ -45,6 +46,8 @@ pub struct Config {
     pub http: http::HttpConfig,
     /// Health, metrics, and the authenticated API for revocations and policies.
     pub admin: admin::AdminConfig,
+    /// Where issuers report logouts.
+    pub receiver: Option<ReceiverConfig>,
     /// Who issues tokens, by a name of your choice.
     pub issuers: BTreeMap<String, IssuerConfig>,
     /// How tokens are verified.

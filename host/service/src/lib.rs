@@ -16,5 +16,7 @@ pub mod config;
 pub mod fetch;
 pub mod grpc;
 pub mod http;
+mod http_api;
 pub mod policy;
+pub mod receiver;
 pub mod token;

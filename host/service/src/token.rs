@@ -18,6 +18,7 @@ mod key_config;
 mod key_fault;
 mod key_file;
 mod key_source;
+mod logout;
 mod memory;
 pub mod parse;
 mod preset;
@@ -40,10 +41,11 @@ pub use self::{
     build::{build, fetch_once, warnings},
     build_error::TokenBuildError,
     claims::VerifiedToken,
-    config::{FetchConfig, IssuerConfig, TokenTypeConfig, TokensConfig},
+    config::{FetchConfig, IssuerConfig, LogoutConfig, LogoutScope, TokenTypeConfig, TokensConfig},
     credential::{AUTHORIZATION, CookieCredential, Credential, HeaderCredential, QueryCredential},
     key_config::{DiscoveredKeys, JwksFile, KeyConfig, KeysUrl, PemFile, SecretFile},
     key_fault::{JsonFault, KeyFault, LoadKeysError},
+    logout::{LoggedOut, LogoutRefusal, LogoutToken},
     preset::IssuerPreset,
     reload::KeyReloader,
     remote::RemoteSetupError,

@@ -36,6 +36,8 @@ async fn known() -> Known {
     let rules = places::component("portcullis_rules");
     let config = Config::new([route])
         .with("policies.rules.file", rules.to_str().unwrap())
+        .with("receiver.listen", "127.0.0.1:0")
+        .with("issuers.test.backchannel_logout", json!({"audiences": ["c"], "ends": "subject"}))
         .with("blacklist.rabbitmq.url", "amqp://127.0.0.1:1")
         .with("blacklist.redis.url", "redis://127.0.0.1:1");
     let portcullis = Portcullis::launch(&config).await;
@@ -97,6 +99,7 @@ async fn alerts_query_existing_metrics() {
         "HighDenyRate",
         "KeyFileFails",
         "LogLinesDropped",
+        "LogoutsLost",
         "MalformedEvents",
         "PolicyReloadRefused",
         "RedisEvicts",

@@ -14,6 +14,8 @@ pub struct Limits {
     pub http: usize,
     /// The admin edge.
     pub admin: usize,
+    /// The receiver; 0 where it is off.
+    pub receiver: usize,
 }
 
 /// Reserved for files, for brokers and databases, and for connections that are being refused.
@@ -31,13 +33,14 @@ pub fn share_descriptors(wanted: Limits) -> Limits {
     let available = raise(needed);
     let limits = wanted.within(available);
     if limits != wanted {
-        let Limits { grpc, http, admin } = limits;
+        let Limits { grpc, http, admin, receiver } = limits;
         tracing::warn!(
             descriptors = available,
             needed,
             grpc,
             http,
             admin,
+            receiver,
             "the process may open too few files for `max_connections` of all edges; each gets a \
              share; raise `ulimit -n`, or lower `grpc.max_connections` and `http.max_connections`"
         );
@@ -68,7 +71,7 @@ fn raise(needed: usize) -> usize {
 
 impl Limits {
     fn sum(self) -> usize {
-        self.grpc.saturating_add(self.http).saturating_add(self.admin)
+        [self.grpc, self.http, self.admin, self.receiver].into_iter().fold(0, usize::saturating_add)
     }
 
     /// The same, or as much of each as `available` descriptors allow.
@@ -84,7 +87,12 @@ impl Limits {
                 / u128::try_from(sum).unwrap_or(u128::MAX).max(1);
             usize::try_from(part).unwrap_or(usize::MAX).max(LEAST).min(wanted)
         };
-        Self { grpc: share(self.grpc), http: share(self.http), admin: share(self.admin) }
+        Self {
+            grpc: share(self.grpc),
+            http: share(self.http),
+            admin: share(self.admin),
+            receiver: share(self.receiver),
+        }
     }
 }
 
@@ -96,10 +104,10 @@ mod tests {
 
     #[test]
     fn what_fits_stays_and_what_does_not_is_shared_out() {
-        let wanted = Limits { grpc: 1024, http: 0, admin: 64 };
+        let wanted = Limits { grpc: 1024, http: 0, admin: 64, receiver: 0 };
         assert_eq!(wanted.within(1024 + 64 + RESERVE), wanted);
         let shared = wanted.within(256);
-        assert_eq!(shared, Limits { grpc: 180, http: 0, admin: 11 });
+        assert_eq!(shared, Limits { grpc: 180, http: 0, admin: 11, receiver: 0 });
     }
 
     proptest! {
@@ -108,12 +116,18 @@ mod tests {
             grpc in 1..100_000_usize,
             http in 0..100_000_usize,
             admin in 1..10_000_usize,
+            receiver in 0..1_000_usize,
             available in 128..2_000_000_usize,
         ) {
-            let wanted = Limits { grpc, http, admin };
+            let wanted = Limits { grpc, http, admin, receiver };
             let limits = wanted.within(available);
             prop_assert!(limits.sum() + RESERVE / 2 <= available, "{limits:?}");
-            for (limit, wanted) in [(limits.grpc, grpc), (limits.http, http), (limits.admin, admin)] {
+            for (limit, wanted) in [
+                (limits.grpc, grpc),
+                (limits.http, http),
+                (limits.admin, admin),
+                (limits.receiver, receiver),
+            ] {
                 prop_assert!(limit <= wanted && limit >= wanted.min(LEAST), "{limits:?}");
             }
         }

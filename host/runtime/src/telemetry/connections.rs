@@ -30,6 +30,8 @@ portcullis_types::listed_enum! {
         Http = "http",
         /// `admin.listen`.
         Admin = "admin",
+        /// `receiver.listen`.
+        Receiver = "receiver",
     }
 }
 

@@ -23,6 +23,7 @@ use super::{
     histogram::{DurationTotals, Durations, Window, WindowTotals},
     keys::KeyMetrics,
     log_writer::{self, DroppedLines},
+    logouts::LogoutMetrics,
     policy::PolicyMetrics,
     postgres::PostgresMetrics,
     redis::RedisMetrics,
@@ -42,6 +43,7 @@ pub struct Metrics {
     feed: FeedMetrics,
     keys: KeyMetrics,
     connections: ConnectionMetrics,
+    logouts: OnceLock<LogoutMetrics>,
     dropped_lines: OnceLock<DroppedLines>,
     blacklist_size: Reading,
     ready: Reading,
@@ -120,6 +122,7 @@ impl Metrics {
             feed: FeedMetrics::default(),
             keys: KeyMetrics::default(),
             connections: ConnectionMetrics::default(),
+            logouts: OnceLock::new(),
             dropped_lines: OnceLock::new(),
             blacklist_size: Reading::default(),
             ready: Reading::default(),
@@ -188,6 +191,12 @@ impl Metrics {
         self.connections.clone()
     }
 
+    /// The metrics of logouts that issuers report; the same ones each time. They are shown from the
+    /// first call on.
+    pub fn logouts(&self) -> LogoutMetrics {
+        self.logouts.get_or_init(LogoutMetrics::default).clone()
+    }
+
     /// Sets the counter of dropped log lines. Only the first call has an effect.
     pub fn report_dropped_lines(&self, dropped: DroppedLines) {
         // The first one stays, since there is one log.
@@ -220,6 +229,7 @@ impl Metrics {
         families.extend(self.feed.families());
         families.extend(self.keys.families());
         families.extend(self.connections.families());
+        families.extend(self.logouts.get().map(LogoutMetrics::family));
         families.push(log_writer::family(self.dropped_lines.get()));
         families.extend(self.redis.get().into_iter().flat_map(RedisMetrics::families));
         families.extend(self.postgres.get().into_iter().flat_map(PostgresMetrics::families));

@@ -16,6 +16,8 @@ pub struct Announcement {
     pub http: Option<SocketAddr>,
     /// The admin edge.
     pub admin: SocketAddr,
+    /// The receiver, unless it is off.
+    pub receiver: Option<SocketAddr>,
 }
 
 /// The addresses cannot be written down.

@@ -25,7 +25,7 @@ pub async fn run_relay(config: &Config, dropped_lines: DroppedLines) -> Result<(
     let relay = Relay::build(&config.blacklist, metrics.clone(), &readiness)?;
     let admin = admin::bind(&config.admin).await?;
     let limit = as_limit(config.admin.max_connections);
-    let limits = listen::share_descriptors(Limits { grpc: 0, http: 0, admin: limit });
+    let limits = listen::share_descriptors(Limits { grpc: 0, http: 0, admin: limit, receiver: 0 });
     let admin = admin.limited(limits.admin, metrics.connections().edge(Edge::Admin));
     tracing::info!(admin = %admin.local_addr(), "relay starting");
     let (drain, mut dead) = drain::pair();

@@ -33,7 +33,7 @@ impl CheckConfig {
         let file = self.file.config.display();
         telemetry::log::check(&config.log)?;
         app::check(&config)?;
-        for warning in token::warnings(&config.issuers) {
+        for warning in app::warnings(&config) {
             print(&format!("{file}: warning: {warning}\n"))?;
         }
         if self.online {

@@ -277,6 +277,18 @@ pub(super) fn texts<'c>(
     list.map(Some).ok_or(VerifyError::MalformedClaim(name))
 }
 
+/// Whether `aud` names one of `ours` (RFC 7519 section 4.1.3). Its type is checked even where its value
+/// does not matter, because `ours` is empty.
+pub(super) fn check_audience(claims: &JsonObject, ours: &[String]) -> Result<(), VerifyError> {
+    let audiences = texts(claims, "aud")?;
+    if ours.is_empty() {
+        return Ok(());
+    }
+    let audiences = audiences.ok_or_else(|| VerifyError::MissingClaim("aud".into()))?;
+    let is_ours = |audience: &&str| ours.iter().any(|ours| ours == audience);
+    if audiences.iter().any(is_ours) { Ok(()) } else { Err(VerifyError::WrongAudience) }
+}
+
 pub(super) fn time(
     claims: &JsonObject,
     name: &'static str,

@@ -122,6 +122,38 @@ pub struct IssuerConfig {
     /// the proof: otherwise a stolen token is as good as its owner's.
     #[serde(default)]
     pub accept_sender_constrained: bool,
+    /// Accepts this issuer's logout tokens at `receiver.listen` (`OpenID` Connect Back-Channel Logout
+    /// 1.0). Needs `issuer`.
+    #[serde(default)]
+    pub backchannel_logout: Option<LogoutConfig>,
+}
+
+/// Which logout tokens of an issuer are accepted.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "BackchannelLogout")]
+pub struct LogoutConfig {
+    /// The clients at the issuer whose logouts count: the token's `aud` must name one of these. It is
+    /// the client that has Portcullis as its back-channel logout URL.
+    pub audiences: Vec<String>,
+    /// What a logout ends.
+    pub ends: LogoutScope,
+    /// How long the revocation lasts: longer than the issuer's tokens live. Without it, as long as
+    /// `blacklist.rabbitmq.stream_max_age`.
+    #[serde(default, deserialize_with = "longer_than_zero_if_any")]
+    pub lasts: Option<HumanDuration>,
+}
+
+/// What a logout ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogoutScope {
+    /// The session, by the `sid` of the logout token, or without that all tokens of the subject. Only
+    /// where access tokens have `sid`, as those of Keycloak: a token without it goes on.
+    Session,
+    /// All tokens of the subject that were issued until the logout, in other sessions too. For issuers
+    /// whose access tokens have no `sid`, as those of Auth0.
+    Subject,
 }
 
 /// A claim that says what a token is for.
@@ -189,6 +221,7 @@ impl IssuerConfig {
             header_types: None,
             token_type: None,
             accept_sender_constrained: false,
+            backchannel_logout: None,
         }
     }
 

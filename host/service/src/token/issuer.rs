@@ -10,13 +10,14 @@ use portcullis_types::{
 
 use super::{
     build_error::TokenBuildError,
-    claims::{VerifiedToken, present, text, texts},
+    claims::{VerifiedToken, check_audience, present, text},
     config::IssuerConfig,
     credential::Credential,
     header_type::HeaderTypes,
+    logout::{LogoutRules, LogoutToken},
     parse::Jws,
     setting,
-    verify_error::VerifyError,
+    verify_error::{Shown, VerifyError},
 };
 
 /// An issuer's rules.
@@ -37,6 +38,7 @@ pub(super) struct Issuer {
     authorized_parties: Vec<String>,
     max_age: Option<Duration>,
     max_lifetime: Option<Duration>,
+    logout: Option<LogoutRules>,
 }
 
 /// The claims that name the client to which a token was issued; the first that a token has decides.
@@ -78,6 +80,7 @@ impl Issuer {
             authorized_parties: config.authorized_parties.clone(),
             max_age: config.max_age.map(HumanDuration::get),
             max_lifetime: config.max_lifetime.map(HumanDuration::get),
+            logout: config.backchannel_logout.as_ref().map(LogoutRules::new),
         })
     }
 
@@ -95,7 +98,7 @@ impl Issuer {
         if let Some(max_lifetime) = self.max_lifetime {
             token.check_lifetime(max_lifetime)?;
         }
-        self.check_audience(token.claims())?;
+        check_audience(token.claims(), &self.audiences)?;
         self.check_party(token.claims())?;
         let is_missing = |name: &&Arc<str>| present(token.claims(), name).is_none();
         if let Some(missing) = self.required_claims.iter().find(is_missing) {
@@ -111,6 +114,27 @@ impl Issuer {
         Ok(token)
     }
 
+    /// Whether logout tokens of this issuer are accepted.
+    pub(super) const fn accepts_logouts(&self) -> bool {
+        self.logout.is_some()
+    }
+
+    /// Checks the type and the claims of a logout token that this issuer has signed.
+    pub(super) fn admit_logout(
+        &self,
+        jws: Jws<'_>,
+        now: Timestamp,
+        skew: Duration,
+    ) -> Result<LogoutToken, VerifyError> {
+        let Some(rules) = &self.logout else {
+            return Err(VerifyError::UnknownIssuer(Shown::default()));
+        };
+        rules.check(&jws)?;
+        let token = VerifiedToken::read(jws.claims, &self.name, self.leeway)?;
+        token.check_times(now, skew)?;
+        rules.read(&token, now)
+    }
+
     /// Whether the token was issued to be presented by its bearer, and not for something else that
     /// the issuer signs with the same keys.
     fn check_use(&self, jws: &Jws<'_>) -> Result<(), VerifyError> {
@@ -124,17 +148,6 @@ impl Issuer {
             return Err(VerifyError::SenderConstrained);
         }
         Ok(())
-    }
-
-    /// RFC 7519 section 4.1.3. The type of `aud` is checked even where its value does not matter.
-    fn check_audience(&self, claims: &JsonObject) -> Result<(), VerifyError> {
-        let audiences = texts(claims, "aud")?;
-        if self.audiences.is_empty() {
-            return Ok(());
-        }
-        let audiences = audiences.ok_or_else(|| VerifyError::MissingClaim("aud".into()))?;
-        let is_ours = |audience: &&str| self.audiences.iter().any(|ours| ours == audience);
-        if audiences.iter().any(is_ours) { Ok(()) } else { Err(VerifyError::WrongAudience) }
     }
 
     /// Whether the token was issued to one of the configured clients.

@@ -17,6 +17,7 @@ pub(super) type Problem = (&'static str, &'static str);
 /// The first one that makes no sense.
 pub(super) fn check(config: &IssuerConfig) -> Result<(), Problem> {
     let token_type = config.token_type.as_ref();
+    let logout = config.backchannel_logout.as_ref();
     for (setting, values) in [
         ("issuer", config.issuer.as_slice()),
         ("audiences", &config.audiences),
@@ -26,6 +27,7 @@ pub(super) fn check(config: &IssuerConfig) -> Result<(), Problem> {
         ("authorized_parties", &config.authorized_parties),
         ("token_type.claim", token_type.map_or(&[], |rule| std::slice::from_ref(&rule.claim))),
         ("token_type.one_of", token_type.map_or(&[], |rule| &rule.one_of)),
+        ("backchannel_logout.audiences", logout.map_or(&[], |logout| &logout.audiences)),
     ] {
         if let Some(problem) = values.iter().find_map(|value| wrong_text(value)) {
             return Err((setting, problem));
@@ -37,6 +39,20 @@ pub(super) fn check(config: &IssuerConfig) -> Result<(), Problem> {
     }
     if token_type.is_some_and(|rule| rule.one_of.is_empty()) {
         return Err(("token_type.one_of", "is empty, so no token would be accepted"));
+    }
+    if logout.is_some_and(|logout| logout.audiences.is_empty()) {
+        let problem = "is empty, so no logout would be accepted; name the client at the issuer";
+        return Err(("backchannel_logout.audiences", problem));
+    }
+    let lasts = logout.and_then(|logout| logout.lasts);
+    if lasts.zip(config.max_lifetime).is_some_and(|(lasts, life)| lasts.get() < life.get()) {
+        let problem =
+            "is shorter than `max_lifetime`, so tokens would outlive their logout; raise it";
+        return Err(("backchannel_logout.lasts", problem));
+    }
+    if logout.is_some() && config.issuer.is_none() {
+        let problem = "needs the `iss` of the issuer's tokens; add `issuer`";
+        return Err(("backchannel_logout", problem));
     }
     if config.keys.is_empty() {
         return Err((

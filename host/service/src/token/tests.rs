@@ -4,6 +4,7 @@ mod attacks;
 mod cache;
 mod claims;
 mod keys;
+mod logout;
 mod presets;
 mod reload;
 

@@ -22,8 +22,9 @@ use super::{
     credential::Credential,
     issuer::Issuer,
     key::KeySet,
+    logout::{LogoutRefusal, LogoutToken},
     memory::{Memory, TokenKey},
-    parse,
+    parse::{self, Jws},
     remote::KeyRequests,
     verify_error::{Shown, VerifyError},
 };
@@ -175,10 +176,7 @@ impl Verifier {
         now: Timestamp,
     ) -> Result<Arc<VerifiedToken>, VerifyError> {
         let shared = &self.shared;
-        // Another verifier's positions and ids mean nothing here.
-        if !Arc::ptr_eq(shared, &issuers.owner) {
-            return Err(VerifyError::UnknownIssuer(Shown::default()));
-        }
+        self.check_owner(issuers)?;
         if token.len() > shared.max_bytes {
             return Err(VerifyError::TooLarge(shared.max_bytes));
         }
@@ -195,6 +193,35 @@ impl Verifier {
         let verified = Arc::new(shared.verify(token, issuers, &keys, now)?);
         memory.insert(key, Arc::clone(&verified));
         Ok(verified)
+    }
+
+    /// The issuers whose logout tokens are accepted.
+    ///
+    /// # Errors
+    /// When a logout token could belong to two of them.
+    pub fn logout_issuers(&self) -> Result<IssuerSet, IssuerSetError> {
+        let accepting = self.shared.issuers.iter().filter(|issuer| issuer.accepts_logouts());
+        let names: Vec<String> = accepting.map(|issuer| issuer.name.to_string()).collect();
+        self.issuer_set(&names)
+    }
+
+    /// Verifies a logout token of one of the `issuers`, which are those of
+    /// [`Verifier::logout_issuers`].
+    ///
+    /// # Errors
+    /// When the token is not acceptable at `now`, for whatever reason.
+    pub fn verify_logout(
+        &self,
+        token: &str,
+        issuers: &IssuerSet,
+        now: Timestamp,
+    ) -> Result<LogoutToken, LogoutRefusal> {
+        let shared = &self.shared;
+        self.check_owner(issuers).map_err(LogoutRefusal::Unproven)?;
+        let keys = shared.keys.load();
+        let signed = shared.verify_signature(token, issuers, &keys);
+        let (jws, issuer) = signed.map_err(LogoutRefusal::Unproven)?;
+        issuer.admit_logout(jws, now, shared.skew).map_err(LogoutRefusal::Rejected)
     }
 
     /// Whether keys of some issuer are fetched.
@@ -275,6 +302,14 @@ impl Verifier {
         }
     }
 
+    /// Another verifier's positions and ids mean nothing here.
+    fn check_owner(&self, issuers: &IssuerSet) -> Result<(), VerifyError> {
+        if Arc::ptr_eq(&self.shared, &issuers.owner) {
+            return Ok(());
+        }
+        Err(VerifyError::UnknownIssuer(Shown::default()))
+    }
+
     /// Replaces the key set of the issuer at this position. For the reload task, the only writer.
     pub(super) fn replace_key_set(&self, position: usize, set: &Arc<KeySet>) {
         let current = self.shared.keys.load();
@@ -317,13 +352,24 @@ impl Shared {
         keys: &Keys,
         now: Timestamp,
     ) -> Result<VerifiedToken, VerifyError> {
+        let (jws, issuer) = self.verify_signature(token, issuers, keys)?;
+        issuer.admit(jws, now, self.skew)
+    }
+
+    /// The parts of a token, and the issuer among `issuers` that has signed it.
+    fn verify_signature<'t>(
+        &self,
+        token: &'t str,
+        issuers: &IssuerSet,
+        keys: &Keys,
+    ) -> Result<(Jws<'t>, &Issuer), VerifyError> {
         let jws = parse::split(token, self.max_bytes)?;
         let (position, issuer) = self.choose_issuer(issuers, &jws.claims)?;
         // Only this issuer's keys: two issuers may well use the same key ids.
         keys.sets
             .get(position)
             .map_or(Err(VerifyError::UnknownKey(Shown::default())), |set| set.verify(&jws))?;
-        issuer.admit(jws, now, self.skew)
+        Ok((jws, issuer))
     }
 
     /// The issuer that has the token's `iss`, or else the one that does not care.

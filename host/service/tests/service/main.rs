@@ -36,6 +36,7 @@ mod metrics;
 mod process_end;
 mod raw_guest;
 mod reading;
+mod receiver;
 mod refused;
 mod revoke;
 mod routes;

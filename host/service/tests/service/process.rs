@@ -33,6 +33,7 @@ pub(crate) struct Addresses {
     pub(crate) grpc: SocketAddr,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
+    pub(crate) receiver: Option<SocketAddr>,
 }
 
 /// A running service. It is killed when this is dropped, and its log is shown if the test fails.
@@ -113,14 +114,28 @@ pub(crate) fn http(
     bearer: Option<&str>,
     body: &str,
 ) -> io::Result<(u16, String)> {
+    let authorization = bearer.map(|token| format!("Authorization: Bearer {token}\r\n"));
+    exchange(address, &format!("{method} {path}"), &authorization.unwrap_or_default(), body)
+}
+
+/// Sends a form, and returns status and body.
+pub(crate) fn form(address: SocketAddr, path: &str, body: &str) -> io::Result<(u16, String)> {
+    let content_type = "Content-Type: application/x-www-form-urlencoded\r\n";
+    exchange(address, &format!("POST {path}"), content_type, body)
+}
+
+fn exchange(
+    address: SocketAddr,
+    request: &str,
+    header: &str,
+    body: &str,
+) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let authorization = bearer.map(|token| format!("Authorization: Bearer {token}\r\n"));
-    let authorization = authorization.unwrap_or_default();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: admin.test\r\nConnection: close\r\n\
-         Content-Length: {length}\r\n{authorization}\r\n{body}",
+        "{request} HTTP/1.1\r\nHost: admin.test\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n{header}\r\n{body}",
         length = body.len(),
     )?;
     let mut answer = String::new();
@@ -238,7 +253,7 @@ impl Service {
             .spawn()
             .unwrap();
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let addresses = Addresses { grpc: nowhere, http: None, admin: nowhere };
+        let addresses = Addresses { grpc: nowhere, http: None, admin: nowhere, receiver: None };
         let mut service = Self { child, addresses, folder };
         service.addresses = eventually("the service listens", || {
             service.assert_running();

@@ -1,4 +1,4 @@
-//! HTTP/1.1 connections of the admin edge, with a time limit for each step.
+//! HTTP/1.1 server of the admin edge and of the receiver, with a time limit for each step.
 
 use std::{
     convert::Infallible,
@@ -24,22 +24,21 @@ use portcullis_runtime::{
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower::Service;
 
-/// How long a body may pause.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a request may take: to send a million revocations and to wait a minute for all replicas.
-const REQUEST_TIMEOUT: Duration = Duration::from_mins(5);
-
-const LIMITS: Http1Limits = Http1Limits {
-    // Scrapes are closer together.
-    idle_timeout: Duration::from_secs(75),
-    max_head_bytes: 32 * 1024,
-    max_headers: 100,
-};
+/// How long clients may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ApiLimits {
+    /// Until the head of the next request is complete.
+    pub(crate) idle: Duration,
+    /// Between two parts of a body.
+    pub(crate) body_pause: Duration,
+    /// From the head of a request to the answer.
+    pub(crate) request: Duration,
+}
 
 /// A body that ends with an error if nothing more of it comes.
 struct Timed {
     body: hyper::body::Incoming,
+    pause: Duration,
     late: Pin<Box<Sleep>>,
 }
 
@@ -49,30 +48,39 @@ struct Timed {
 struct LateBody;
 
 /// Serves the paths of `router` until the drain begins.
-pub(super) async fn serve(incoming: Incoming, router: Router, drain: Drain) {
+pub(crate) async fn serve(incoming: Incoming, router: Router, limits: ApiLimits, drain: Drain) {
     let (metrics, draining) = (incoming.metrics().clone(), drain.clone());
     incoming
         .serve(drain, |accepted| {
-            connection(accepted, router.clone(), metrics.clone(), draining.clone())
+            connection(accepted, router.clone(), limits, metrics.clone(), draining.clone())
         })
         .await;
 }
 
-async fn connection(accepted: Connection, router: Router, metrics: EdgeConnections, drain: Drain) {
+async fn connection(
+    accepted: Connection,
+    router: Router,
+    limits: ApiLimits,
+    metrics: EdgeConnections,
+    drain: Drain,
+) {
+    let ApiLimits { idle, body_pause, request } = limits;
+    let http1 = Http1Limits { idle_timeout: idle, max_head_bytes: 32 * 1024, max_headers: 100 };
     let activity = accepted.activity.clone();
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+    let service = service_fn(move |asked: hyper::Request<hyper::body::Incoming>| {
         let (router, underway) = (router.clone(), activity.begin());
         async move {
-            let answer = answer(router, request.map(Timed::body)).await;
+            let asked = asked.map(|body| Timed::body(body, body_pause));
+            let answer = answer(router, asked, request).await;
             drop(underway);
             Ok::<_, Infallible>(answer)
         }
     });
-    serve_http1(accepted, LIMITS, service, metrics, drain).await;
+    serve_http1(accepted, http1, service, metrics, drain).await;
 }
 
-async fn answer(mut router: Router, request: Request) -> Response {
-    match timeout(REQUEST_TIMEOUT, router.call(request)).await {
+async fn answer(mut router: Router, request: Request, limit: Duration) -> Response {
+    match timeout(limit, router.call(request)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(never)) => match never {},
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "this took too long\n").into_response(),
@@ -82,8 +90,8 @@ async fn answer(mut router: Router, request: Request) -> Response {
 // === impl Timed ===
 
 impl Timed {
-    fn body(body: hyper::body::Incoming) -> Body {
-        Body::new(Self { body, late: Box::pin(sleep(BODY_TIMEOUT)) })
+    fn body(body: hyper::body::Incoming, pause: Duration) -> Body {
+        Body::new(Self { body, pause, late: Box::pin(sleep(pause)) })
     }
 }
 
@@ -97,7 +105,7 @@ impl http_body::Body for Timed {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let timed = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut timed.body).poll_frame(cx) {
-            timed.late.as_mut().reset(Instant::now() + BODY_TIMEOUT);
+            timed.late.as_mut().reset(Instant::now() + timed.pause);
             return Poll::Ready(frame.map(|frame| frame.map_err(axum::Error::new)));
         }
         timed.late.as_mut().poll(cx).map(|()| Some(Err(axum::Error::new(LateBody))))

@@ -1,0 +1,167 @@
+//! Tests of the receiver in the running service: logouts that an issuer sends over its back channel.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::{
+    check::{self, Ask, Client, SECRET, sign},
+    process::{Folder, Service, form},
+};
+
+const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+const PATH: &str = "/backchannel-logout";
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+fn config(folder: &Folder) -> Value {
+    let mut config = folder.config();
+    config["receiver"] = json!({"listen": "127.0.0.1:0"});
+    config["issuers"]["test"]["backchannel_logout"] =
+        json!({"audiences": ["client"], "ends": "session"});
+    config["routes"] = json!([
+        {"name": "api", "token": "required", "allow_without_policy": true},
+    ]);
+    config
+}
+
+/// A token of a session, issued at a time.
+fn access(subject: &str, session_id: &str, issued_at: i64) -> String {
+    let mut claims = check::claims(subject);
+    claims["sid"] = json!(session_id);
+    claims["iat"] = json!(issued_at);
+    sign(&claims, SECRET)
+}
+
+/// A logout token with these claims beside the usual ones.
+fn logout_token(more: &Value) -> String {
+    let mut claims = json!({
+        "iss": check::ISSUER, "aud": "client", "iat": now(), "exp": now() + 120, "jti": "logout",
+        "events": {EVENT: {}},
+    });
+    for (name, value) in more.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    sign(&claims, SECRET)
+}
+
+fn send(to: SocketAddr, token: &str) -> (u16, String) {
+    form(to, PATH, &format!("logout_token={token}")).unwrap()
+}
+
+fn receiver(service: &Service) -> SocketAddr {
+    service.addresses.receiver.expect("the receiver is on")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_ends_its_session_and_no_other() {
+    let folder = Folder::new();
+    let config = config(&folder);
+    let service = Service::start(folder, &config);
+    let client = Client::connect(service.addresses.grpc).await;
+    let is_allowed = async |token: &str| client.ask(&Ask::get("/").bearer(token)).await.allowed;
+    let [ended, other] = ["s1", "s2"].map(|session| access("alice", session, now()));
+    assert!(is_allowed(&ended).await && is_allowed(&other).await);
+
+    let logout = logout_token(&json!({"sub": "alice", "sid": "s1"}));
+    for round in 0..2 {
+        assert_eq!(send(receiver(&service), &logout), (200, String::new()), "round {round}");
+        let answer = client.ask(&Ask::get("/").bearer(&ended)).await;
+        assert_eq!(answer.reason, "token_revoked");
+        assert!(is_allowed(&other).await);
+    }
+    assert_eq!(service.metric("portcullis_logouts_total{result=\"stored\"}"), Some(2));
+    let log = service.log();
+    assert!(log.contains("logout stored"), "{log}");
+    assert!(!log.contains("s1") && !log.contains(&logout), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_of_a_subject_ends_what_was_issued_before() {
+    let folder = Folder::new();
+    let config = config(&folder);
+    let service = Service::start(folder, &config);
+    let client = Client::connect(service.addresses.grpc).await;
+    let issued_at = now() - 10;
+    let logout = logout_token(&json!({"sub": "alice", "iat": issued_at}));
+    assert_eq!(send(receiver(&service), &logout).0, 200);
+    for (subject, issued_at, allowed) in [
+        ("alice", issued_at - 60, false),
+        ("alice", issued_at, false),
+        ("alice", issued_at + 1, true),
+        ("bob", issued_at - 60, true),
+    ] {
+        let token = access(subject, "any", issued_at);
+        let answer = client.ask(&Ask::get("/").bearer(&token)).await;
+        assert_eq!(answer.allowed, allowed, "{subject} {issued_at}: {answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_logout_is_refused_and_changes_nothing() {
+    let folder = Folder::new();
+    let config = config(&folder);
+    let service = Service::start(folder, &config);
+    let client = Client::connect(service.addresses.grpc).await;
+    let to = receiver(&service);
+    let good = access("alice", "s1", now());
+    let session = json!({"sid": "s1"});
+    let mut expired = session.clone();
+    expired["exp"] = json!(now() - 60);
+    let forged = {
+        let claims =
+            json!({"iss": check::ISSUER, "sid": "s1", "aud": "client", "events": {EVENT: {}}});
+        sign(&claims, "another secret of the tests, long enough too")
+    };
+    for (token, cause) in [
+        (good.as_str(), "missing_claim: aud"),
+        (&logout_token(&expired), "expired"),
+        (&forged, "bad_signature"),
+        ("garbage", "malformed"),
+        ("", "malformed"),
+    ] {
+        let (status, body) = send(to, token);
+        assert_eq!(status, 400, "{cause}");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["error"], "invalid_request");
+        assert!(body["error_description"].as_str().unwrap().contains(cause), "{body}");
+    }
+    let token = logout_token(&session);
+    let twice = format!("logout_token={token}&logout_token={token}");
+    assert_eq!(form(to, PATH, &twice).unwrap().0, 400);
+    assert_eq!(form(to, PATH, &"x".repeat(200_000)).unwrap().0, 413);
+    for (method, path, status) in
+        [("GET", PATH, 405), ("POST", "/", 404), ("GET", "/metrics", 404), ("POST", PATH, 400)]
+    {
+        let answered = crate::process::http(to, method, path, None, "").unwrap();
+        assert_eq!(answered.0, status, "{method} {path}");
+    }
+    assert!(client.ask(&Ask::get("/").bearer(&good)).await.allowed);
+    assert_eq!(service.metric("portcullis_logouts_total{result=\"stored\"}"), Some(0));
+    for (result, count) in [("unproven", 5), ("rejected", 2), ("failed", 0)] {
+        let series = format!("portcullis_logouts_total{{result=\"{result}\"}}");
+        assert_eq!(service.metric(&series), Some(count), "{result}");
+    }
+}
+
+#[test]
+fn a_receiver_that_can_accept_or_store_nothing_is_refused() {
+    let folder = Folder::new();
+    let complete = config(&folder);
+    assert_eq!(folder.check_config(&complete).code, Some(0));
+    let mut without_issuer = complete.clone();
+    without_issuer["issuers"]["test"]["backchannel_logout"].take();
+    folder.check_config(&without_issuer).assert_refused(&["`receiver`", "`backchannel_logout`"]);
+    let mut without_receiver = complete.clone();
+    without_receiver["receiver"].take();
+    let refused = folder.check_config(&without_receiver);
+    refused.assert_refused(&["`issuers.test.backchannel_logout`", "`receiver.listen`"]);
+    let mut without_address = complete.clone();
+    without_address["receiver"] = json!({"max_connections": 5});
+    folder.check_config(&without_address).assert_refused(&["`receiver", "listen"]);
+    let mut of_table = complete;
+    of_table["blacklist"] = json!({"postgres": {"url": "postgres://portcullis@127.0.0.1:1/db"}});
+    folder.check_config(&of_table).assert_refused(&["`receiver`", "`blacklist.postgres`"]);
+}
