@@ -18,6 +18,7 @@ use portcullis_runtime::{
 use portcullis_types::secret::{ReadSecretError, Secret};
 pub use relay::run_relay;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::field::display;
 
 use crate::{
     admin,
@@ -133,7 +134,9 @@ pub async fn run(
     drop(starting);
     let becoming_ready = async {
         wait_until_ready(&readiness).await;
-        tracing::info!(grpc = %announcement.grpc, admin = %announcement.admin, "ready");
+        let Announcement { grpc, http, admin, receiver } = &announcement;
+        let [http, receiver] = [http, receiver].map(|address| address.map(display));
+        tracing::info!(%grpc, http, %admin, receiver, "ready");
         ready(&announcement);
         pending().await
     };

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use self::logout::Logouts;
 use crate::{
     http_api::{self, ApiLimits},
-    token::{IssuerConfig, IssuerSetError, Verifier},
+    token::{IssuerConfig, IssuerSetError, LogoutScope, Verifier},
 };
 
 /// Issuers send small requests at once.
@@ -131,10 +131,27 @@ pub fn build(
 /// What the configuration leaves open although it can be used.
 #[must_use]
 pub fn warnings(sections: ReceiverSections<'_>) -> Vec<String> {
-    let is_alone = sections.receiver.is_some() && sections.blacklist.is_in_process();
-    let warning = "receiver: without `blacklist.redis`, a logout is effective only at the replica that \
-                   receives it";
-    if is_alone { vec![warning.to_owned()] } else { Vec::new() }
+    let ReceiverSections { receiver, issuers, blacklist } = sections;
+    let goes_on = |issuer: &IssuerConfig| {
+        let ends = issuer.backchannel_logout.as_ref().map(|logout| logout.ends);
+        let claims = issuer.required_claims.as_deref().unwrap_or_default();
+        ends == Some(LogoutScope::Session) && !claims.iter().any(|claim| claim == "sid")
+    };
+    let mut warnings = Vec::new();
+    for (name, _) in issuers.iter().filter(|(_, issuer)| goes_on(issuer)) {
+        warnings.push(format!(
+            "issuers.{name}.backchannel_logout.ends: is `session`, and an access token without `sid` \
+             outlives its logout; add `sid` to `required_claims`, or write `subject`"
+        ));
+    }
+    if receiver.is_some() && blacklist.is_in_process() {
+        warnings.push(
+            "receiver: without `blacklist.redis`, a logout is effective only at the replica that \
+             receives it, until it is restarted"
+                .to_owned(),
+        );
+    }
+    warnings
 }
 
 // === impl Receiver ===

@@ -4,7 +4,12 @@
 //! The answer is a success only when the revocation is stored. It depends on the token alone, so a
 //! repeated logout changes nothing.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -63,6 +68,8 @@ enum LogoutError {
     NotAForm,
     #[error("the form does not have the field `{FIELD}` exactly once")]
     NoToken,
+    #[error("there is nothing else here; logouts are sent to `{PATH}`")]
+    NotFound,
     #[error("the logout token is not acceptable: {}", .0.cause().detail())]
     Token(LogoutRefusal),
     #[error("the logout token has a blank name")]
@@ -77,15 +84,16 @@ enum LogoutError {
 struct ReceiverState {
     logouts: Logouts,
     drain: Drain,
-    /// Limits the lines about requests that anyone can send.
-    unproven: RateLimitedLog,
+    /// Limits the lines about requests that anyone can send, for each cause.
+    unproven: Mutex<BTreeMap<&'static str, RateLimitedLog>>,
 }
 
 /// The paths of the receiver. What has begun is finished before the drain ends.
 pub(super) fn router(logouts: Logouts, drain: Drain) -> Router {
-    let state = ReceiverState { logouts, drain, unproven: RateLimitedLog::default() };
+    let state = ReceiverState { logouts, drain, unproven: Mutex::default() };
     Router::new()
         .route(PATH, post(receive))
+        .fallback(not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(Arc::new(state))
 }
@@ -107,6 +115,12 @@ async fn receive(
         Some(Err(error)) => refusal(&error),
         None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+/// A wrong path at the issuer or at a proxy would lose every logout, so it is logged.
+async fn not_found(State(state): State<Arc<ReceiverState>>) -> Response {
+    state.report(&Err(LogoutError::NotFound));
+    StatusCode::NOT_FOUND.into_response()
 }
 
 fn refusal(error: &LogoutError) -> Response {
@@ -154,16 +168,26 @@ impl ReceiverState {
             LogoutError::NotStored(None) => {
                 tracing::error!("logout is not stored, or that is unknown: no answer in time");
             }
+            LogoutError::Token(LogoutRefusal::Rejected { issuer, .. }) => {
+                let hint = "see `backchannel_logout` of this issuer";
+                tracing::error!(issuer, %error, hint, "logout is not effective");
+            }
             _ if error.result() != LogoutResult::Unproven => {
                 tracing::error!(%error, "logout is not effective");
             }
-            // One line, whatever the token says of itself.
             _ => {
-                if let Some(suppressed) = self.unproven.admit("", LOG_PERIOD) {
+                if let Some(suppressed) = self.admit(error.code()) {
                     tracing::warn!(%error, suppressed, "request without a genuine logout refused");
                 }
             }
         }
+    }
+
+    /// Whether to log a cause. What a token says of itself makes no other cause.
+    fn admit(&self, code: &'static str) -> Option<u64> {
+        // A map of plain values is never half-changed.
+        let mut causes = self.unproven.lock().unwrap_or_else(PoisonError::into_inner);
+        causes.entry(code).or_default().admit(code, LOG_PERIOD)
     }
 }
 
@@ -198,22 +222,20 @@ impl Logouts {
     fn revocation(&self, token: &LogoutToken) -> Result<Revocation, BlankTargetError> {
         let issuer = Some(token.issuer.as_str());
         let until = Timestamp::from_secs(token.issued_at.as_secs()).plus(SECOND);
+        let end = until.plus(token.lasts.unwrap_or(self.longest_life));
         let (target, until) = match &token.ended {
-            // The clocks of an issuer's servers may differ, and no new token has this session.
-            LoggedOut::Session(id) => {
-                (Target::session(issuer, id)?, self.revoker.issued_until(until))
-            }
+            // Whenever a token with it is issued: by an offline session, for instance.
+            LoggedOut::Session(id) => (Target::session(issuer, id)?, end),
             // The subject may log in again at once.
             LoggedOut::Subject(name) => (Target::subject(issuer, name)?, until),
         };
-        let end = until.plus(token.lasts.unwrap_or(self.longest_life));
         let revocation = Revocation::revoke(target, until).expires_at(Some(end));
         Ok(revocation.reason(Some("back-channel logout".to_owned())))
     }
 
     /// Stores a revocation. Retries until the deadline, because few issuers do.
     async fn store(&self, revocation: &Revocation, deadline: Instant) -> Result<(), LogoutError> {
-        // The issuer's clock may be ahead, as its tokens show.
+        // A session has ended for good, and the issuer's clock may be ahead, as its tokens show.
         let options = RevokeOptions { wait: None, future: true };
         let mut cause = None;
         let storing = async {
@@ -237,10 +259,24 @@ impl LogoutError {
     const fn result(&self) -> LogoutResult {
         match self {
             Self::NotStored(_) | Self::NoKeys => LogoutResult::Failed,
-            Self::Blank(_) | Self::Token(LogoutRefusal::Rejected(_)) => LogoutResult::Rejected,
-            Self::NotAForm | Self::NoToken | Self::Token(LogoutRefusal::Unproven(_)) => {
-                LogoutResult::Unproven
-            }
+            Self::Blank(_) | Self::Token(LogoutRefusal::Rejected { .. }) => LogoutResult::Rejected,
+            Self::NotAForm
+            | Self::NoToken
+            | Self::NotFound
+            | Self::Token(LogoutRefusal::Unproven(_)) => LogoutResult::Unproven,
+        }
+    }
+
+    /// A stable code.
+    const fn code(&self) -> &'static str {
+        match self {
+            Self::NotAForm => "not_a_form",
+            Self::NoToken => "no_token",
+            Self::NotFound => "not_found",
+            Self::Token(refusal) => refusal.cause().code(),
+            Self::Blank(_) => "blank",
+            Self::NoKeys => "no_keys",
+            Self::NotStored(_) => "not_stored",
         }
     }
 }

@@ -148,8 +148,9 @@ pub struct LogoutConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogoutScope {
-    /// The session, by the `sid` of the logout token, or without that all tokens of the subject. Only
-    /// where access tokens have `sid`, as those of Keycloak: a token without it goes on.
+    /// The session, by the `sid` of the logout token, whenever its tokens are issued; or, without
+    /// `sid`, all tokens of the subject. Only where access tokens have `sid`, as those of Keycloak: a
+    /// token without it goes on.
     Session,
     /// All tokens of the subject that were issued until the logout, in other sessions too. For issuers
     /// whose access tokens have no `sid`, as those of Auth0.

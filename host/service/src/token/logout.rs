@@ -6,7 +6,11 @@
 
 use std::{fmt, time::Duration};
 
-use portcullis_types::{duration::HumanDuration, json::JsonRef, timestamp::Timestamp};
+use portcullis_types::{
+    duration::HumanDuration,
+    json::{JsonObject, JsonRef},
+    timestamp::Timestamp,
+};
 
 use super::{
     claims::{VerifiedToken, check_audience, present},
@@ -52,10 +56,15 @@ pub struct LogoutToken {
 /// A logout token is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogoutRefusal {
-    /// Nothing proves that the issuer has sent it.
+    /// It is no logout that an issuer has signed: anyone can send an access token.
     Unproven(VerifyError),
-    /// The issuer has signed it, and it is not acceptable.
-    Rejected(VerifyError),
+    /// The issuer has signed a logout, and it is not acceptable.
+    Rejected {
+        /// The name under which the configuration knows the issuer.
+        issuer: String,
+        /// What is wrong.
+        cause: VerifyError,
+    },
 }
 
 /// Whose tokens a logout ends.
@@ -65,6 +74,20 @@ pub enum LoggedOut {
     Session(String),
     /// Those of this subject.
     Subject(String),
+}
+
+/// Whether a token says that it is a logout.
+pub(super) fn check_event(claims: &JsonObject) -> Result<(), VerifyError> {
+    let events = match present(claims, "events") {
+        Some(JsonRef::Object(events)) => events,
+        Some(_) => return Err(VerifyError::MalformedClaim("events")),
+        None => return Err(VerifyError::MissingClaim("events".into())),
+    };
+    match events.get(LOGOUT) {
+        Some(JsonRef::Object(_)) => Ok(()),
+        Some(_) => Err(VerifyError::MalformedClaim("events")),
+        None => Err(VerifyError::WrongTokenType("events".into())),
+    }
 }
 
 // === impl LogoutRules ===
@@ -78,7 +101,7 @@ impl LogoutRules {
         }
     }
 
-    /// Checks everything that distinguishes a logout token.
+    /// Checks everything that distinguishes an acceptable logout token.
     pub(super) fn check(&self, jws: &Jws<'_>) -> Result<(), VerifyError> {
         let kind = jws.header.media_type.as_deref();
         if kind.is_some_and(|kind| !TYPES.contains(&kind)) {
@@ -89,16 +112,6 @@ impl LogoutRules {
             present(claims, claim).ok_or_else(|| VerifyError::MissingClaim(claim.into()))?;
         }
         check_audience(claims, &self.audiences)?;
-        let events = match present(claims, "events") {
-            Some(JsonRef::Object(events)) => events,
-            Some(_) => return Err(VerifyError::MalformedClaim("events")),
-            None => return Err(VerifyError::MissingClaim("events".into())),
-        };
-        match events.get(LOGOUT) {
-            Some(JsonRef::Object(_)) => {}
-            Some(_) => return Err(VerifyError::MalformedClaim("events")),
-            None => return Err(VerifyError::WrongTokenType("events".into())),
-        }
         // So that it is never an ID token.
         if claims.get("nonce").is_some() {
             return Err(VerifyError::MalformedClaim("nonce"));
@@ -136,7 +149,7 @@ impl LogoutRefusal {
     /// What is wrong with the token.
     #[must_use]
     pub const fn cause(&self) -> &VerifyError {
-        let (Self::Unproven(cause) | Self::Rejected(cause)) = self;
+        let (Self::Unproven(cause) | Self::Rejected { cause, .. }) = self;
         cause
     }
 }

@@ -22,7 +22,7 @@ use super::{
     credential::Credential,
     issuer::Issuer,
     key::KeySet,
-    logout::{LogoutRefusal, LogoutToken},
+    logout::{self, LogoutRefusal, LogoutToken},
     memory::{Memory, TokenKey},
     parse::{self, Jws},
     remote::KeyRequests,
@@ -221,7 +221,11 @@ impl Verifier {
         let keys = shared.keys.load();
         let signed = shared.verify_signature(token, issuers, &keys);
         let (jws, issuer) = signed.map_err(LogoutRefusal::Unproven)?;
-        issuer.admit_logout(jws, now, shared.skew).map_err(LogoutRefusal::Rejected)
+        logout::check_event(&jws.claims).map_err(LogoutRefusal::Unproven)?;
+        issuer.admit_logout(jws, now, shared.skew).map_err(|cause| {
+            let issuer = issuer.name.to_string();
+            LogoutRefusal::Rejected { issuer, cause }
+        })
     }
 
     /// Whether keys of some issuer are fetched.
