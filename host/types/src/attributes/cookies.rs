@@ -45,10 +45,11 @@ pub fn without_cookie<'h>(headers: impl Iterator<Item = &'h str>, name: &str) ->
 
 const BLANK: [char; 2] = [' ', '\t'];
 
-/// The value of a pair that is spelled as browsers spell it.
+/// The value of a pair that is spelled as browsers spell it, and in which no server finds another one.
 fn exactly<'h>(pair: &'h str, name: &str) -> Option<&'h str> {
     let (found, value) = pair.trim_start_matches(BLANK).split_once('=')?;
-    (found == name && !value.contains(',')).then_some(value)
+    let again = |part: &str| part.contains('=') && is_named(part, name);
+    (found == name && !value.contains(',') && !value.split(is_end).any(again)).then_some(value)
 }
 
 /// Whether a server may find a cookie of this name in the pair: at its beginning, or, with a value,
@@ -142,6 +143,8 @@ mod tests {
             "session",
             "+session=a",
             "x=1 session=a",
+            "session= session=a",
+            "session=a session=b",
             "x=\"b\" session=a",
             "x=\"b session=a\"",
             "x=1\tsession=a",
