@@ -9,9 +9,8 @@
 //! until the store has returned the expiry ([`BlacklistWriter::hold`],
 //! [`BlacklistWriter::set_expiry`]).
 //!
-//! The set is trusted while its lease lasts. Its source keeps proving that the set is current, and
-//! extends the lease ([`BlacklistWriter::renew`]); readers compare the end of the lease with the
-//! boot clock. So a replica that was stopped, starved or suspended does not trust its own set,
+//! What the feed says of the set ([`Reliance`]) holds while the lease lasts. The source extends the
+//! lease ([`BlacklistWriter::renew`]); readers compare the end of the lease with the boot clock. So a replica that was stopped, starved or suspended does not trust its own set,
 //! whatever its other tasks are doing. The set begins as not current, and it ends so if its writer
 //! is dropped without [`BlacklistWriter::retire`], as when the writer's task panics.
 

@@ -1,4 +1,4 @@
-//! The lease of the set: how long readers trust it after its source has proven it current.
+//! The lease of the set: how long readers trust what the feed says of it after the source extended it.
 
 use std::time::Duration;
 

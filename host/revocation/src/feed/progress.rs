@@ -209,16 +209,18 @@ mod tests {
         InitDone,
         Unbound,
         Fresh,
+        Paused,
         Lost,
         Seconds(u64),
     }
 
-    const STEPS: [Step; 8] = [
+    const STEPS: [Step; 9] = [
         Step::Init,
         Step::Replay,
         Step::InitDone,
         Step::Unbound,
         Step::Fresh,
+        Step::Paused,
         Step::Lost,
         Step::Seconds(20),
         Step::Seconds(30),
@@ -234,6 +236,7 @@ mod tests {
                 Step::InitDone => progress.on(Signal::InitDone, now),
                 Step::Unbound => progress.on(Signal::Unbound, now),
                 Step::Fresh => progress.on(Signal::Fresh, now),
+                Step::Paused => progress.on(Signal::Paused, now),
                 Step::Lost => progress.on(Signal::Lost { since: now }, now),
                 Step::Seconds(secs) => now += Duration::from_secs(*secs),
             }
@@ -260,6 +263,9 @@ mod tests {
         assert_eq!(progress.next_change(now), Some(now + ten_seconds), "then it expires");
         let back = [&lost[..], &live].concat();
         assert_eq!(passes(&back), (FeedState::Live, true));
+        let paused = [&live[..], &[Step::Lost, Step::Paused, Step::Unbound]].concat();
+        assert_eq!(passes(&paused), (FeedState::Stale, false));
+        assert_eq!(passes(&[&paused[..], &live].concat()), (FeedState::Live, true));
         let unbound = [Step::Unbound, Step::Seconds(20), Step::Fresh, Step::Seconds(20)];
         assert_eq!(passes(&unbound), (FeedState::Stale, false));
     }

@@ -28,7 +28,10 @@ use portcullis_runtime::{
 };
 use portcullis_types::timestamp::Timestamp;
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, timeout_at},
+};
 use url::form_urlencoded;
 
 use crate::token::{IssuerSet, KeysFetched, LoggedOut, LogoutRefusal, LogoutToken, Verifier};
@@ -43,6 +46,8 @@ const FORM: &str = "application/x-www-form-urlencoded";
 const FIELD: &str = "logout_token";
 /// How long a logout waits for the issuer's keys and for the store, together.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Logouts that may be under way. One goes on when its caller has left, so connections do not limit them.
+const UNDERWAY: usize = 256;
 /// Between two attempts to store a logout.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// Times of issue are whole seconds at most issuers: a token of the same second is covered.
@@ -74,6 +79,8 @@ enum LogoutError {
     Token(LogoutRefusal),
     #[error("the logout token has a blank name")]
     Blank(#[from] BlankTargetError),
+    #[error("too many logouts are under way; repeat the request later")]
+    Overloaded,
     #[error("the keys of the issuer are not known; repeat the request later")]
     NoKeys,
     #[error("the logout is not stored, or that is unknown; repeat the request later")]
@@ -84,13 +91,15 @@ enum LogoutError {
 struct ReceiverState {
     logouts: Logouts,
     drain: Drain,
+    underway: Arc<Semaphore>,
     /// Limits the lines about requests that anyone can send, for each cause.
     unproven: Mutex<BTreeMap<&'static str, RateLimitedLog>>,
 }
 
 /// The paths of the receiver. What has begun is finished before the drain ends.
 pub(super) fn router(logouts: Logouts, drain: Drain) -> Router {
-    let state = ReceiverState { logouts, drain, unproven: Mutex::default() };
+    let underway = Arc::new(Semaphore::new(UNDERWAY));
+    let state = ReceiverState { logouts, drain, underway, unproven: Mutex::default() };
     Router::new()
         .route(PATH, post(receive))
         .fallback(not_found)
@@ -105,8 +114,12 @@ async fn receive(
     body: Bytes,
 ) -> Response {
     let drain = state.drain.clone();
+    let turn = Arc::clone(&state.underway).try_acquire_owned();
     let work = async move {
-        let outcome = state.logouts.receive(&headers, &body).await;
+        let outcome = match &turn {
+            Ok(_) => state.logouts.receive(&headers, &body).await,
+            Err(_) => Err(LogoutError::Overloaded),
+        };
         state.report(&outcome);
         outcome
     };
@@ -172,12 +185,13 @@ impl ReceiverState {
                 let hint = "see `backchannel_logout` of this issuer";
                 tracing::error!(issuer, %error, hint, "logout is not effective");
             }
-            _ if error.result() != LogoutResult::Unproven => {
-                tracing::error!(%error, "logout is not effective");
-            }
+            // Anyone can cause the others.
             _ => {
-                if let Some(suppressed) = self.admit(error.code()) {
+                let Some(suppressed) = self.admit(error.code()) else { return };
+                if error.result() == LogoutResult::Unproven {
                     tracing::warn!(%error, suppressed, "request without a genuine logout refused");
+                } else {
+                    tracing::error!(%error, suppressed, "logout is not effective");
                 }
             }
         }
@@ -258,7 +272,7 @@ impl Logouts {
 impl LogoutError {
     const fn result(&self) -> LogoutResult {
         match self {
-            Self::NotStored(_) | Self::NoKeys => LogoutResult::Failed,
+            Self::NotStored(_) | Self::NoKeys | Self::Overloaded => LogoutResult::Failed,
             Self::Blank(_) | Self::Token(LogoutRefusal::Rejected { .. }) => LogoutResult::Rejected,
             Self::NotAForm
             | Self::NoToken
@@ -275,6 +289,7 @@ impl LogoutError {
             Self::NotFound => "not_found",
             Self::Token(refusal) => refusal.cause().code(),
             Self::Blank(_) => "blank",
+            Self::Overloaded => "overloaded",
             Self::NoKeys => "no_keys",
             Self::NotStored(_) => "not_stored",
         }
