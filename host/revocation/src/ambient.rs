@@ -28,6 +28,12 @@ pub(crate) fn unslewed() -> Duration {
     boot_clock::unslewed()
 }
 
+/// How far the wall clock is ahead of the boot clock, in milliseconds.
+pub(crate) fn clock_offset() -> i64 {
+    let boot = i64::try_from(boot().as_millis()).unwrap_or(i64::MAX);
+    now().as_millis().saturating_sub(boot)
+}
+
 #[cfg(test)]
 pub(crate) use self::simulated::{Simulated, boot, now, random_byte, unslewed};
 

@@ -3,11 +3,10 @@
 //!
 //! Reading takes no lock, does no I/O and changes nothing. Writing only extends: an event can make
 //! an entry last longer, never shorter, so duplicates, replays and reordering cannot un-revoke a
-//! token. Entries leave by expiry ([`BlacklistWriter::sweep`]), by an un-revocation, or because a
-//! complete reading of the table no longer has them ([`BlacklistWriter::end_reading`]). A token
-//! whose id the store has returned without an expiry is revoked for the longest life of a token,
-//! until the store has returned the expiry ([`BlacklistWriter::hold`],
-//! [`BlacklistWriter::set_expiry`]).
+//! token. Entries leave by expiry, by an un-revocation, or because a complete reading of the table
+//! no longer has them ([`BlacklistWriter::end_reading`]). A token whose id the store has returned
+//! without an expiry is revoked for the longest life of a token, until the store has returned the
+//! expiry ([`BlacklistWriter::hold`], [`BlacklistWriter::set_expiry`]).
 //!
 //! What the feed says of the set ([`Reliance`]) holds while the lease lasts. The source extends the
 //! lease ([`BlacklistWriter::renew`]); readers compare the end of the lease with the boot clock. So a replica that was stopped, starved or suspended does not trust its own set,
@@ -134,7 +133,8 @@ pub enum Found {
         /// Deny if the store does not answer.
         or_deny: bool,
     },
-    /// Nothing: the set must not be relied upon.
+    /// Nothing: the set must not be relied upon. The answer to the request is
+    /// [`Reason::NotReady`](portcullis_types::decision::Reason::NotReady).
     Unreliable,
 }
 
@@ -169,18 +169,16 @@ impl Blacklist {
     }
 
     /// Whether `token` is revoked at the time `now`: by its id, or by a cut-off of its subject, its
-    /// session or its issuer. Meaningless while [`Blacklist::is_expired`].
+    /// session or its issuer. Meaningless while [`Blacklist::find`] returns [`Found::Unreliable`].
     #[must_use]
     pub fn is_blacklisted(&self, token: &PresentedToken<'_>, now: Timestamp) -> bool {
-        let by_id = token.token_id.and_then(|token_id| self.entry(token_id));
-        by_id.is_some_and(|entry| entry.lasts(now)) || self.is_cut_off(token, now)
+        token.token_id.is_some_and(|token_id| self.holds(token_id, now))
+            || self.is_cut_off(token, now)
     }
 
-    /// Whether the set must not be relied upon: no complete snapshot has been applied yet, or the
-    /// set has been out of date for too long. The answer to a request is then
-    /// [`Reason::NotReady`](portcullis_types::decision::Reason::NotReady).
-    #[must_use]
-    pub fn is_expired(&self) -> bool {
+    /// Whether the set must not be relied upon.
+    #[cfg(test)]
+    pub(crate) fn is_expired(&self) -> bool {
         self.shared.reliance() == Reliance::None
     }
 
@@ -262,7 +260,7 @@ impl fmt::Debug for Blacklist {
         f.debug_struct("Blacklist")
             .field("len", &self.len())
             .field("cutoffs", &self.cutoffs())
-            .field("expired", &self.is_expired())
+            .field("expired", &(self.shared.reliance() == Reliance::None))
             .finish()
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::{
     blacklist::{Blacklist, leased_pair, pair},
     build_error::BuildError,
-    config::{Config, PostgresConfig, RedisConfig, SourceConfig},
+    config::{Config, RedisConfig, SourceConfig},
     feed::{
         Feed, FeedEvent, Status,
         refresh::{self, Refresh, Refresher, Resyncs},
@@ -92,11 +92,10 @@ pub fn build(
     config.check()?;
     let config = &config.resolved();
     let (blacklist, feed, sender, status) = build_feed(config, leeway, readiness, &metrics.feed());
-    let local = if config.is_in_process() {
-        InProcess::start(sender.clone())
-    } else {
-        InProcess::beside(sender.clone())
-    };
+    let local = InProcess::new(sender.clone());
+    if config.is_in_process() {
+        local.start();
+    }
     let redis = config.redis.as_ref().map(|redis| Redis::build(redis, metrics.redis()));
     let (redis, keeper) = redis.transpose()?.unzip();
     let margin = margin(config, leeway);
@@ -115,14 +114,17 @@ pub fn build(
     };
     parts.tasks.add("redis connection", keeper, Keeper::run);
     parts.tasks.add("blacklist refresher", refresher, Refresher::run);
-    let setup = Setup { config, margin, feed: sender, resyncs, readiness, metrics };
     // A new kind of source is registered here.
     match (config.source(), redis) {
         (SourceConfig::Stream(section), Some(redis)) => {
+            let setup = Setup { config, margin, feed: sender, resyncs, readiness, metrics };
             add_stream(&mut parts, section, redis, setup)?;
         }
-        (SourceConfig::Table(table), _) => add_table(&mut parts, table, setup)?,
-        (SourceConfig::Local | SourceConfig::Stream(_), _) => parts.feed.keep_open(setup.feed),
+        (SourceConfig::Table(table), _) => {
+            let source = TableSource::new(table, sender, resyncs, metrics.postgres())?;
+            parts.tasks.add("blacklist source", Some(source), TableSource::run);
+        }
+        (SourceConfig::Local | SourceConfig::Stream(_), _) => parts.feed.keep_open(sender),
     }
     Ok(parts)
 }
@@ -150,7 +152,7 @@ pub fn build_feed(
     (blacklist, feed, sender, status)
 }
 
-/// What a source needs from the process.
+/// What the stream source needs from the process.
 struct Setup<'a> {
     config: &'a Config,
     margin: Duration,
@@ -158,17 +160,6 @@ struct Setup<'a> {
     resyncs: Resyncs,
     readiness: &'a Readiness,
     metrics: &'a Metrics,
-}
-
-fn add_table(
-    parts: &mut RevocationParts,
-    section: &PostgresConfig,
-    setup: Setup<'_>,
-) -> Result<(), BuildError> {
-    let Setup { feed, resyncs, metrics, .. } = setup;
-    let source = TableSource::new(section, feed, resyncs, metrics.postgres())?;
-    parts.tasks.add("blacklist source", Some(source), TableSource::run);
-    Ok(())
 }
 
 fn add_stream(
@@ -194,7 +185,8 @@ fn add_stream(
         metrics: metrics.feed(),
         margin,
     };
-    let source = StreamSource::new(config, deps, name.clone())?;
+    let source = StreamSource::new(config, deps, name.clone());
+    let source = source.map_err(|error| BuildError::Broker(error.to_string()))?;
     parts.tasks.add("blacklist source", Some(source), StreamSource::run);
     parts.tasks.add("lookup worker", Some(worker), LookupWorker::run);
     parts.tasks.add("outbox reader", Some(outbox_task), OutboxTask::run);

@@ -4,7 +4,6 @@ use portcullis_types::secret::ReadSecretError;
 
 use crate::{
     config::{ConfigError, EndpointError},
-    rabbitmq,
     random::RandomError,
     redis,
 };
@@ -30,12 +29,4 @@ pub enum BuildError {
     /// No random name for this replica.
     #[error(transparent)]
     Random(#[from] RandomError),
-}
-
-// === impl BuildError ===
-
-impl From<rabbitmq::BrokerError> for BuildError {
-    fn from(error: rabbitmq::BrokerError) -> Self {
-        Self::Broker(error.to_string())
-    }
 }

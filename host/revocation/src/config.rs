@@ -19,7 +19,7 @@ pub(crate) use source::SourceConfig;
 
 use crate::{
     blacklist::{LeaseTerms, Reliance, lease::LEASE},
-    config::sql_name::{Name, NameError, SqlNames},
+    config::sql_name::{Name, SqlNames},
 };
 
 /// Revocation.
@@ -95,159 +95,128 @@ pub enum Topology {
 
 /// RabbitMQ.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 #[schemars(rename = "RabbitMq")]
 pub struct RabbitMqConfig {
     /// The address, `amqp://user@host:5672/vhost`, or `amqps://` for TLS. Give this or `url_file`.
-    #[serde(default)]
     pub url: Option<Endpoint>,
     /// A file that holds the address, password and all.
-    #[serde(default)]
     pub url_file: Option<PathBuf>,
     /// The nodes of a cluster, as `host:port`. They are tried one after the other, starting with a
     /// random one, and each has its own time limit. With it, only the scheme, the user, the
     /// password and the virtual host of the address count.
-    #[serde(default)]
     pub nodes: Vec<String>,
     /// A file that holds the password.
-    #[serde(default)]
     pub password_file: Option<PathBuf>,
     /// The certificates to trust, as PEM; those of the system without it.
-    #[serde(default)]
     pub ca_file: Option<PathBuf>,
     /// How events are delivered.
-    #[serde(default)]
     pub topology: Topology,
     /// The durable fanout exchange to which revocations are published.
-    #[serde(default = "default_exchange")]
     pub exchange: String,
     /// The stream that keeps them. Malformed messages go to the queue with `.dead` at the end of
     /// its name.
-    #[serde(default = "default_stream")]
     pub stream: String,
     /// How long the stream keeps an event. Longer than tokens live.
-    #[serde(default = "default_stream_max_age", deserialize_with = "longer_than_zero")]
+    #[serde(deserialize_with = "longer_than_zero")]
     pub stream_max_age: HumanDuration,
     /// How far back a replica reads the stream when it starts, besides the store. It covers events
     /// that reach the store later than the broker. Only with `topology: stream`, as
     /// `stream_max_age`.
-    #[serde(default = "default_replay")]
     pub replay: HumanDuration,
     /// How often a probe is sent to measure how late messages are. One replica sends it for all. A
     /// replica to which it does not prove that messages are in time sends its own.
-    #[serde(default = "default_probe_interval", deserialize_with = "longer_than_zero")]
+    #[serde(deserialize_with = "longer_than_zero")]
     pub probe_interval: HumanDuration,
     /// After this long without any message, the connection counts as lost. At least twice
     /// `probe_interval`. If messages are delayed by this much, the broker counts as lost, too,
     /// until a probe is faster.
-    #[serde(default = "default_probe_timeout", deserialize_with = "longer_than_zero")]
+    #[serde(deserialize_with = "longer_than_zero")]
     pub probe_timeout: HumanDuration,
 }
 
 /// Redis.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Redis")]
 pub struct RedisConfig {
     /// The address, `redis://host:6379/0`, or `rediss://` for TLS. Give this or `url_file`. With
     /// `sentinels`, only the scheme, the user, the password and the database count.
-    #[serde(default)]
     pub url: Option<Endpoint>,
     /// A file that holds the address, password and all.
-    #[serde(default)]
     pub url_file: Option<PathBuf>,
     /// The sentinels, as `host:port`: all of them, since more than half must name the same primary.
-    #[serde(default)]
     pub sentinels: Vec<String>,
     /// The name under which the sentinels know the primary.
-    #[serde(default)]
     pub master_name: Option<String>,
     /// The user, if it is not part of the address.
-    #[serde(default)]
     pub username: Option<String>,
     /// A file that holds the password.
-    #[serde(default)]
     pub password_file: Option<PathBuf>,
     /// The user at the sentinels; their default user without it. Needs `sentinel_password_file`.
-    #[serde(default)]
     pub sentinel_username: Option<String>,
     /// A file that holds the password of the sentinels, if they have one.
-    #[serde(default)]
     pub sentinel_password_file: Option<PathBuf>,
     /// Whether the sentinels use TLS. Without it they do if Redis does.
-    #[serde(default)]
     pub sentinel_tls: Option<bool>,
     /// The certificates to trust, as PEM; those of the system without it. This file, and those of
     /// the address and the passwords, are read again for each new connection.
-    #[serde(default)]
     pub ca_file: Option<PathBuf>,
     /// How long a request waits for an answer.
-    #[serde(default = "default_redis_timeout", deserialize_with = "longer_than_zero")]
+    #[serde(deserialize_with = "longer_than_zero")]
     pub timeout: HumanDuration,
     /// How often, about, everything in Redis is read again: it bounds how long a revocation can be
     /// missed that reached Redis and for some reason did not reach this replica. At most 24h.
-    #[serde(default = "default_resnapshot_interval", deserialize_with = "longer_than_zero")]
+    #[serde(deserialize_with = "longer_than_zero")]
     pub resnapshot_interval: HumanDuration,
     /// How a replica finds the revocations that Redis holds.
-    #[serde(default)]
     pub snapshot: Snapshot,
     /// How long Redis may take to accept a connection and to report whether it is the primary, and
     /// how long a sentinel may take to name the primary. All sentinels are queried at once.
-    #[serde(default = "default_connect_timeout", deserialize_with = "longer_than_zero")]
+    #[serde(deserialize_with = "longer_than_zero")]
     pub connect_timeout: HumanDuration,
     /// How many replicas of Redis have to confirm a revocation within a second, before it counts as
     /// stored. Without it all that are connected to the primary, and with `sentinels` at least one.
-    #[serde(default)]
     pub wait_replicas: Option<u32>,
     /// The prefix of the token id in the key of a revoked token.
-    #[serde(default = "default_key_prefix")]
     pub key_prefix: String,
     /// The list in which publishers leave events for the relay. Malformed entries, and events that
     /// the broker rejects, go to the list of the same name with `:dlq` at its end. Events of a type
     /// that the relay does not know go to the one with `:unknown`. The newest 10,000 of each are
     /// kept.
-    #[serde(default = "default_outbox")]
     pub outbox: String,
 }
 
 /// PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Postgres")]
 pub struct PostgresConfig {
     /// The address, `postgres://user@host:5432/database`. Give this or `url_file`. With
     /// `?sslmode=require` nothing is sent without TLS; with `prefer`, which is the default, TLS is
     /// used where the server offers it; with `disable`, it is not. Where there is TLS, the
     /// certificate and the host's name in it are verified in any case.
-    #[serde(default)]
     pub url: Option<Endpoint>,
     /// A file that holds the address, password and all.
-    #[serde(default)]
     pub url_file: Option<PathBuf>,
     /// A file that holds the password.
-    #[serde(default)]
     pub password_file: Option<PathBuf>,
     /// The certificates to trust, as PEM; those of the system without it. Makes `sslmode=require`
     /// of `prefer`.
-    #[serde(default)]
     pub ca_file: Option<PathBuf>,
     /// The schema of the table, if it is not on the search path.
-    #[serde(default)]
     pub schema: Option<String>,
     /// The table of revoked token ids, such as `revoked_tokens`. Upper and lower case differ, and a
     /// dot belongs to the name. Each row is a token that is revoked permanently.
-    #[serde(default = "default_table")]
     pub table: String,
     /// The column that holds the token id, such as `token_id` or `jti`.
-    #[serde(default = "default_column")]
     pub column: String,
     /// The channel on which the trigger of `deploy/postgres/revocations.sql` publishes changes.
-    #[serde(default = "default_channel")]
     pub channel: String,
     /// How often the table is read completely. Where the trigger is missing or disabled, or
     /// notifications do not arrive, this is how long a revocation takes to become effective. A
     /// token that is no longer in the table is no longer revoked.
-    #[serde(default = "default_cache_ttl", deserialize_with = "longer_than_zero")]
+    #[serde(deserialize_with = "longer_than_zero")]
     pub revocation_status_cache_ttl: HumanDuration,
 }
 
@@ -298,15 +267,13 @@ impl Config {
 
     /// How often the store is read again.
     pub(crate) fn resnapshot_interval(&self) -> Duration {
-        let redis = self.redis.as_ref().map(|redis| redis.resnapshot_interval);
-        redis.unwrap_or_else(default_resnapshot_interval).get()
+        self.redis.clone().unwrap_or_default().resnapshot_interval.get()
     }
 
     /// How long an entry lasts for which no expiry is known: longer than tokens live.
     #[must_use]
     pub fn longest_life(&self) -> Duration {
-        let stream = self.rabbitmq.as_ref().map(|rabbitmq| rabbitmq.stream_max_age);
-        stream.unwrap_or_else(default_stream_max_age).get()
+        self.rabbitmq.clone().unwrap_or_default().stream_max_age.get()
     }
 
     /// How long the set serves without its source.
@@ -356,93 +323,92 @@ impl ConfigError {
     }
 }
 
+// === impl RabbitMqConfig ===
+
+impl Default for RabbitMqConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            url_file: None,
+            nodes: Vec::new(),
+            password_file: None,
+            ca_file: None,
+            topology: Topology::default(),
+            exchange: "blacklist.events".to_owned(),
+            stream: "portcullis.blacklist".to_owned(),
+            stream_max_age: HumanDuration::from_millis(8 * 24 * 3_600_000),
+            replay: HumanDuration::from_millis(600_000),
+            probe_interval: HumanDuration::from_millis(500),
+            probe_timeout: HumanDuration::from_millis(1_500),
+        }
+    }
+}
+
+// === impl RedisConfig ===
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            url_file: None,
+            sentinels: Vec::new(),
+            master_name: None,
+            username: None,
+            password_file: None,
+            sentinel_username: None,
+            sentinel_password_file: None,
+            sentinel_tls: None,
+            ca_file: None,
+            timeout: HumanDuration::from_millis(100),
+            resnapshot_interval: HumanDuration::from_millis(300_000),
+            snapshot: Snapshot::default(),
+            connect_timeout: HumanDuration::from_millis(500),
+            wait_replicas: None,
+            key_prefix: "blacklist:".to_owned(),
+            outbox: "outbox:blacklist".to_owned(),
+        }
+    }
+}
+
 // === impl PostgresConfig ===
 
 impl PostgresConfig {
     /// The names of the table, the column and the channel.
     pub(crate) fn names(&self) -> Result<SqlNames, ConfigError> {
-        let name = |key, text: &str| {
-            Name::new(text)
-                .map_err(|cause: NameError| ConfigError { key, message: cause.to_string() })
-        };
-        let table = name("blacklist.postgres.table", &self.table)?;
-        let schema = self.schema.as_deref();
-        let schema = schema.map(|schema| name("blacklist.postgres.schema", schema)).transpose()?;
+        let mut table = Name::new("blacklist.postgres.table", &self.table)?;
+        if let Some(schema) = &self.schema {
+            table = table.within(&Name::new("blacklist.postgres.schema", schema)?);
+        }
         Ok(SqlNames {
-            table: match &schema {
-                Some(schema) => table.within(schema),
-                None => table,
-            },
-            column: name("blacklist.postgres.column", &self.column)?,
-            channel: name("blacklist.postgres.channel", &self.channel)?,
+            table,
+            column: Name::new("blacklist.postgres.column", &self.column)?,
+            channel: Name::new("blacklist.postgres.channel", &self.channel)?,
         })
     }
 }
+
+impl Default for PostgresConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            url_file: None,
+            password_file: None,
+            ca_file: None,
+            schema: None,
+            table: "revoked_tokens".to_owned(),
+            column: "token_id".to_owned(),
+            channel: "portcullis_revocations".to_owned(),
+            revocation_status_cache_ttl: HumanDuration::from_millis(30_000),
+        }
+    }
+}
+
+// === impl RefreshConfig ===
 
 impl Default for RefreshConfig {
     fn default() -> Self {
         Self { enabled: false, min_interval: HumanDuration::from_millis(1_000), secret_file: None }
     }
-}
-
-fn default_exchange() -> String {
-    "blacklist.events".to_owned()
-}
-
-fn default_stream() -> String {
-    "portcullis.blacklist".to_owned()
-}
-
-fn default_stream_max_age() -> HumanDuration {
-    HumanDuration::from_millis(8 * 24 * 3_600_000)
-}
-
-fn default_replay() -> HumanDuration {
-    HumanDuration::from_millis(600_000)
-}
-
-fn default_probe_interval() -> HumanDuration {
-    HumanDuration::from_millis(500)
-}
-
-fn default_probe_timeout() -> HumanDuration {
-    HumanDuration::from_millis(1_500)
-}
-
-fn default_redis_timeout() -> HumanDuration {
-    HumanDuration::from_millis(100)
-}
-
-fn default_resnapshot_interval() -> HumanDuration {
-    HumanDuration::from_millis(300_000)
-}
-
-fn default_connect_timeout() -> HumanDuration {
-    HumanDuration::from_millis(500)
-}
-
-fn default_key_prefix() -> String {
-    "blacklist:".to_owned()
-}
-
-fn default_outbox() -> String {
-    "outbox:blacklist".to_owned()
-}
-
-fn default_table() -> String {
-    "revoked_tokens".to_owned()
-}
-
-fn default_column() -> String {
-    "token_id".to_owned()
-}
-
-fn default_channel() -> String {
-    "portcullis_revocations".to_owned()
-}
-
-fn default_cache_ttl() -> HumanDuration {
-    HumanDuration::from_millis(30_000)
 }
 
 #[cfg(test)]

@@ -12,24 +12,20 @@ mod unrevocation;
 pub(crate) mod wire_time;
 
 use portcullis_types::{
-    json::{JsonObject, ParseJsonError},
+    json::{JsonObject, JsonRef, ParseJsonError},
     timestamp::Timestamp,
     token_id::TokenId,
 };
-use serde_json::{Map, Value};
 
 pub(crate) use self::unrevocation::{Unrevocation, UnrevocationTarget};
 pub use self::{
-    cutoff::{BlankCutoffError, Cutoff, CutoffKind},
+    cutoff::{BlankTargetError, Cutoff, CutoffKind},
     extent::Exception,
     presented_token::PresentedToken,
-    revocation::{BlankTargetError, Lifetime, Revocation, Target},
+    revocation::{Lifetime, Revocation, Target},
     wire_time::{ParseTimeError, parse_time, write as write_time},
 };
-use self::{
-    extent::Extent,
-    wire_time::{NotATime, YEAR_10000},
-};
+use self::{extent::Extent, wire_time::YEAR_10000};
 
 /// A change of the blacklist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +63,7 @@ pub enum Event {
 }
 
 /// The entry of the blacklist that an event changes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum EntryKey {
     /// That of one token.
     Token(TokenId),
@@ -126,19 +122,25 @@ impl Event {
     /// # Errors
     /// When the message is not an event, or could be read as more than one.
     pub fn parse(message: &[u8]) -> Result<Self, ParseEventError> {
-        Self::from_fields(&fields(message)?)
+        Self::from_fields(&fields(message)?, None)
     }
 
-    /// Reads an event from the fields of a JSON object.
-    pub(crate) fn from_fields(fields: &Map<String, Value>) -> Result<Self, ParseEventError> {
-        match fields.get("type").map(Value::as_str) {
+    /// Reads an event from the fields of a JSON object, with `default` as `issued_before` of a
+    /// cut-off that has none. A default is only for requests, which are made now: in a stored
+    /// message that is read later, it would mean another time.
+    pub(crate) fn from_fields(
+        fields: &JsonObject,
+        default: Option<Timestamp>,
+    ) -> Result<Self, ParseEventError> {
+        match fields.get("type").map(|value| value.as_str()) {
             None | Some(Some("add")) => {
                 Ok(Self::Add { token_id: token_id(fields)?, expires_at: expires_at(fields)? })
             }
             Some(Some("remove")) => Ok(Self::Unrevoke { token_id: token_id(fields)? }),
             Some(Some("cutoff")) => {
                 let cutoff = cutoff(fields)?;
-                let extent = Extent::new(issued_before(fields)?, exception(fields, cutoff)?);
+                let extent =
+                    Extent::new(issued_before(fields, default)?, exception(fields, cutoff)?);
                 let (issued_before, except) = (extent.issued_before(), extent.except());
                 Ok(Self::CutOff { cutoff, issued_before, except, expires_at: expires_at(fields)? })
             }
@@ -159,6 +161,20 @@ impl Event {
             Self::Add { token_id, .. } | Self::Unrevoke { token_id } => EntryKey::Token(*token_id),
             Self::CutOff { cutoff, .. } | Self::LiftCutoff { cutoff } => EntryKey::Cutoff(*cutoff),
         }
+    }
+
+    /// When the entry that it adds expires by itself; never, if unknown.
+    pub(crate) const fn expires_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Add { expires_at, .. } | Self::CutOff { expires_at, .. } => *expires_at,
+            Self::Unrevoke { .. } | Self::LiftCutoff { .. } => None,
+        }
+    }
+
+    /// Which tokens of its target it covers, if it is a cut-off.
+    pub(crate) fn extent(&self) -> Option<Extent> {
+        let Self::CutOff { issued_before, except, .. } = *self else { return None };
+        Some(Extent::new(issued_before, except))
     }
 
     /// Whether it revokes `token`. The expiry is not checked: an entry that the store returns has
@@ -192,45 +208,31 @@ impl Event {
 ///
 /// # Errors
 /// When the message is not such an object.
-pub(crate) fn fields(message: &[u8]) -> Result<Map<String, Value>, ParseEventError> {
-    JsonObject::parse(message).map(|object| object.to_map()).map_err(|error| match error {
+pub(crate) fn fields(message: &[u8]) -> Result<JsonObject, ParseEventError> {
+    JsonObject::parse(message).map_err(|error| match error {
         ParseJsonError::NotAnObject => ParseEventError::NotAnObject,
         ParseJsonError::DuplicateName => ParseEventError::DuplicateName,
     })
 }
 
-/// The same fields, with `default` as `issued_before` of a cut-off that has none. Only for
-/// requests, which are made now: in a stored message that is read later, it would mean another
-/// time.
-pub(crate) fn with_issued_before(
-    mut fields: Map<String, Value>,
-    default: Timestamp,
-) -> Map<String, Value> {
-    let says_it = fields.get("issued_before").is_some_and(|value| !value.is_null());
-    let is_cutoff = fields.get("type").and_then(Value::as_str) == Some("cutoff");
-    if is_cutoff && !says_it {
-        fields.insert("issued_before".to_owned(), wire_time::write(default).into());
-    }
-    fields
-}
-
 /// Whether an addition has an expiry that stands for "not set", such as zero. Null does not count:
 /// it explicitly means "not set".
-pub(crate) fn has_unset_expiry(fields: &Map<String, Value>) -> bool {
-    let is_said = |name: &&str| fields.get(*name).is_some_and(|value| !value.is_null());
+pub(crate) fn has_unset_expiry(fields: &JsonObject) -> bool {
+    let is_said = |name: &&str| fields.get(name).is_some_and(|value| !value.is_null());
     EXPIRES_AT.iter().any(is_said) && expires_at(fields) == Ok(None)
 }
 
-fn token_id(fields: &Map<String, Value>) -> Result<TokenId, ParseEventError> {
-    let id = fields.get("jti").and_then(Value::as_str).ok_or(ParseEventError::NoTokenId)?;
+fn token_id(fields: &JsonObject) -> Result<TokenId, ParseEventError> {
+    let id =
+        fields.get("jti").and_then(|value| value.as_str()).ok_or(ParseEventError::NoTokenId)?;
     TokenId::new(id).map_err(|_| ParseEventError::NoTokenId)
 }
 
-fn expires_at(fields: &Map<String, Value>) -> Result<Option<Timestamp>, ParseEventError> {
+fn expires_at(fields: &JsonObject) -> Result<Option<Timestamp>, ParseEventError> {
     for name in EXPIRES_AT {
         let Some(value) = fields.get(name) else { continue };
-        if let Some(time) =
-            wire_time::parse_expiry(value).map_err(|NotATime| ParseEventError::NotATime(name))?
+        if let Some(time) = wire_time::parse_expiry(&value)
+            .map_err(|ParseTimeError| ParseEventError::NotATime(name))?
         {
             return Ok(Some(time));
         }
@@ -238,40 +240,44 @@ fn expires_at(fields: &Map<String, Value>) -> Result<Option<Timestamp>, ParseEve
     Ok(None)
 }
 
-fn issued_before(fields: &Map<String, Value>) -> Result<Timestamp, ParseEventError> {
-    let value = fields.get("issued_before").ok_or(ParseEventError::NoIssuedBefore)?;
-    let time = wire_time::parse(value)
-        .map_err(|NotATime| ParseEventError::NotATime("issued_before"))?
-        .ok_or(ParseEventError::NoIssuedBefore)?;
+fn issued_before(
+    fields: &JsonObject,
+    default: Option<Timestamp>,
+) -> Result<Timestamp, ParseEventError> {
+    let time = match fields.get("issued_before") {
+        None | Some(JsonRef::Null) => default,
+        Some(_) => time(fields, "issued_before")?,
+    };
+    let time = time.ok_or(ParseEventError::NoIssuedBefore)?;
     if time >= YEAR_10000 {
         return Err(ParseEventError::IssuedBeforeTooLate);
     }
     Ok(time)
 }
 
+/// The time of that name; `None` is one that is missing or not set.
+fn time(fields: &JsonObject, name: &'static str) -> Result<Option<Timestamp>, ParseEventError> {
+    let time = fields.get(name).map_or(Ok(None), |value| wire_time::parse(&value));
+    time.map_err(|ParseTimeError| ParseEventError::NotATime(name))
+}
+
 /// The session that a cut-off excepts.
-fn exception(
-    fields: &Map<String, Value>,
-    cutoff: Cutoff,
-) -> Result<Option<Exception>, ParseEventError> {
+fn exception(fields: &JsonObject, cutoff: Cutoff) -> Result<Option<Exception>, ParseEventError> {
     let session_id = match fields.get("except_sid") {
-        None | Some(Value::Null) => return Ok(None),
+        None | Some(JsonRef::Null) => return Ok(None),
         Some(value) => value.as_str().ok_or(ParseEventError::NoExceptedSession)?,
     };
     if !matches!(cutoff.kind(), CutoffKind::Subject | CutoffKind::SubjectOfIssuer) {
         return Err(ParseEventError::ExceptionWithoutSubject);
     }
-    let name = "except_issued_before";
-    let issued_before = fields.get(name).map_or(Ok(None), wire_time::parse);
-    let issued_before = issued_before.map_err(|NotATime| ParseEventError::NotATime(name))?;
-    let except = Exception::new(session_id, issued_before);
-    except.map(Some).map_err(|BlankCutoffError| ParseEventError::NoExceptedSession)
+    let except = Exception::new(session_id, time(fields, "except_issued_before")?);
+    except.map(Some).map_err(|BlankTargetError| ParseEventError::NoExceptedSession)
 }
 
-fn cutoff(fields: &Map<String, Value>) -> Result<Cutoff, ParseEventError> {
+fn cutoff(fields: &JsonObject) -> Result<Cutoff, ParseEventError> {
     let target = |name| match fields.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.as_str())),
+        None | Some(JsonRef::Null) => Ok(None),
+        Some(JsonRef::Text(text)) => Ok(Some(text)),
         // Not treated as missing: that could turn the cut-off of a subject into that of an issuer.
         Some(_) => Err(ParseEventError::NoCutoffTarget),
     };
@@ -282,7 +288,7 @@ fn cutoff(fields: &Map<String, Value>) -> Result<Cutoff, ParseEventError> {
         (None, Some(session_id)) => Cutoff::session(issuer, session_id),
         (None, None) => Cutoff::issuer(issuer.ok_or(ParseEventError::NoCutoffTarget)?),
     };
-    cutoff.map_err(|BlankCutoffError| ParseEventError::NoCutoffTarget)
+    cutoff.map_err(|BlankTargetError| ParseEventError::NoCutoffTarget)
 }
 
 #[cfg(test)]

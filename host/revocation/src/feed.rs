@@ -6,8 +6,7 @@
 //! un-revocation is sent only when the store has confirmed that the revocation is gone. A table is
 //! authoritative: an entry that a complete reading does not see leaves the set.
 //!
-//! Readiness, [`Blacklist::is_expired`](crate::blacklist::Blacklist::is_expired) and the published
-//! state change together, here.
+//! Readiness, the [`Reliance`] of the set and the published state change together, here.
 
 pub(crate) mod progress;
 pub(crate) mod refresh;
@@ -32,13 +31,12 @@ pub use self::{
     refresh::{Refresh, Refreshed, Refresher},
     status::{FeedStatus, Status},
 };
-use self::{status::FeedSummary, sweep::Sweep};
+use self::{progress::Progress, status::FeedSummary, sweep::Sweep};
 use crate::{
     ambient,
     blacklist::{Applied, Blacklist, BlacklistWriter, Reliance},
     config::{Mode, WhileStale},
     event::Event,
-    feed::progress::{Progress, Signal},
 };
 
 /// An event from a source to the feed. A source sends `Init`, any number of `Init…`, if it buffered
@@ -164,7 +162,8 @@ impl Feed {
             tokio::select! {
                 biased;
                 () = drain.stopping() => break,
-                () = reach(next_change) => {}
+                () = tokio::time::sleep_until(next_change.unwrap_or_else(Instant::now)),
+                    if next_change.is_some() => {}
                 event = events.recv(), if open => {
                     open = event.is_some();
                     let end = FeedEvent::Lost { why: "the source ended", since: Instant::now() };
@@ -173,8 +172,8 @@ impl Feed {
                 }
                 () = sweep.next() => sweep.remove_some(&mut applier.writer, WHILE_IDLE),
             }
-            if applier.writer.owes_sweep() {
-                sweep.look_for_missing(applier.writer.take_complete());
+            if let Some(complete) = applier.writer.take_complete() {
+                sweep.look_for_missing(complete);
             }
             if sweep.is_done() {
                 applier.flush_barriers();
@@ -190,19 +189,17 @@ impl Feed {
     }
 }
 
-async fn reach(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
 // === impl Applier ===
 
 impl Applier {
     fn handle(&mut self, event: FeedEvent, now: Instant) {
+        self.progress.on(&event, now);
         match event {
-            FeedEvent::Init => self.progress.on(Signal::Init, now),
+            FeedEvent::Init
+            | FeedEvent::Replay
+            | FeedEvent::InitDone
+            | FeedEvent::Unbound
+            | FeedEvent::Fresh => {}
             FeedEvent::InitApply(events) => {
                 self.note_event();
                 for event in events.into_iter().filter(Event::revokes) {
@@ -223,8 +220,6 @@ impl Applier {
                     self.writer.set_expiry(event);
                 }
             }
-            FeedEvent::Replay => self.progress.on(Signal::Replay, now),
-            FeedEvent::InitDone => self.progress.on(Signal::InitDone, now),
             FeedEvent::Apply(event, ack) => {
                 self.note_event();
                 let applied = self.writer.apply(event);
@@ -236,15 +231,9 @@ impl Applier {
             FeedEvent::BeginReading => self.writer.begin_reading(),
             FeedEvent::EndReading => self.writer.end_reading(),
             FeedEvent::Barrier(applied) => self.barriers.push(applied),
-            FeedEvent::Paused => {
-                self.progress.on(Signal::Paused, now);
-                // At once: a renewal of the lease may follow.
-                self.writer.set_reliance(self.reliance(self.progress.state(now), now));
-            }
-            FeedEvent::Unbound => self.progress.on(Signal::Unbound, now),
-            FeedEvent::Fresh => self.progress.on(Signal::Fresh, now),
-            FeedEvent::Lost { why, since } => {
-                self.progress.on(Signal::Lost { since }, now);
+            // At once: a renewal of the lease may follow.
+            FeedEvent::Paused => self.writer.set_reliance(self.reliance(now)),
+            FeedEvent::Lost { why, .. } => {
                 self.published.send_modify(|published| published.lost = Some(why));
             }
         }
@@ -261,43 +250,34 @@ impl Applier {
     /// Publishes the present state. Returns when that has to be done again, even if no event
     /// arrives before.
     fn publish(&mut self, now: Instant) -> Option<Instant> {
-        let state = self.progress.state(now);
-        let stale_since = self.progress.stale_since();
-        let before = *self.published.borrow();
         if self.progress.is_expired(now) {
-            if self.block_ready.is_none() {
-                let cause = "the blacklist has been out of date for too long";
-                self.block_ready = Some(self.readiness.block(cause));
-            }
+            let cause = "the blacklist has been out of date for too long";
+            self.block_ready.get_or_insert_with(|| self.readiness.block(cause));
         } else {
             self.block_ready = None;
         }
-        self.writer.set_reliance(self.reliance(state, now));
-        let next_change = self.progress.next_change(now);
-        if (state, stale_since) == (before.state, before.stale_since) {
-            return next_change;
-        }
-        self.published.send_modify(|published| {
-            published.stale_since = stale_since;
-            if published.state != state {
-                published.state = state;
-                published.since = ambient::now();
-            }
-        });
+        self.writer.set_reliance(self.reliance(now));
+        let before = *self.published.borrow();
+        let state = self.progress.state(now);
+        let since = if state == before.state { before.since } else { ambient::now() };
+        let stale_since = self.progress.stale_since();
+        let after = FeedSummary { state, since, stale_since, ..before };
+        self.published.send_if_modified(|published| std::mem::replace(published, after) != after);
         if state != before.state {
             self.log(before.state, state);
         }
-        next_change
+        self.progress.next_change(now)
     }
 
-    /// How far readers may rely on the set in this state.
-    fn reliance(&self, state: FeedState, now: Instant) -> Reliance {
+    /// How far readers may rely on the set at the time `now`.
+    fn reliance(&self, now: Instant) -> Reliance {
         if self.progress.is_expired(now) {
             return Reliance::None;
         }
+        let is_live = self.progress.state(now) == FeedState::Live;
         match (self.mode, self.while_stale) {
             (Mode::RedisOnMiss | Mode::RedisAlways, _) => Reliance::AskOrDeny,
-            (Mode::Authoritative, WhileStale::AskRedis) if state != FeedState::Live => {
+            (Mode::Authoritative, WhileStale::AskRedis) if !is_live => {
                 if self.progress.may_pass_without_lookup(now) {
                     Reliance::AskOrServe
                 } else {

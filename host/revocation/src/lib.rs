@@ -34,9 +34,8 @@ pub use self::{
         RedisConfig, RefreshConfig, Snapshot, Topology, WhileStale,
     },
     event::{
-        BlankCutoffError, BlankTargetError, Cutoff, CutoffKind, Event, Exception, Lifetime,
-        ParseEventError, ParseTimeError, PresentedToken, Revocation, Target, parse_time,
-        write_time,
+        BlankTargetError, Cutoff, CutoffKind, Event, Exception, Lifetime, ParseEventError,
+        ParseTimeError, PresentedToken, Revocation, Target, parse_time, write_time,
     },
     feed::{Feed, FeedEvent, FeedState, FeedStatus, Refresh, Refreshed, Refresher, Status},
     lookup::{AskError, LookupClient, LookupWorker},

@@ -7,7 +7,7 @@
 //! Other publishers may not have written their entries yet, so each batch has the outbox read as
 //! well, and added to the set before it answers.
 
-use std::{fmt, future::Future, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::join;
 use portcullis_runtime::{
@@ -24,7 +24,7 @@ use crate::{
     event::{Event, PresentedToken},
     feed::FeedEvent,
     outbox_reader::OutboxReader,
-    redis::{Query, Redis, StoreError},
+    redis::{AskStore, Query, Redis, StoreError},
 };
 
 /// Looks up tokens in the store. Clones use the same worker.
@@ -63,15 +63,6 @@ struct LookupRequest {
     answer: oneshot::Sender<Answer>,
 }
 
-/// The store as seen by a batch. It is Redis except in tests.
-trait AskStore: Sync {
-    fn ask(
-        &self,
-        queries: &[&Query],
-        limit: Duration,
-    ) -> impl Future<Output = Result<Vec<Vec<Event>>, StoreError>> + Send;
-}
-
 /// Answers lookups batch by batch; without the store and the queue.
 #[derive(Debug)]
 struct Batcher {
@@ -101,7 +92,8 @@ pub(crate) fn build(
 ) -> (LookupClient, LookupWorker) {
     let (sender, requests) = mpsc::channel(WAITING);
     let metrics = redis.metrics().clone();
-    let batcher = Batcher::new(mode, config, outbox, feed, metrics.clone());
+    let limit = config.timeout.get();
+    let batcher = Batcher { mode, limit, outbox, feed, metrics: metrics.clone() };
     (LookupClient { requests: sender, metrics }, LookupWorker { redis, requests, batcher })
 }
 
@@ -142,16 +134,6 @@ impl LookupWorker {
 // === impl Batcher ===
 
 impl Batcher {
-    fn new(
-        mode: Mode,
-        config: &RedisConfig,
-        outbox: OutboxReader,
-        feed: mpsc::Sender<FeedEvent>,
-        metrics: RedisMetrics,
-    ) -> Self {
-        Self { mode, limit: config.timeout.get(), outbox, feed, metrics }
-    }
-
     /// Answers all lookups of `batch`, and empties it.
     async fn answer(&mut self, batch: &mut Vec<LookupRequest>, store: &impl AskStore) {
         // Callers may have stopped waiting while the last batch was in flight.
@@ -159,28 +141,17 @@ impl Batcher {
         if batch.is_empty() {
             return;
         }
-        match self.look_up(batch, store).await {
-            Ok(answers) => {
-                for (request, answer) in batch.drain(..).zip(answers) {
-                    self.metrics.asked(match &answer {
-                        Ok(found) if found.is_empty() => Lookup::Clear,
-                        Ok(_) => Lookup::Found,
-                        Err(_) => Lookup::Error,
-                    });
-                    let _ = request.answer.send(answer);
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, "lookup in Redis failed");
-                self.refuse(batch);
-            }
-        }
-    }
-
-    fn refuse(&self, batch: &mut Vec<LookupRequest>) {
-        for request in batch.drain(..) {
-            self.metrics.asked(Lookup::Error);
-            let _ = request.answer.send(Err(AskError::NoAnswer));
+        let answers = self.look_up(batch, store).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "lookup in Redis failed");
+            vec![Err(AskError::NoAnswer); batch.len()]
+        });
+        for (request, answer) in batch.drain(..).zip(answers) {
+            self.metrics.asked(match &answer {
+                Ok(found) if found.is_empty() => Lookup::Clear,
+                Ok(_) => Lookup::Found,
+                Err(_) => Lookup::Error,
+            });
+            let _ = request.answer.send(answer);
         }
     }
 
@@ -202,8 +173,7 @@ impl Batcher {
         let all_read = matches!(read, Ok(Ok(())));
         let found = found?;
         if self.mode == Mode::RedisOnMiss {
-            // If the feed has ended, it is found again, or no request asks.
-            let _ = self.apply(found.iter().flatten().copied().collect()).await;
+            self.apply(found.iter().flatten().copied().collect()).await;
         }
         // If the outbox cannot be read in time, what was found stays valid.
         let is_known = |found: &Vec<Event>| all_read || !found.is_empty();
@@ -211,41 +181,18 @@ impl Batcher {
         Ok(found.into_iter().map(answer).collect())
     }
 
-    /// Resolves when `events` have taken effect.
-    async fn apply(&self, events: Vec<Event>) -> Result<(), StoreError> {
+    /// Resolves when `events` have taken effect. If the feed has ended, they are found again, or no
+    /// request asks.
+    async fn apply(&self, events: Vec<Event>) {
         let mut applied = Vec::with_capacity(events.len());
         for event in events {
             let (ack, ack_received) = oneshot::channel();
-            let event = FeedEvent::Apply(event, Some(ack));
-            self.feed.send(event).await.map_err(|_| StoreError::Closed)?;
+            let _ = self.feed.send(FeedEvent::Apply(event, Some(ack))).await;
             applied.push(ack_received);
         }
         for ack in applied {
-            ack.await.map_err(|_| StoreError::Closed)?;
+            let _ = ack.await;
         }
-        Ok(())
-    }
-}
-
-// === impl Redis ===
-
-impl AskStore for Redis {
-    fn ask(
-        &self,
-        queries: &[&Query],
-        limit: Duration,
-    ) -> impl Future<Output = Result<Vec<Vec<Event>>, StoreError>> + Send {
-        Self::ask(self, queries, limit)
-    }
-}
-
-// === impl LookupRequest ===
-
-impl fmt::Debug for LookupRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LookupRequest")
-            .field("cutoffs", &self.query.cutoffs)
-            .finish_non_exhaustive()
     }
 }
 

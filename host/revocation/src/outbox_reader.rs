@@ -3,7 +3,7 @@
 //! The source requests readings at an interval, and so does each batch of lookups. The task, not a
 //! caller, holds what has been read so far: a caller that is slow, paused or gone blocks no other.
 
-use std::{future::Future, time::Duration};
+use std::future::Future;
 
 use futures_util::{FutureExt, future::BoxFuture};
 
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     event::Event,
     feed::FeedEvent,
-    redis::{PendingOutbox, Redis, StoreError},
+    redis::{PendingOutbox, ReadOutbox, Redis, StoreError},
 };
 
 /// Requests readings. Clones use the same task.
@@ -37,17 +37,6 @@ enum Request {
     Apart(BoxFuture<'static, ()>),
 }
 
-/// Where the outbox is read. It is Redis except in tests.
-pub(crate) trait ReadOutbox: Send + Sync {
-    /// Reads new entries. What could be read is in `pending` even after an error.
-    fn read_outbox(
-        &self,
-        pending: &mut PendingOutbox,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-}
-
-/// How long one reading may take. The next reading continues where it stopped.
-const LIMIT: Duration = Duration::from_secs(1);
 /// How many callers may wait. There are three kinds, and one of each waits at a time.
 const WAITING: usize = 16;
 
@@ -84,17 +73,6 @@ impl OutboxReader {
         let work = work.map(|done| drop(result.send(done))).boxed();
         self.0.send(Request::Apart(work)).await.map_err(|_| StoreError::Closed)?;
         done.await.map_err(|_| StoreError::Closed)
-    }
-}
-
-// === impl Request ===
-
-impl std::fmt::Debug for Request {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Read(_) => "Read",
-            Self::Apart(_) => "Apart",
-        })
     }
 }
 
@@ -146,15 +124,6 @@ impl<S: ReadOutbox> OutboxTask<S> {
         let (ack, applied) = oneshot::channel();
         send(FeedEvent::Apply(last, Some(ack))).await?;
         applied.await.map(drop).map_err(|_| StoreError::Closed)
-    }
-}
-
-impl ReadOutbox for Redis {
-    fn read_outbox(
-        &self,
-        pending: &mut PendingOutbox,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        self.read_pending(pending, LIMIT)
     }
 }
 

@@ -1,7 +1,5 @@
 //! Random names and numbers, from the operating system.
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::rand;
 
 /// The operating system gives no random numbers.
@@ -13,12 +11,7 @@ pub struct RandomError;
 pub(crate) fn random_name() -> Result<String, RandomError> {
     let mut bytes = [0_u8; 16];
     rand::fill(&mut bytes).map_err(|_| RandomError)?;
-    let mut name = String::with_capacity(32);
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(name, "{byte:02x}");
-    }
-    Ok(name)
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
 /// A random number. If the system cannot provide one, it is the largest: no pause is shorter for

@@ -21,6 +21,7 @@ mod open;
 mod outbox;
 mod pending_outbox;
 mod producer;
+mod query;
 mod registry;
 mod sentinels;
 #[cfg(test)]
@@ -29,15 +30,15 @@ mod snapshot;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub(crate) use ask::Query;
 pub(crate) use awaited::{Awaited, AwaitedReader, ask_for_receipt};
 pub use error::StoreError;
 pub use keeper::Keeper;
-pub(crate) use outbox::{Entry, Fate, Outbox, Removed};
-pub(crate) use pending_outbox::PendingOutbox;
+pub(crate) use outbox::{Entry, Fate, Outbox};
+pub(crate) use pending_outbox::{PendingOutbox, ReadOutbox};
 use portcullis_runtime::telemetry::RedisMetrics;
 pub(crate) use producer::Producer;
 pub use producer::WriteError;
+pub(crate) use query::{AskStore, Query};
 use redis::{FromRedisValue, Pipeline};
 pub(crate) use registry::{ReceiptStatus, ReplicaRegistry};
 pub(crate) use snapshot::SnapshotKind;
@@ -185,10 +186,11 @@ impl Redis {
             return simulated::send(&**server, commands, limit).await;
         }
         let deadline = Instant::now() + limit;
+        let late = |_| StoreError::Timeout(limit);
         loop {
-            let link = links.get(deadline, limit).await?;
+            let link = timeout_at(deadline, links.get()).await.map_err(late)??;
             if is_confirmed {
-                links.confirm(&link, deadline, limit).await?;
+                timeout_at(deadline, links.confirm(&link)).await.map_err(late)??;
             }
             let mut connection = link.connection(lane);
             let sent = commands.query_async(&mut connection);

@@ -11,7 +11,7 @@
 
 mod batch;
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use portcullis_runtime::{
     drain::Drain,
@@ -20,13 +20,13 @@ use portcullis_runtime::{
     telemetry::{RedisMetrics, RelayCounts, RelayMetrics},
 };
 
-use self::batch::{BATCH, BATCH_BYTES, RelayBatcher};
+use self::batch::{BATCH, RelayBatcher};
 use crate::{
     backoff::{self, Backoff},
     config::{ConfigError, RabbitMqConfig},
     rabbitmq::{Broker, BrokerError, PublishError, PublishOutcome, Publisher},
     random::{self, RandomError},
-    redis::{Entry, Fate, Keeper, Outbox, Redis, RedisBuildError, Removed, StoreError},
+    redis::{Entry, Fate, Keeper, Outbox, Redis, RedisBuildError, StoreError},
 };
 
 /// Moves events from the outbox to the broker while [`Relay::run`] runs.
@@ -61,8 +61,6 @@ pub enum RelayBuildError {
 #[derive(Debug, thiserror::Error)]
 enum Interruption {
     #[error(transparent)]
-    Setup(#[from] RedisBuildError),
-    #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -84,8 +82,6 @@ struct RelayMemory {
 /// Pauses after failures in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
-/// How long a leader that does not renew its lock keeps others from taking over.
-const LOCK_TIME: Duration = Duration::from_secs(2);
 /// How often the leader renews its lock.
 const RENEWAL: Duration = Duration::from_millis(500);
 /// How often a standby relay tries to become the leader.
@@ -117,7 +113,7 @@ impl Relay {
         usable.map_err(|error| RelayBuildError::Broker(error.to_string()))?;
         let (redis, keeper) = Redis::build(redis, RedisMetrics::default())?;
         Ok(Self {
-            outbox: Outbox::new(redis, random::random_name()?, LOCK_TIME),
+            outbox: Outbox::new(redis, random::random_name()?),
             keeper: Some(keeper),
             broker,
             metrics,
@@ -134,10 +130,7 @@ impl Relay {
         let backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut memory = RelayMemory { batcher: RelayBatcher::default(), backoff };
         while !drain.is_stopping() {
-            let why = match self.session(&drain, &mut memory).await {
-                Err(why) => why,
-                Ok(never) => match never {},
-            };
+            let Err(why) = self.session(&drain, &mut memory).await;
             self.metrics.set_leader(false);
             if matches!(why, Interruption::Stopping) {
                 break;
@@ -158,12 +151,13 @@ impl Relay {
         }
     }
 
-    /// Connects to both sides, becomes the leader, and relays until something goes wrong.
+    /// Connects to both sides, becomes the leader, and relays until something goes wrong: it ends
+    /// only with an error.
     async fn session(
         &mut self,
         drain: &Drain,
         memory: &mut RelayMemory,
-    ) -> Result<Never, Interruption> {
+    ) -> Result<Infallible, Interruption> {
         // Passwords and certificates may have changed.
         let mut publisher = tokio::select! {
             () = drain.stopping() => return Err(Interruption::Stopping),
@@ -193,7 +187,7 @@ impl Relay {
         publisher: &mut Publisher,
         drain: &Drain,
         memory: &mut RelayMemory,
-    ) -> Result<Never, Interruption> {
+    ) -> Result<Infallible, Interruption> {
         self.stand_by(publisher, drain, memory).await?;
         failpoint::reached("relay::locked");
         tracing::info!("relay became leader");
@@ -245,13 +239,13 @@ impl Relay {
         publisher: &mut Publisher,
         drain: &Drain,
         memory: &mut RelayMemory,
-    ) -> Result<Never, Interruption> {
+    ) -> Result<Infallible, Interruption> {
         self.restore().await?;
         loop {
             if drain.is_stopping() {
                 return Err(Interruption::Stopping);
             }
-            let (entries, backlog) = self.outbox.read(memory.batcher.count(), BATCH_BYTES).await?;
+            let (entries, backlog) = self.outbox.read(memory.batcher.count()).await?;
             self.metrics.set_backlog(backlog);
             failpoint::reached("relay::read");
             if !entries.is_empty() {
@@ -274,11 +268,11 @@ impl Relay {
         let mut left = self.outbox.count_unknown().await?;
         let mut restored = 0;
         while left > 0 {
-            let entries = self.outbox.read_unknown(BATCH, BATCH_BYTES).await?;
+            let entries = self.outbox.read_unknown(BATCH).await?;
             if entries.is_empty() {
                 break;
             }
-            if self.outbox.restore(&entries, batch::is_known).await? == Removed::Moved {
+            if !self.outbox.restore(&entries, batch::is_known).await? {
                 break;
             }
             left = left.saturating_sub(u64::try_from(entries.len()).unwrap_or(u64::MAX));
@@ -304,9 +298,10 @@ impl Relay {
         failpoint::reached("relay::published");
         let is_rejected = matches!(failure, Some(PublishError::Rejected(_)));
         let settled = memory.batcher.settle(batch, confirmed, is_rejected);
-        match self.outbox.remove(&settled).await? {
-            Removed::Done => self.count(&settled),
-            Removed::Moved => tracing::info!("outbox changed by another relay"),
+        if self.outbox.remove(&settled).await? {
+            self.count(&settled);
+        } else {
+            tracing::info!("outbox changed by another relay");
         }
         memory.batcher.removed(settled.len());
         if !settled.is_empty() {
@@ -352,17 +347,8 @@ impl Relay {
 impl Interruption {
     /// Whether store or broker is unreachable, as opposed to refusing a request of the relay.
     const fn is_about_a_connection(&self) -> bool {
-        match self {
-            Self::Setup(_)
-            | Self::Store(_)
-            | Self::Broker(_)
-            | Self::Publish(PublishError::Broker(_)) => true,
-            Self::Publish(_) | Self::LeadershipLost | Self::Stopping => false,
-        }
+        matches!(self, Self::Store(_) | Self::Broker(_) | Self::Publish(PublishError::Broker(_)))
     }
 }
-
-/// A session ends only with an error.
-enum Never {}
 
 const NOT_CONNECTED: &str = "not connected to store and broker";

@@ -204,19 +204,22 @@ impl Revoker {
     ) -> Result<Revoked, RevokeError> {
         let now = Timestamp::now();
         let mut lines = self.read(events, now, options)?;
-        let revoked = match &self.way {
+        let total = lines.len();
+        let receipt = match &self.way {
             Way::Table(table) => return Err(RevokeError::Table(table.clone())),
             Way::InProcess => self.apply_here(&lines, options.wait).await?,
             Way::Redis(store) => {
-                let total = lines.len();
-                lines.retain(|line| !is_over(&line.event, now, store.margin));
-                let over = total - lines.len();
-                let revoked = self.store(store, &lines, options.wait).await?;
-                Revoked { over, ..revoked }
+                let lasts = |end: Timestamp| end.plus(store.margin) > now;
+                lines.retain(|line| line.event.expires_at().is_none_or(lasts));
+                self.store(store, &lines, options.wait).await?
             }
         };
-        let logins_from = lines.iter().filter_map(|line| logins_from(&line.event)).max();
-        Ok(Revoked { logins_from, ..revoked })
+        // The first whole second, as issuers write it, that no cut-off covers.
+        let extents = lines.iter().filter_map(|line| line.event.extent());
+        let last = extents.map(|extent| extent.issued_before().as_secs()).max();
+        let logins_from = last.map(|last| Timestamp::from_secs(last.saturating_add(1)));
+        let applied = lines.len();
+        Ok(Revoked { applied, over: total - applied, logins_from, receipt })
     }
 
     /// Applies one revocation; see [`Revoker::revoke_events`].
@@ -259,19 +262,14 @@ impl Revoker {
         &self,
         events: &[Line],
         wait: Option<Duration>,
-    ) -> Result<Revoked, RevokeError> {
+    ) -> Result<Option<Receipt>, RevokeError> {
         let begin = Instant::now();
         for line in events {
             self.apply(line.event).await?;
         }
         // There is one replica, and it has applied them.
-        let receipt = wait.map(|_| Receipt {
-            replicas: 1,
-            missing: 0,
-            replicas_unknown: false,
-            took: begin.elapsed(),
-        });
-        Ok(Revoked { applied: events.len(), over: 0, logins_from: None, receipt })
+        let took = begin.elapsed();
+        Ok(wait.map(|_| Receipt { replicas: 1, missing: 0, replicas_unknown: false, took }))
     }
 
     async fn store(
@@ -279,7 +277,7 @@ impl Revoker {
         store: &ViaRedis,
         events: &[Line],
         wait: Option<Duration>,
-    ) -> Result<Revoked, RevokeError> {
+    ) -> Result<Option<Receipt>, RevokeError> {
         let name = wait.map(|_| random::random_name()).transpose()?;
         let total = events.len();
         let mut stored = 0;
@@ -300,16 +298,10 @@ impl Revoker {
             }
             stored += batch.len();
         }
-        if let Some(name) = &name {
-            store.ask_for_receipt(name, events).await;
-        }
-        let receipt = match (wait, &name) {
-            (Some(limit), Some(name)) if total > 0 => {
-                Some(store.wait(name, stored_at, limit).await?)
-            }
-            _ => None,
-        };
-        Ok(Revoked { applied: total, over: 0, logins_from: None, receipt })
+        let awaited = wait.zip(name).filter(|_| total > 0);
+        let Some((limit, name)) = awaited else { return Ok(None) };
+        store.ask_for_receipt(&name, events).await;
+        store.wait(&name, stored_at, limit).await.map(Some)
     }
 
     async fn apply(&self, event: Event) -> Result<(), Closed> {
@@ -325,8 +317,8 @@ impl Revoker {
 impl Line {
     /// Reads a line. `issued_before` is the default for a cut-off without one.
     fn read(text: &[u8], issued_before: Timestamp) -> Result<Self, ParseEventError> {
-        let fields = event::with_issued_before(event::fields(text)?, issued_before);
-        let event = Event::from_fields(&fields)?;
+        let fields = event::fields(text)?;
+        let event = Event::from_fields(&fields, Some(issued_before))?;
         Ok(Self { event, revocation: Revocation::of(&event, &fields)? })
     }
 }
@@ -336,11 +328,11 @@ impl Line {
 impl ViaRedis {
     /// Leaves the events in the store for replicas that receive nothing from the broker.
     async fn ask_for_receipt(&self, name: &str, events: &[Line]) {
-        if events.is_empty() || !self.producer.has_relay() {
+        if !self.producer.has_relay() {
             return;
         }
         let now = Timestamp::now();
-        let last = events.len() - 1;
+        let last = events.len().saturating_sub(1);
         let message = |(index, line): (usize, &Line)| {
             line.revocation.to_event_json(now, Some(name).filter(|_| index == last))
         };
@@ -393,24 +385,5 @@ impl Receipt {
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         self.replicas > 0 && self.missing == 0 && !self.replicas_unknown
-    }
-}
-
-/// The first whole second, as issuers write it, that a cut-off does not cover.
-fn logins_from(event: &Event) -> Option<Timestamp> {
-    match event {
-        Event::CutOff { issued_before, .. } => {
-            Some(Timestamp::from_secs(issued_before.as_secs().saturating_add(1)))
-        }
-        Event::Add { .. } | Event::Unrevoke { .. } | Event::LiftCutoff { .. } => None,
-    }
-}
-
-fn is_over(event: &Event, now: Timestamp, margin: Duration) -> bool {
-    match event {
-        Event::Add { expires_at, .. } | Event::CutOff { expires_at, .. } => {
-            expires_at.is_some_and(|expires_at| expires_at.plus(margin) <= now)
-        }
-        Event::Unrevoke { .. } | Event::LiftCutoff { .. } => false,
     }
 }

@@ -16,10 +16,13 @@ pub(crate) fn client_config(
     section: &'static str,
     ca_file: Option<&Path>,
 ) -> Result<ClientConfig, EndpointError> {
+    let unusable = |key, message: &str| EndpointError::new(section, key, message);
     tls::client_config(ca_file).map_err(|error| match error {
-        TlsError::File(source) => EndpointError::File { section, key: "ca_file", source },
-        TlsError::NoCertificates => EndpointError::NoCertificates { section },
-        error => EndpointError::Unusable { section, message: format!("asks for TLS, but {error}") },
+        TlsError::File(source) => unusable("ca_file", &source.to_string()),
+        TlsError::NoCertificates => {
+            unusable("ca_file", "the file holds no usable certificate; write PEM into it")
+        }
+        error => unusable("url", &format!("asks for TLS, but {error}")),
     })
 }
 

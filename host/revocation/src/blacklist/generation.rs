@@ -56,15 +56,11 @@ impl Generations {
         self.complete
     }
 
-    /// Whether there may be missing entries.
-    pub(super) const fn owes_sweep(&self) -> bool {
-        self.swept != self.complete
-    }
-
-    /// The last complete reading, which is going to be swept now.
-    pub(super) const fn take_complete(&mut self) -> Generation {
-        self.swept = self.complete;
-        self.complete
+    /// The last complete reading, if there may be entries that were missing in it. They are going
+    /// to be swept now.
+    pub(super) const fn take_complete(&mut self) -> Option<Generation> {
+        let swept = std::mem::replace(&mut self.swept, self.complete);
+        if swept == self.complete { None } else { Some(self.complete) }
     }
 }
 
@@ -76,7 +72,8 @@ mod tests {
     fn without_a_reading_nothing_is_missing() {
         let mut generations = Generations::default();
         let generation = generations.see(None);
-        assert!(!is_missing(generation, generations.complete()) && !generations.owes_sweep());
+        assert!(!is_missing(generation, generations.complete()));
+        assert_eq!(generations.take_complete(), None);
     }
 
     #[test]
@@ -90,9 +87,8 @@ mod tests {
             let kept = generations.see(Some(kept));
             assert!(!is_missing(gone, generations.complete()), "the reading is under way");
             generations.end(3);
-            assert!(generations.owes_sweep());
-            let complete = generations.take_complete();
-            assert!(is_missing(gone, complete) && !generations.owes_sweep());
+            let complete = generations.take_complete().unwrap();
+            assert!(is_missing(gone, complete) && generations.take_complete().is_none());
             assert!(!is_missing(kept, complete) && !is_missing(heard, complete));
         }
     }
@@ -106,11 +102,11 @@ mod tests {
         assert!(!is_missing(unseen, generations.complete()));
         generations.begin();
         generations.end(2);
-        let complete = generations.take_complete();
+        let complete = generations.take_complete().unwrap();
         assert!(is_missing(unseen, complete) && !is_missing(once, complete));
         generations.begin();
         generations.end(1);
-        assert!(is_missing(once, generations.take_complete()));
+        assert!(is_missing(once, generations.take_complete().unwrap()));
     }
 
     #[test]
@@ -121,6 +117,6 @@ mod tests {
         let again = generations.see(Some(generation));
         generations.see(Some(again));
         generations.end(1);
-        assert!(!generations.owes_sweep());
+        assert_eq!(generations.take_complete(), None);
     }
 }

@@ -52,7 +52,7 @@ fn an_entry_outlives_its_token_by_the_margin() {
     assert!(!has(&blacklist, "j", 110));
     assert_eq!(writer.sweep(at(109)), 0);
     assert_eq!(writer.sweep(at(110)), 1);
-    assert!(writer.is_empty());
+    assert_eq!(writer.len(), 0);
 }
 
 #[test]
@@ -66,14 +66,14 @@ fn what_a_complete_reading_of_the_table_does_not_see_is_swept() {
         writer.begin_reading();
         writer.apply(add("read", None));
         writer.apply(add("heard", None));
-        assert!(!writer.owes_sweep() && writer.sweep(at(0)) == 0);
+        assert!(writer.take_complete().is_none() && writer.sweep(at(0)) == 0);
     }
     writer.end_reading();
-    assert!(writer.owes_sweep());
+    assert!(writer.take_complete().is_some());
     assert_eq!(there(&blacklist), [true; 3], "until it is swept");
     assert_eq!(writer.sweep(at(0)), 1);
     assert_eq!(there(&blacklist), [false, true, true]);
-    assert!(!writer.owes_sweep());
+    assert!(writer.take_complete().is_none());
 }
 
 #[test]

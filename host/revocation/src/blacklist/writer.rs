@@ -11,7 +11,7 @@ use portcullis_runtime::boot_clock::BootInstant;
 use portcullis_types::{timestamp::Timestamp, token_id::TokenId};
 
 use super::{
-    Applied, Blacklist, Expired, Reliance, Shared,
+    Applied, Expired, Reliance, Shared,
     entry::{CutoffEntry, TokenEntry},
     generation::{Generation, Generations},
     token_key::TokenKey,
@@ -38,12 +38,11 @@ const GROWN_LEAST: usize = 4_096;
 
 impl BlacklistWriter {
     pub(super) fn new(shared: Arc<Shared>, margin: Duration) -> Self {
-        let generations = Generations::default();
         Self {
             shared,
             margin,
             cutoffs_by_kind: [0; CutoffKind::ALL.len()],
-            generations,
+            generations: Generations::default(),
             grown: 0,
             retired: false,
         }
@@ -112,21 +111,18 @@ impl BlacklistWriter {
         self.generations.end(self.len());
     }
 
-    /// Whether a reading has left something to sweep.
-    #[must_use]
-    pub const fn owes_sweep(&self) -> bool {
-        self.generations.owes_sweep()
-    }
-
-    /// The last complete reading, which is going to be swept now.
-    pub(crate) const fn take_complete(&mut self) -> Generation {
+    /// The last complete reading, if it has left something to sweep, which is going to be done now.
+    pub(crate) const fn take_complete(&mut self) -> Option<Generation> {
         self.generations.take_complete()
     }
 
-    /// Removes the entries that have expired by `now`, and returns how many they were.
-    pub fn sweep(&mut self, now: Timestamp) -> usize {
-        let complete = self.generations.take_complete();
-        let mut expired = Blacklist { shared: Arc::clone(&self.shared) }.expired(now, complete);
+    /// Removes the entries that have expired by `now` or were missing in the last complete reading,
+    /// and returns how many they were.
+    #[cfg(test)]
+    pub(super) fn sweep(&mut self, now: Timestamp) -> usize {
+        let complete = self.generations.complete();
+        let mut expired =
+            super::Blacklist { shared: Arc::clone(&self.shared) }.expired(now, complete);
         self.remove_expired(&mut expired, usize::MAX, now)
     }
 
@@ -158,15 +154,8 @@ impl BlacklistWriter {
     }
 
     /// How many token ids the set holds, expired ones included until they are swept.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.shared.tokens.len()
-    }
-
-    /// Whether the set holds no token id.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Extends the lease: readers may trust the set until `end`.
@@ -246,14 +235,11 @@ impl BlacklistWriter {
         Applied::Extended
     }
 
+    /// Counts the cut-offs of a kind, and tells readers which kinds there are.
     fn count(&mut self, kind: CutoffKind, change: impl FnOnce(usize) -> usize) {
         if let Some(count) = self.cutoffs_by_kind.get_mut(kind.index()) {
             *count = change(*count);
         }
-        self.announce_kinds();
-    }
-
-    fn announce_kinds(&self) {
         let used = CutoffKind::ALL.iter().zip(self.cutoffs_by_kind).filter(|(_, count)| *count > 0);
         let kinds = used.fold(0, |kinds, (kind, _)| kinds | kind.bit());
         self.shared.cutoff_kinds.store(kinds, Ordering::Release);

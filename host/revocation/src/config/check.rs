@@ -45,7 +45,13 @@ impl Config {
     fn check_sources(&self) -> Result<(), ConfigError> {
         let error = |key, message| Err(ConfigError::new(key, message));
         let (rabbitmq, redis) = (self.rabbitmq.is_some(), self.redis.is_some());
-        self.check_one_source()?;
+        if self.postgres.is_some() && (redis || rabbitmq) {
+            return error(
+                "blacklist.postgres",
+                "it is a source of revocations by itself; remove `blacklist.rabbitmq` and \
+                 `blacklist.redis`, or this",
+            );
+        }
         if self.mode != Mode::Authoritative && !redis {
             return error("blacklist.mode", "needs Redis; add `blacklist.redis`, or leave it out");
         }

@@ -3,7 +3,7 @@
 use std::{fmt, path::Path};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use portcullis_types::secret::{ReadSecretError, Secret};
+use portcullis_types::secret::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -29,6 +29,8 @@ const TWO_READINGS: &str = "the end of user and password is ambiguous, since an 
      `?` or `#`; write %2F, %3F, %23 and %40 for these in a user or password, and %40 \
      for any `@` behind the host";
 
+const NOT_A_URL: &str = "not a URL; write `scheme://user@host:port`";
+
 /// The address cannot be determined.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
@@ -38,46 +40,24 @@ pub enum EndpointError {
         /// The section of the configuration.
         section: &'static str,
     },
-    /// A file that belongs to it cannot be used.
-    #[error("`{section}.{key}`: {source}")]
-    File {
-        /// The section of the configuration.
-        section: &'static str,
-        /// The key that names the file.
-        key: &'static str,
-        /// What is wrong with it.
-        source: ReadSecretError,
-    },
-    /// A file that belongs to it is not text.
-    #[error("`{section}.{key}`: the file is not UTF-8")]
-    NotText {
-        /// The section of the configuration.
-        section: &'static str,
-        /// The key that names the file.
-        key: &'static str,
-    },
-    /// The certificate file holds no certificate.
-    #[error("`{section}.ca_file`: the file holds no usable certificate; write PEM into it")]
-    NoCertificates {
-        /// The section of the configuration.
-        section: &'static str,
-    },
-    /// One of several addresses is invalid.
-    #[error("`{section}.nodes`: [{index}] is not an address; write host:port")]
-    NoNode {
-        /// The section of the configuration.
-        section: &'static str,
-        /// Its index, from 0.
-        index: usize,
-    },
-    /// The URL cannot be used.
-    #[error("`{section}.url`: {message}")]
+    /// One of the keys, or the file that it names, cannot be used.
+    #[error("`{section}.{key}`: {message}")]
     Unusable {
         /// The section of the configuration.
         section: &'static str,
+        /// The key.
+        key: &'static str,
         /// What is wrong, without the address.
         message: String,
     },
+}
+
+// === impl EndpointError ===
+
+impl EndpointError {
+    pub(crate) fn new(section: &'static str, key: &'static str, message: &str) -> Self {
+        Self::Unusable { section, key, message: message.to_owned() }
+    }
 }
 
 // === impl Endpoint ===
@@ -100,15 +80,12 @@ impl Endpoint {
             _ => return Err(EndpointError::NotOne { section }),
         };
         if UrlParts::of(&endpoint.0).is_some_and(|parts| parts.have_two_readings()) {
-            return Err(EndpointError::Unusable { section, message: TWO_READINGS.to_owned() });
+            return Err(EndpointError::new(section, "url", TWO_READINGS));
         }
         match password_file {
             Some(file) => endpoint
                 .with_password(&text(section, "password_file", file)?)
-                .ok_or_else(|| EndpointError::Unusable {
-                    section,
-                    message: "not a URL; write `scheme://user@host:port`".to_owned(),
-                }),
+                .ok_or_else(|| EndpointError::new(section, "url", NOT_A_URL)),
             None => Ok(endpoint),
         }
     }
@@ -134,9 +111,9 @@ impl Endpoint {
 }
 
 fn text(section: &'static str, key: &'static str, file: &Path) -> Result<String, EndpointError> {
-    let secret =
-        Secret::read(file).map_err(|source| EndpointError::File { section, key, source })?;
-    String::from_utf8(secret.expose().to_vec()).map_err(|_| EndpointError::NotText { section, key })
+    let unusable = |message: &str| EndpointError::new(section, key, message);
+    let secret = Secret::read(file).map_err(|error| unusable(&error.to_string()))?;
+    String::from_utf8(secret.expose().to_vec()).map_err(|_| unusable("the file is not UTF-8"))
 }
 
 impl fmt::Display for Endpoint {

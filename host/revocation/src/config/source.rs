@@ -1,6 +1,6 @@
 //! Where revocations come from: the kinds of source, of which a configuration has one.
 
-use super::{Config, ConfigError, PostgresConfig, RedisConfig};
+use super::{Config, PostgresConfig, RedisConfig};
 
 /// The source that the configuration chooses.
 #[derive(Debug, Clone, Copy)]
@@ -29,17 +29,5 @@ impl Config {
     #[must_use]
     pub const fn is_in_process(&self) -> bool {
         matches!(self.source(), SourceConfig::Local)
-    }
-
-    /// Refuses a second source.
-    pub(super) fn check_one_source(&self) -> Result<(), ConfigError> {
-        if self.postgres.is_some() && (self.redis.is_some() || self.rabbitmq.is_some()) {
-            return Err(ConfigError::new(
-                "blacklist.postgres",
-                "it is a source of revocations by itself; remove `blacklist.rabbitmq` and \
-                 `blacklist.redis`, or this",
-            ));
-        }
-        Ok(())
     }
 }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::ConfigError;
+
 /// The names that occur in statements.
 #[derive(Debug)]
 pub(crate) struct SqlNames {
@@ -18,34 +20,24 @@ pub(crate) struct SqlNames {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Name(String);
 
-/// A text is not a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NameError {
-    #[error("a name is missing")]
-    Empty,
-    #[error("a name has at most 63 bytes; PostgreSQL would cut off the rest")]
-    TooLong,
-    #[error("a name has no control characters, and no blanks at its ends")]
-    Characters,
-}
-
 /// `NAMEDATALEN` minus the terminating zero.
 const LONGEST: usize = 63;
 
 // === impl Name ===
 
 impl Name {
-    /// Quotes a name as it is: dots and quotes belong to it. Upper and lower case differ, as they
-    /// do in the server's catalogue.
-    pub(crate) fn new(text: &str) -> Result<Self, NameError> {
+    /// Quotes the name under `key` as it is: dots and quotes belong to it. Upper and lower case
+    /// differ, as they do in the server's catalogue.
+    pub(super) fn new(key: &'static str, text: &str) -> Result<Self, ConfigError> {
+        let error = |message| Err(ConfigError::new(key, message));
         if text.is_empty() {
-            return Err(NameError::Empty);
+            return error("a name is missing");
         }
         if text.len() > LONGEST {
-            return Err(NameError::TooLong);
+            return error("a name has at most 63 bytes; PostgreSQL would cut off the rest");
         }
         if text.trim() != text || text.contains(char::is_control) {
-            return Err(NameError::Characters);
+            return error("a name has no control characters, and no blanks at its ends");
         }
         Ok(Self(format!("\"{}\"", text.replace('"', "\"\""))))
     }
@@ -73,6 +65,10 @@ mod tests {
 
     use super::*;
 
+    fn name(text: &str) -> Result<Name, ConfigError> {
+        Name::new("key", text)
+    }
+
     #[test]
     fn names_are_quoted() {
         for (text, sql) in [
@@ -85,24 +81,24 @@ mod tests {
             (r#"t"; DROP TABLE t --"#, r#""t""; DROP TABLE t --""#),
             ("\u{d1a0}\u{d070}", "\"\u{d1a0}\u{d070}\""),
         ] {
-            assert_eq!(Name::new(text).unwrap().as_sql(), sql);
+            assert_eq!(name(text).unwrap().as_sql(), sql);
         }
-        let table = Name::new("t").unwrap().within(&Name::new("a.schema").unwrap());
+        let table = name("t").unwrap().within(&name("a.schema").unwrap());
         assert_eq!(table.as_sql(), r#""a.schema"."t""#);
     }
 
     #[test]
     fn what_is_no_name_is_refused() {
-        use NameError as E;
         let long = "a".repeat(64);
-        for (text, error) in [
-            ("", E::Empty),
-            (long.as_str(), E::TooLong),
-            (" t", E::Characters),
-            ("t\u{0}", E::Characters),
-            ("t\nu", E::Characters),
+        for (text, message) in [
+            ("", "a name is missing"),
+            (long.as_str(), "a name has at most 63 bytes"),
+            (" t", "a name has no control characters"),
+            ("t\u{0}", "a name has no control characters"),
+            ("t\nu", "a name has no control characters"),
         ] {
-            assert_eq!(Name::new(text), Err(error), "{text:?}");
+            let error = name(text).unwrap_err();
+            assert!(error.message().starts_with(message), "{text:?}: {error}");
         }
     }
 
@@ -125,7 +121,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_accepted_reaches_the_server_as_it_is(text in r#"(\PC|["."; -]){0,20}"#) {
-            if let Ok(name) = Name::new(&text) {
+            if let Ok(name) = name(&text) {
                 prop_assert_eq!(identifier(name.as_sql()), Some(text));
             }
         }

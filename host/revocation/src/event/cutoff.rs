@@ -33,11 +33,11 @@ pub enum CutoffKind {
     Issuer,
 }
 
-/// A name of a cut-off is blank. It would cover every token of an issuer that leaves the claim
+/// A name of a target is blank. It would cover every token of an issuer that leaves the claim
 /// blank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a cut-off needs a `sub`, `sid` or `iss` that is not blank")]
-pub struct BlankCutoffError;
+#[error("a token id, subject, session or issuer is blank; give one that is not")]
+pub struct BlankTargetError;
 
 // === impl Cutoff ===
 
@@ -46,7 +46,7 @@ impl Cutoff {
     ///
     /// # Errors
     /// When a name is blank.
-    pub fn subject(issuer: Option<&str>, subject: &str) -> Result<Self, BlankCutoffError> {
+    pub fn subject(issuer: Option<&str>, subject: &str) -> Result<Self, BlankTargetError> {
         match issuer {
             Some(issuer) => Self::checked(CutoffKind::SubjectOfIssuer, &[issuer, subject]),
             None => Self::checked(CutoffKind::Subject, &[subject]),
@@ -57,7 +57,7 @@ impl Cutoff {
     ///
     /// # Errors
     /// When a name is blank.
-    pub fn session(issuer: Option<&str>, session_id: &str) -> Result<Self, BlankCutoffError> {
+    pub fn session(issuer: Option<&str>, session_id: &str) -> Result<Self, BlankTargetError> {
         match issuer {
             Some(issuer) => Self::checked(CutoffKind::SessionOfIssuer, &[issuer, session_id]),
             None => Self::checked(CutoffKind::Session, &[session_id]),
@@ -68,7 +68,7 @@ impl Cutoff {
     ///
     /// # Errors
     /// When the name is blank.
-    pub fn issuer(issuer: &str) -> Result<Self, BlankCutoffError> {
+    pub fn issuer(issuer: &str) -> Result<Self, BlankTargetError> {
         Self::checked(CutoffKind::Issuer, &[issuer])
     }
 
@@ -84,9 +84,9 @@ impl Cutoff {
         self.key.bytes()
     }
 
-    fn checked(kind: CutoffKind, names: &[&str]) -> Result<Self, BlankCutoffError> {
+    fn checked(kind: CutoffKind, names: &[&str]) -> Result<Self, BlankTargetError> {
         if names.iter().any(|name| name.trim().is_empty()) {
-            return Err(BlankCutoffError);
+            return Err(BlankTargetError);
         }
         Ok(Self { kind, key: kind.key(names) })
     }

@@ -8,7 +8,7 @@
 use portcullis_types::timestamp::Timestamp;
 
 use super::{
-    cutoff::{BlankCutoffError, Cutoff},
+    cutoff::{BlankTargetError, Cutoff},
     presented_token::PresentedToken,
 };
 
@@ -85,7 +85,7 @@ impl Exception {
     pub fn new(
         session_id: &str,
         issued_before: Option<Timestamp>,
-    ) -> Result<Self, BlankCutoffError> {
+    ) -> Result<Self, BlankTargetError> {
         Ok(Self { session: Cutoff::session(None, session_id)?, issued_before })
     }
 

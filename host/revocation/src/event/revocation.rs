@@ -4,24 +4,31 @@
 //! the names, and the store's keys and the events of other systems need them. `Debug` never shows
 //! them.
 
-mod excepted;
-
 use std::{fmt, time::Duration};
 
-use portcullis_types::timestamp::Timestamp;
-use serde_json::{Map, Value};
+use portcullis_types::{
+    json::JsonObject,
+    timestamp::Timestamp,
+    token_id::{EmptyTokenId, TokenId},
+};
+use serde_json::Value;
 
-use self::excepted::ExceptedSession;
-use super::{Event, ParseEventError, cutoff::Cutoff, extent::Extent, wire_time};
+use super::{
+    EntryKey, Event, ParseEventError,
+    cutoff::{BlankTargetError, Cutoff, CutoffKind},
+    extent::{Exception, Extent},
+    wire_time,
+};
 use crate::event;
 
 /// A target to revoke, or to un-revoke.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Revocation {
+    /// The same in the form of the blacklist.
+    event: Event,
     target: Target,
-    action: Action,
-    /// Applies to cut-offs of a subject only.
-    excepted: Option<ExceptedSession>,
+    /// The session that the event excepts.
+    except_sid: Option<String>,
     user_id: Option<String>,
     reason: Option<String>,
 }
@@ -29,16 +36,10 @@ pub struct Revocation {
 /// Which tokens. No name in it is blank.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
-    kind: TargetKind,
+    entry: EntryKey,
     name: String,
     issuer: Option<String>,
 }
-
-/// A name of a target is blank. It would cover every token of an issuer that leaves the claim
-/// blank.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a token id, subject, session or issuer is blank; give one that is not")]
-pub struct BlankTargetError;
 
 /// How long the store has to keep a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,25 +50,6 @@ pub enum Lifetime {
     For(Duration),
     /// Not at all: every token that it covers has expired already.
     Over,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TargetKind {
-    Token,
-    Subject,
-    Session,
-    Issuer,
-}
-
-/// What to do with the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Action {
-    Revoke {
-        /// Applies to cut-offs only.
-        issued_before: Timestamp,
-        expires_at: Option<Timestamp>,
-    },
-    Unrevoke,
 }
 
 /// No token was issued before this time.
@@ -81,7 +63,8 @@ impl Target {
     /// # Errors
     /// When the id is blank.
     pub fn token(jti: &str) -> Result<Self, BlankTargetError> {
-        Self::checked(TargetKind::Token, jti, None)
+        let token_id = TokenId::new(jti).map_err(|EmptyTokenId| BlankTargetError)?;
+        Ok(Self { entry: EntryKey::Token(token_id), name: jti.to_owned(), issuer: None })
     }
 
     /// All tokens of a subject: those of `issuer` only, if one is given.
@@ -89,7 +72,7 @@ impl Target {
     /// # Errors
     /// When a name is blank.
     pub fn subject(issuer: Option<&str>, subject: &str) -> Result<Self, BlankTargetError> {
-        Self::checked(TargetKind::Subject, subject, issuer)
+        Ok(Self::cut_off(Cutoff::subject(issuer, subject)?, subject, issuer))
     }
 
     /// All tokens of a session: those of `issuer` only, if one is given.
@@ -97,7 +80,7 @@ impl Target {
     /// # Errors
     /// When a name is blank.
     pub fn session(issuer: Option<&str>, session_id: &str) -> Result<Self, BlankTargetError> {
-        Self::checked(TargetKind::Session, session_id, issuer)
+        Ok(Self::cut_off(Cutoff::session(issuer, session_id)?, session_id, issuer))
     }
 
     /// All tokens of an issuer.
@@ -105,69 +88,33 @@ impl Target {
     /// # Errors
     /// When the name is blank.
     pub fn issuer(issuer: &str) -> Result<Self, BlankTargetError> {
-        Self::checked(TargetKind::Issuer, issuer, None)
+        Ok(Self::cut_off(Cutoff::issuer(issuer)?, issuer, None))
     }
 
     /// The id of the token, unless it is a cut-off.
     #[must_use]
     pub fn jti(&self) -> Option<&str> {
-        (self.kind == TargetKind::Token).then_some(&self.name)
+        matches!(self.entry, EntryKey::Token(_)).then_some(&self.name)
     }
 
     /// The cut-off, unless it is one token.
     #[must_use]
-    pub fn cutoff(&self) -> Option<Cutoff> {
-        let issuer = self.issuer.as_deref();
-        match self.kind {
-            TargetKind::Token => None,
-            TargetKind::Subject => Cutoff::subject(issuer, &self.name).ok(),
-            TargetKind::Session => Cutoff::session(issuer, &self.name).ok(),
-            TargetKind::Issuer => Cutoff::issuer(&self.name).ok(),
+    pub const fn cutoff(&self) -> Option<Cutoff> {
+        match self.entry {
+            EntryKey::Token(_) => None,
+            EntryKey::Cutoff(cutoff) => Some(cutoff),
         }
     }
 
-    fn checked(
-        kind: TargetKind,
-        name: &str,
-        issuer: Option<&str>,
-    ) -> Result<Self, BlankTargetError> {
-        if name.trim().is_empty() || issuer.is_some_and(|issuer| issuer.trim().is_empty()) {
-            return Err(BlankTargetError);
-        }
-        Ok(Self { kind, name: name.to_owned(), issuer: issuer.map(str::to_owned) })
-    }
-
-    /// The target of an event whose fields are valid.
-    fn read(event: &Event, fields: &Map<String, Value>) -> Result<Self, BlankTargetError> {
-        let text = |name| fields.get(name).and_then(Value::as_str);
-        match event {
-            Event::Add { .. } | Event::Unrevoke { .. } => Self::token(text("jti").unwrap_or("")),
-            Event::CutOff { .. } | Event::LiftCutoff { .. } => {
-                match (text("sub"), text("sid"), text("iss")) {
-                    (Some(subject), _, issuer) => Self::subject(issuer, subject),
-                    (None, Some(session_id), issuer) => Self::session(issuer, session_id),
-                    (None, None, issuer) => Self::issuer(issuer.unwrap_or("")),
-                }
-            }
-        }
-    }
-
-    /// The fields of an event that name it.
-    fn fields(&self) -> [(&'static str, Option<Value>); 4] {
-        let name = |kind| (self.kind == kind).then(|| Value::from(self.name.as_str()));
-        let issuer = self.issuer.as_deref().map(Value::from);
-        [
-            ("jti", name(TargetKind::Token)),
-            ("sub", name(TargetKind::Subject)),
-            ("sid", name(TargetKind::Session)),
-            ("iss", issuer.or_else(|| name(TargetKind::Issuer))),
-        ]
+    fn cut_off(cutoff: Cutoff, name: &str, issuer: Option<&str>) -> Self {
+        let issuer = issuer.map(str::to_owned);
+        Self { entry: EntryKey::Cutoff(cutoff), name: name.to_owned(), issuer }
     }
 }
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Target({:?}, [redacted])", self.kind)
+        f.debug_tuple("Target").field(&self.entry).finish_non_exhaustive()
     }
 }
 
@@ -178,20 +125,25 @@ impl Revocation {
     /// `issued_before` or earlier. It lasts for ever, unless [`Revocation::expires_at`] limits it.
     #[must_use]
     pub fn revoke(target: Target, issued_before: Timestamp) -> Self {
-        // A single token is revoked whatever its time of issue.
-        let issued_before = match target.kind {
-            TargetKind::Token => EPOCH,
-            _ => writable(issued_before.max(EPOCH)),
+        let event = match target.entry {
+            // A single token is revoked whatever its time of issue.
+            EntryKey::Token(token_id) => Event::Add { token_id, expires_at: None },
+            EntryKey::Cutoff(cutoff) => {
+                let issued_before = writable(issued_before);
+                Event::CutOff { cutoff, issued_before, except: None, expires_at: None }
+            }
         };
-        let action = Action::Revoke { issued_before, expires_at: None };
-        Self { target, action, excepted: None, user_id: None, reason: None }
+        Self { event, target, except_sid: None, user_id: None, reason: None }
     }
 
     /// Ends the revocation of `target`.
     #[must_use]
     pub const fn unrevoke(target: Target) -> Self {
-        let action = Action::Unrevoke;
-        Self { target, action, excepted: None, user_id: None, reason: None }
+        let event = match target.entry {
+            EntryKey::Token(token_id) => Event::Unrevoke { token_id },
+            EntryKey::Cutoff(cutoff) => Event::LiftCutoff { cutoff },
+        };
+        Self { event, target, except_sid: None, user_id: None, reason: None }
     }
 
     /// Reads it from an event.
@@ -200,27 +152,31 @@ impl Revocation {
     /// As [`Event::parse`].
     pub fn parse(message: &[u8]) -> Result<Self, ParseEventError> {
         let fields = event::fields(message)?;
-        Self::of(&Event::from_fields(&fields)?, &fields)
+        Self::of(&Event::from_fields(&fields, None)?, &fields)
     }
 
     /// The same as `event`, with the names in its fields.
-    pub(crate) fn of(event: &Event, fields: &Map<String, Value>) -> Result<Self, ParseEventError> {
-        let target = Target::read(event, fields).map_err(|BlankTargetError| {
-            // The event is valid, so this is not reached; an error is the safe answer.
-            ParseEventError::NoTokenId
-        })?;
-        let text = |name| fields.get(name).and_then(Value::as_str).map(str::to_owned);
-        let revocation = match *event {
-            Event::Add { expires_at, .. } => Self::revoke(target, EPOCH).expires_at(expires_at),
-            Event::CutOff { issued_before, except, expires_at, .. } => {
-                let cutoff = Self::revoke(target, issued_before).expires_at(expires_at);
-                let session = text("except_sid").zip(except);
-                let excepted = session.map(|(id, except)| ExceptedSession::named(id, except));
-                Self { excepted, ..cutoff }
-            }
-            Event::Unrevoke { .. } | Event::LiftCutoff { .. } => Self::unrevoke(target),
+    pub(crate) fn of(event: &Event, fields: &JsonObject) -> Result<Self, ParseEventError> {
+        let text = |name| fields.get(name)?.as_str().map(str::to_owned);
+        let entry = event.entry();
+        // The event is valid, so its name is there; an error is the safe answer.
+        let name = text(name_field(entry)).ok_or(ParseEventError::NoTokenId)?;
+        let issuer = match entry {
+            EntryKey::Cutoff(cutoff) if cutoff.kind() != CutoffKind::Issuer => text("iss"),
+            _ => None,
         };
-        Ok(revocation.user_id(text("user_id")).reason(text("reason")))
+        let mut revocation = Self {
+            event: *event,
+            target: Target { entry, name, issuer },
+            except_sid: None,
+            user_id: text("user_id"),
+            reason: text("reason"),
+        };
+        if let Event::CutOff { issued_before, except, .. } = &mut revocation.event {
+            *issued_before = writable(*issued_before);
+            revocation.except_sid = except.and_then(|_| text("except_sid"));
+        }
+        Ok(revocation.expires_at(event.expires_at()))
     }
 
     /// Excepts the session with this id. Applies to cut-offs of a subject only.
@@ -229,9 +185,13 @@ impl Revocation {
     /// When the id is blank.
     pub fn except_session(mut self, session_id: Option<&str>) -> Result<Self, BlankTargetError> {
         let Some(session_id) = session_id else { return Ok(self) };
-        let excepted = ExceptedSession::new(session_id).ok_or(BlankTargetError)?;
-        let can_spare = self.revokes() && self.target.kind == TargetKind::Subject;
-        self.excepted = can_spare.then_some(excepted);
+        let exception = Exception::new(session_id, None)?;
+        if let Event::CutOff { cutoff, except, .. } = &mut self.event
+            && matches!(cutoff.kind(), CutoffKind::Subject | CutoffKind::SubjectOfIssuer)
+        {
+            *except = Some(exception);
+            self.except_sid = Some(session_id.to_owned());
+        }
         Ok(self)
     }
 
@@ -239,7 +199,7 @@ impl Revocation {
     /// for an expiry, as zero is.
     #[must_use]
     pub fn expires_at(mut self, time: Option<Timestamp>) -> Self {
-        if let Action::Revoke { expires_at, .. } = &mut self.action {
+        if let Event::Add { expires_at, .. } | Event::CutOff { expires_at, .. } = &mut self.event {
             // A time that cannot be written is later than the expiry of any token.
             *expires_at = time
                 .filter(|time| wire_time::is_expiry(*time) && wire_time::write(*time).is_some());
@@ -270,15 +230,16 @@ impl Revocation {
     /// Whether it revokes something.
     #[must_use]
     pub const fn revokes(&self) -> bool {
-        matches!(self.action, Action::Revoke { .. })
+        self.event.revokes()
     }
 
     /// How long the store has to keep it from `now` on, if `margin` is how long it must outlive the
     /// tokens that it covers.
     #[must_use]
     pub fn lifetime(&self, now: Timestamp, margin: Duration) -> Lifetime {
-        let Action::Revoke { expires_at, .. } = self.action else { return Lifetime::Over };
-        let Some(expires_at) = expires_at else { return Lifetime::Permanent };
+        let Some(expires_at) = self.event.expires_at() else {
+            return if self.revokes() { Lifetime::Permanent } else { Lifetime::Over };
+        };
         let millis = expires_at.plus(margin).as_millis().saturating_sub(now.as_millis());
         match u64::try_from(millis) {
             Ok(millis) if millis > 0 => Lifetime::For(Duration::from_millis(millis)),
@@ -291,28 +252,27 @@ impl Revocation {
     #[must_use]
     pub fn to_event_json(&self, now: Timestamp, receipt: Option<&str>) -> String {
         let text = |text: &Option<String>| text.as_deref().map(Value::from);
-        let (issued_before, expires_at) = self.times();
-        let excepted = self.excepted.as_ref();
-        let except_before = excepted.and_then(ExceptedSession::issued_before);
-        let mut fields = vec![("type", Some(Value::from(self.kind())))];
-        fields.extend(self.target.fields());
-        fields.extend([
-            ("issued_before", issued_before),
-            ("except_sid", excepted.map(|session| Value::from(session.id()))),
-            ("except_issued_before", except_before.map(written)),
-            ("expires_at", expires_at),
+        let extent = self.event.extent();
+        let except = extent.and_then(Extent::except);
+        object(vec![
+            ("type", Some(Value::from(self.event.kind()))),
+            (name_field(self.target.entry), Some(Value::from(self.target.name.as_str()))),
+            ("iss", text(&self.target.issuer)),
+            ("issued_before", extent.map(|extent| written(extent.issued_before()))),
+            ("except_sid", text(&self.except_sid)),
+            ("except_issued_before", except.and_then(Exception::issued_before).map(written)),
+            ("expires_at", self.written_expiry()),
             ("timestamp", wire_time::write_naive(now).map(Value::from)),
             ("user_id", text(&self.user_id)),
             ("reason", text(&self.reason)),
             ("receipt", receipt.map(Value::from)),
-        ]);
-        object(fields)
+        ])
     }
 
     /// The value for the store.
     #[must_use]
     pub fn to_stored_json(&self, now: Timestamp) -> String {
-        if self.target.kind != TargetKind::Token {
+        if self.target.jti().is_none() {
             return self.to_event_json(now, None);
         }
         let text = |text: Option<&str>| Some(text.map_or(Value::Null, Value::from));
@@ -320,7 +280,7 @@ impl Revocation {
             ("user_id", text(self.user_id.as_deref())),
             ("reason", text(self.reason.as_deref())),
             ("blacklisted_at", text(wire_time::write(now).as_deref())),
-            ("expires_at", Some(self.times().1.unwrap_or_default())),
+            ("expires_at", Some(self.written_expiry().unwrap_or_default())),
         ])
     }
 
@@ -329,53 +289,45 @@ impl Revocation {
     #[must_use]
     pub fn join(mut self, stored: &[u8]) -> Self {
         let Ok(stored) = Self::parse(stored) else { return self };
-        if let Some(joined) = self.extent().zip(stored.extent()).map(|(one, other)| one.join(other))
-            && let Action::Revoke { issued_before, expires_at } = &mut self.action
-            && let Action::Revoke { expires_at: until, .. } = stored.action
+        if let Some((own, other)) = self.event.extent().zip(stored.event.extent())
+            && let Event::CutOff { issued_before, except, expires_at, .. } = &mut self.event
             && self.target == stored.target
         {
+            let joined = own.join(other);
             *issued_before = joined.issued_before();
+            *except = joined.except();
+            let until = stored.event.expires_at();
             *expires_at = expires_at.zip(until).map(|(one, other)| one.max(other));
-            let mut known = [self.excepted.take(), stored.excepted].into_iter().flatten();
-            self.excepted = joined
-                .except()
-                .and_then(|except| known.find_map(|session| session.limited_as(except)));
+            self.except_sid = match (joined.except(), own.except()) {
+                (Some(left), Some(own)) if own.is_of_the_session_of(left) => self.except_sid,
+                (Some(_), _) => stored.except_sid,
+                (None, _) => None,
+            };
         }
         self
     }
 
-    /// Which tokens of its target it covers, if it revokes.
-    fn extent(&self) -> Option<Extent> {
-        let Action::Revoke { issued_before, .. } = self.action else { return None };
-        let except = self.excepted.as_ref().map(ExceptedSession::exception);
-        Some(Extent::new(issued_before, except))
-    }
-
-    /// Its `type` on the wire.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match (self.target.kind, self.action) {
-            (TargetKind::Token, Action::Revoke { .. }) => "add",
-            (TargetKind::Token, Action::Unrevoke) => "remove",
-            (_, Action::Revoke { .. }) => "cutoff",
-            (_, Action::Unrevoke) => "lift",
-        }
-    }
-
-    /// `issued_before` and `expires_at` in their written form, if they are written.
-    fn times(&self) -> (Option<Value>, Option<Value>) {
-        let Action::Revoke { issued_before, expires_at } = self.action else { return (None, None) };
-        let issued_before = (self.target.kind != TargetKind::Token).then(|| written(issued_before));
-        (issued_before, expires_at.and_then(wire_time::write).map(Value::from))
+    /// The written form of its expiry, if it has one.
+    fn written_expiry(&self) -> Option<Value> {
+        self.event.expires_at().and_then(wire_time::write).map(Value::from)
     }
 }
 
 impl fmt::Debug for Revocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Revocation")
-            .field("target", &self.target)
-            .field("action", &self.action)
-            .finish_non_exhaustive()
+        f.debug_struct("Revocation").field("event", &self.event).finish_non_exhaustive()
+    }
+}
+
+/// The field of an event that holds the name of this entry.
+const fn name_field(entry: EntryKey) -> &'static str {
+    match entry {
+        EntryKey::Token(_) => "jti",
+        EntryKey::Cutoff(cutoff) => match cutoff.kind() {
+            CutoffKind::Subject | CutoffKind::SubjectOfIssuer => "sub",
+            CutoffKind::Session | CutoffKind::SessionOfIssuer => "sid",
+            CutoffKind::Issuer => "iss",
+        },
     }
 }
 
@@ -387,6 +339,7 @@ fn written(time: Timestamp) -> Value {
 /// Times beyond the range of dates are written in seconds. Rounding up to the next second is the
 /// safe side.
 fn writable(time: Timestamp) -> Timestamp {
+    let time = time.max(EPOCH);
     match wire_time::write(time) {
         Some(_) => time,
         None => Timestamp::from_secs(time.plus(Duration::from_millis(999)).as_secs()),

@@ -1,7 +1,7 @@
 //! Tests of parsing events: everything unambiguous is accepted, and nothing else.
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -208,7 +208,7 @@ fn only_a_cut_off_without_a_time_gets_the_default() {
     let default = Timestamp::from_millis(1_999_999_999_069);
     let completed = |sent: &Value| {
         let fields = fields(sent.to_string().as_bytes()).unwrap();
-        Event::from_fields(&with_issued_before(fields, default))
+        Event::from_fields(&fields, Some(default))
     };
     for sent in [
         json!({"type": "cutoff", "sub": "u"}),

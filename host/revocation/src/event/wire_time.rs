@@ -8,8 +8,7 @@ use jiff::{
     civil::{DateTime, date},
     fmt::temporal::Pieces,
 };
-use portcullis_types::timestamp::Timestamp;
-use serde_json::Value;
+use portcullis_types::{json::JsonRef, timestamp::Timestamp};
 
 /// What Go's `time.Time` writes for "not set".
 const GO_ZERO_TIME: Timestamp = Timestamp::from_secs(-62_135_596_800);
@@ -19,7 +18,7 @@ const GO_ZERO_TIME: Timestamp = Timestamp::from_secs(-62_135_596_800);
 /// and databases.
 const YEAR_2000: Timestamp = Timestamp::from_secs(946_684_800);
 
-/// A text is not a time.
+/// A value is not a time, or is ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not a time; write RFC 3339, such as 2033-05-18T03:33:19Z, or Unix seconds, not milliseconds"
@@ -30,39 +29,36 @@ pub struct ParseTimeError;
 /// are later.
 pub(crate) const YEAR_10000: Timestamp = Timestamp::from_secs(253_402_300_800);
 
-/// The value is not a time, or is ambiguous.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NotATime;
-
 /// Reads a time from a command line: in a form of the events, or as digits.
 ///
 /// # Errors
 /// When the text is not a time, or the time is implausibly late.
 pub fn parse_time(text: &str) -> Result<Timestamp, ParseTimeError> {
-    let value = text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from);
-    let time = parse(&value).map_err(|NotATime| ParseTimeError)?;
-    time.filter(|time| *time < YEAR_10000).ok_or(ParseTimeError)
+    let number = text.parse::<i64>().map(|number| JsonRef::Number(number.into()));
+    parse(&number.unwrap_or(JsonRef::Text(text)))?
+        .filter(|time| *time < YEAR_10000)
+        .ok_or(ParseTimeError)
 }
 
 /// Reads a time: text per RFC 3339 (UTC unless an offset is given), or Unix seconds as a number.
 /// `None` is a time that was written but not set.
-pub(crate) fn parse(value: &Value) -> Result<Option<Timestamp>, NotATime> {
+pub(crate) fn parse(value: &JsonRef<'_>) -> Result<Option<Timestamp>, ParseTimeError> {
     match value {
-        Value::Null => Ok(None),
-        Value::String(text) => {
-            let time = parse_text(text).ok_or(NotATime)?;
+        JsonRef::Null => Ok(None),
+        JsonRef::Text(text) => {
+            let time = parse_text(text).ok_or(ParseTimeError)?;
             Ok((time != GO_ZERO_TIME).then_some(time))
         }
-        Value::Number(number) => match number.as_i64() {
+        JsonRef::Number(number) => match number.as_i64() {
             Some(secs) => Ok(Some(Timestamp::from_secs(secs))),
-            None => number.as_f64().map(from_fractional_secs).map(Some).ok_or(NotATime),
+            None => number.as_f64().map(from_fractional_secs).map(Some).ok_or(ParseTimeError),
         },
-        _ => Err(NotATime),
+        _ => Err(ParseTimeError),
     }
 }
 
 /// Reads the time at which a token expires, as [`parse`] does. `None` is one that was not set.
-pub(crate) fn parse_expiry(value: &Value) -> Result<Option<Timestamp>, NotATime> {
+pub(crate) fn parse_expiry(value: &JsonRef<'_>) -> Result<Option<Timestamp>, ParseTimeError> {
     Ok(parse(value)?.filter(|time| is_expiry(*time)))
 }
 
@@ -114,10 +110,26 @@ fn from_fractional_secs(secs: f64) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_types::json::JsonObject;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+
+    type Read = fn(&JsonRef<'_>) -> Result<Option<Timestamp>, ParseTimeError>;
+
+    fn read_by(read: Read, value: &Value) -> Result<Option<Timestamp>, ParseTimeError> {
+        let object = JsonObject::parse(json!({"time": value}).to_string().as_bytes()).unwrap();
+        read(&object.get("time").unwrap())
+    }
+
+    fn parse(value: &Value) -> Result<Option<Timestamp>, ParseTimeError> {
+        read_by(super::parse, value)
+    }
+
+    fn parse_expiry(value: &Value) -> Result<Option<Timestamp>, ParseTimeError> {
+        read_by(super::parse_expiry, value)
+    }
 
     #[test]
     fn every_way_to_write_one_moment_means_that_moment() {
@@ -184,7 +196,7 @@ mod tests {
         }
         let first = Ok(Some(Timestamp::from_secs(946_684_800)));
         assert_eq!(parse_expiry(&json!("2000-01-01T00:00:00Z")), first);
-        assert_eq!(parse_expiry(&json!("soon")), Err(NotATime));
+        assert_eq!(parse_expiry(&json!("soon")), Err(ParseTimeError));
     }
 
     #[test]
@@ -202,7 +214,7 @@ mod tests {
             json!([]),
             json!({}),
         ] {
-            assert_eq!(parse(&nonsense), Err(NotATime), "{nonsense}");
+            assert_eq!(parse(&nonsense), Err(ParseTimeError), "{nonsense}");
         }
     }
 

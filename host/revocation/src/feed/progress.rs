@@ -1,10 +1,12 @@
 //! Progress of the feed: its state, and whether readers may rely on the set.
 //!
-//! A pure state machine: it gets signals and times as input, and does no I/O.
+//! A pure state machine: it gets events and times as input, and does no I/O.
 
 use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
+
+use super::FeedEvent;
 
 /// The state of the feed, for people and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,36 +25,17 @@ pub enum FeedState {
     Expired,
 }
 
-/// A signal from the source about its own state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signal {
-    Init,
-    Replay,
-    InitDone,
-    Unbound,
-    Fresh,
-    Paused,
-    Lost { since: Instant },
-}
-
 /// The state machine.
 #[derive(Debug)]
 pub(crate) struct Progress {
     max_staleness: Duration,
-    phase: FeedPhase,
+    /// The state of the feed, unless the set has expired.
+    phase: FeedState,
     freshness: Freshness,
     /// Since when the set by itself may be incomplete, even if the store still answers.
     incomplete_since: Option<Instant>,
     /// Whether the process was paused since the set was last complete.
     was_paused: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FeedPhase {
-    Disconnected,
-    Snapshot,
-    Replay,
-    Live,
 }
 
 /// When the set was last known to be complete.
@@ -69,60 +52,52 @@ impl Progress {
     pub(crate) const fn new(max_staleness: Duration) -> Self {
         Self {
             max_staleness,
-            phase: FeedPhase::Disconnected,
+            phase: FeedState::Bind,
             freshness: Freshness::Never,
             incomplete_since: None,
             was_paused: false,
         }
     }
 
-    /// Handles a signal that arrives at the time `now`.
-    pub(crate) fn on(&mut self, signal: Signal, now: Instant) {
-        match (signal, self.phase) {
+    /// Handles an event that arrives at the time `now`, if it is about the state of the source.
+    pub(crate) fn on(&mut self, event: &FeedEvent, now: Instant) {
+        match (event, self.phase) {
             // In any phase: a source that begins again may have missed something.
-            (Signal::Init, _) => {
+            (FeedEvent::Init, _) => {
                 self.age_from(now);
-                self.phase = FeedPhase::Snapshot;
+                self.phase = FeedState::Snapshot;
             }
-            (Signal::Replay, FeedPhase::Snapshot) => self.phase = FeedPhase::Replay,
-            (Signal::InitDone, FeedPhase::Snapshot | FeedPhase::Replay) => {
-                self.phase = FeedPhase::Live;
+            (FeedEvent::Replay, FeedState::Snapshot) => self.phase = FeedState::Replay,
+            (FeedEvent::InitDone, FeedState::Snapshot | FeedState::Replay) => {
+                self.phase = FeedState::Live;
                 self.freshness = Freshness::Now;
                 self.incomplete_since = None;
                 self.was_paused = false;
             }
-            // An end without a beginning, or after a loss, proves nothing.
-            (Signal::Replay | Signal::InitDone, _) => {}
-            (Signal::Unbound, _) => {
-                self.phase = FeedPhase::Disconnected;
+            (FeedEvent::Unbound, _) => {
+                self.phase = FeedState::Stale;
                 self.freshness = Freshness::At(now);
                 self.incomplete_since = Some(now);
             }
-            (Signal::Paused, _) => self.was_paused = true,
-            (Signal::Fresh, _) => {
-                if let Freshness::At(_) = self.freshness {
-                    self.freshness = Freshness::At(now);
-                }
+            (FeedEvent::Paused, _) => self.was_paused = true,
+            (FeedEvent::Fresh, _) if self.stale_since().is_some() => {
+                self.freshness = Freshness::At(now);
             }
-            (Signal::Lost { since }, _) => {
-                self.age_from(since.min(now));
-                self.phase = FeedPhase::Disconnected;
+            (FeedEvent::Lost { since, .. }, _) => {
+                self.age_from((*since).min(now));
+                let was_complete = self.freshness != Freshness::Never;
+                self.phase = if was_complete { FeedState::Stale } else { FeedState::Bind };
             }
+            // An end without a beginning, or after a loss, proves nothing. Other events are not
+            // about the source.
+            _ => {}
         }
     }
 
     /// The state of the feed at the time `now`.
     pub(crate) fn state(&self, now: Instant) -> FeedState {
-        if self.deadline().is_some_and(|deadline| deadline <= now) {
-            return FeedState::Expired;
-        }
-        match self.phase {
-            FeedPhase::Disconnected if self.freshness == Freshness::Never => FeedState::Bind,
-            FeedPhase::Disconnected => FeedState::Stale,
-            FeedPhase::Snapshot => FeedState::Snapshot,
-            FeedPhase::Replay => FeedState::Replay,
-            FeedPhase::Live => FeedState::Live,
-        }
+        let is_over = self.deadline().is_some_and(|deadline| deadline <= now);
+        if is_over { FeedState::Expired } else { self.phase }
     }
 
     /// Whether the set must not be relied upon at the time `now`.
@@ -137,7 +112,7 @@ impl Progress {
         !self.was_paused && self.passes_until().is_none_or(|until| now < until)
     }
 
-    /// The next change after the time `now`, if no signal arrives before.
+    /// The next change after the time `now`, if no event arrives before.
     pub(crate) fn next_change(&self, now: Instant) -> Option<Instant> {
         [self.deadline(), self.passes_until()].into_iter().flatten().filter(|at| *at > now).min()
     }
@@ -146,7 +121,7 @@ impl Progress {
         self.incomplete_since?.checked_add(self.max_staleness)
     }
 
-    /// When the set expires, or has expired, if no signal arrives before.
+    /// When the set expires, or has expired, if no event arrives before.
     fn deadline(&self) -> Option<Instant> {
         // A bound too large to be a time is no bound.
         self.stale_since()?.checked_add(self.max_staleness)
@@ -201,7 +176,7 @@ mod tests {
 
     const MAX_STALENESS: Duration = Duration::from_secs(30);
 
-    /// Signals, and time passing.
+    /// Events about the source, and time passing.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum Step {
         Init,
@@ -231,13 +206,13 @@ mod tests {
         let mut now = start;
         for step in steps {
             match step {
-                Step::Init => progress.on(Signal::Init, now),
-                Step::Replay => progress.on(Signal::Replay, now),
-                Step::InitDone => progress.on(Signal::InitDone, now),
-                Step::Unbound => progress.on(Signal::Unbound, now),
-                Step::Fresh => progress.on(Signal::Fresh, now),
-                Step::Paused => progress.on(Signal::Paused, now),
-                Step::Lost => progress.on(Signal::Lost { since: now }, now),
+                Step::Init => progress.on(&FeedEvent::Init, now),
+                Step::Replay => progress.on(&FeedEvent::Replay, now),
+                Step::InitDone => progress.on(&FeedEvent::InitDone, now),
+                Step::Unbound => progress.on(&FeedEvent::Unbound, now),
+                Step::Fresh => progress.on(&FeedEvent::Fresh, now),
+                Step::Paused => progress.on(&FeedEvent::Paused, now),
+                Step::Lost => progress.on(&FeedEvent::Lost { why: "test", since: now }, now),
                 Step::Seconds(secs) => now += Duration::from_secs(*secs),
             }
         }
@@ -367,7 +342,8 @@ mod tests {
         let start = Instant::now();
         let (mut progress, _) = walk(start, &[Step::Init, Step::InitDone]);
         let discovery = start + Duration::from_secs(25);
-        progress.on(Signal::Lost { since: start + Duration::from_secs(10) }, discovery);
+        let since = start + Duration::from_secs(10);
+        progress.on(&FeedEvent::Lost { why: "test", since }, discovery);
         assert_eq!(progress.state(discovery), FeedState::Stale);
         assert_eq!(progress.deadline(), Some(start + Duration::from_secs(40)));
     }

@@ -51,7 +51,7 @@ pub struct Refresher {
 
 /// Where a source receives orders to read everything again.
 #[derive(Debug)]
-pub(crate) struct Resyncs(Option<mpsc::Receiver<Resync>>);
+pub(crate) struct Resyncs(mpsc::Receiver<Resync>);
 
 /// An order to read everything again from the beginning, have it applied, and then call
 /// [`Resync::done`]. Dropping it reports a failure.
@@ -66,15 +66,15 @@ pub(crate) struct Resync(oneshot::Sender<Refreshed>);
 pub(crate) fn build(
     config: &RefreshConfig,
 ) -> Result<(Option<(Refresh, Refresher)>, Resyncs), ReadSecretError> {
+    let (resyncs, asked) = mpsc::channel(1);
     if !config.enabled {
-        return Ok((None, Resyncs(None)));
+        return Ok((None, Resyncs(asked)));
     }
     let secret = config.secret_file.as_deref().map(Secret::read).transpose()?;
     let (sender, requests) = mpsc::channel(WAITING_REQUESTS);
     let refresh = Refresh { secret, requests: sender };
-    let (resyncs, asked) = mpsc::channel(1);
     let refresher = Refresher { min_interval: config.min_interval.get(), requests, resyncs };
-    Ok((Some((refresh, refresher)), Resyncs(Some(asked))))
+    Ok((Some((refresh, refresher)), Resyncs(asked)))
 }
 
 // === impl Refresh ===
@@ -149,15 +149,13 @@ impl Refresher {
 impl Resyncs {
     /// The next order to read everything again; pending for ever if there can be none. Cancel safe.
     pub(crate) async fn next(&mut self) -> Resync {
-        let Some(asked) = &mut self.0 else { return pending().await };
-        loop {
-            match asked.recv().await {
-                // No request waits for this order any longer.
-                Some(Resync(done)) if done.is_closed() => {}
-                Some(resync) => return resync,
-                None => return pending().await,
+        while let Some(resync) = self.0.recv().await {
+            // No request waits for a closed order any longer.
+            if !resync.0.is_closed() {
+                return resync;
             }
         }
+        pending().await
     }
 }
 

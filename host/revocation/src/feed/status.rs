@@ -97,7 +97,8 @@ impl Status {
     }
 
     /// Resolves once the feed is in the state `state`, or has ended.
-    pub async fn reached(&mut self, state: FeedState) {
+    #[cfg(test)]
+    pub(crate) async fn reached(&mut self, state: FeedState) {
         // An error means that the feed has ended: its last summary stays valid.
         let _ = self.published.wait_for(|published| published.state == state).await;
     }

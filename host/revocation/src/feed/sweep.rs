@@ -22,7 +22,10 @@ pub(super) struct Sweep {
     due: Interval,
     looking: Option<JoinHandle<Expired>>,
     found: Expired,
-    clock: ClockWatch,
+    /// How far the wall clock was ahead of the boot clock when a sweep was last due, in
+    /// milliseconds. A wall clock that was set is not trusted until it has been stable for an
+    /// interval: entries that are swept by a wrong clock are lost.
+    clock_offset: i64,
     /// The last complete reading of the table.
     complete: Generation,
     missing: Missing,
@@ -37,14 +40,6 @@ enum Missing {
     Asked,
     /// They are being looked for, or removed.
     Looking,
-}
-
-/// Compares the wall clock with the boot clock. A wall clock that was set is not trusted until it
-/// has been stable for an interval: entries that are swept by a wrong clock are lost.
-#[derive(Debug, Clone, Copy)]
-struct ClockWatch {
-    /// How far the wall clock was ahead of the boot clock, in milliseconds.
-    offset: i64,
 }
 
 /// A clock that moves by more than this between two sweeps was set.
@@ -63,7 +58,7 @@ impl Sweep {
             due,
             looking: None,
             found: Expired::default(),
-            clock: ClockWatch { offset: ClockWatch::offset() },
+            clock_offset: ambient::clock_offset(),
             complete: Generation::default(),
             missing: Missing::Removed,
         }
@@ -76,7 +71,7 @@ impl Sweep {
             tokio::select! {
                 found = look(&mut self.looking) => self.take(found),
                 _ = self.due.tick() => {
-                    if self.clock.is_steady() && self.looking.is_none() {
+                    if self.is_clock_steady() && self.looking.is_none() {
                         self.begin();
                     }
                 }
@@ -141,6 +136,12 @@ impl Sweep {
             self.missing = Missing::Removed;
         }
     }
+
+    /// Whether the wall clock has not been set since the last call.
+    fn is_clock_steady(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.clock_offset, ambient::clock_offset());
+        before.abs_diff(self.clock_offset) <= TOLERANCE_MS
+    }
 }
 
 async fn look(looking: &mut Option<JoinHandle<Expired>>) -> Expired {
@@ -148,20 +149,5 @@ async fn look(looking: &mut Option<JoinHandle<Expired>>) -> Expired {
         // A failed search found nothing; the next sweep looks again.
         Some(looking) => looking.await.unwrap_or_default(),
         None => pending().await,
-    }
-}
-
-// === impl ClockWatch ===
-
-impl ClockWatch {
-    fn offset() -> i64 {
-        let boot = i64::try_from(ambient::boot().as_millis()).unwrap_or(i64::MAX);
-        ambient::now().as_millis().saturating_sub(boot)
-    }
-
-    /// Whether the wall clock has not been set since the last call.
-    fn is_steady(&mut self) -> bool {
-        let before = std::mem::replace(&mut self.offset, Self::offset());
-        before.abs_diff(self.offset) <= TOLERANCE_MS
     }
 }

@@ -48,8 +48,8 @@ fn batcher_with(mode: Mode, outbox: Outbox) -> (Batcher, mpsc::Receiver<FeedEven
     let (outbox, task) = outbox_reader::build(outbox, feed.clone());
     let (drain, _) = portcullis_runtime::drain::pair();
     drain.spawn("outbox reader", task.run(drain.clone()));
-    let redis = config.redis.unwrap();
-    (Batcher::new(mode, &redis, outbox, feed, RedisMetrics::default()), events)
+    let limit = config.redis.unwrap().timeout.get();
+    (Batcher { mode, limit, outbox, feed, metrics: RedisMetrics::default() }, events)
 }
 
 fn batcher(mode: Mode) -> (Batcher, mpsc::Receiver<FeedEvent>) {

@@ -16,6 +16,8 @@ const SECTION: &str = "blacklist.rabbitmq";
 /// After twice this long without any data from the broker, its connection is closed, even if no
 /// task reads from it.
 const HEARTBEAT_SECS: u16 = 10;
+const NO_ADDRESS: &str =
+    "not the address of a broker; write `amqp://user@host:5672/vhost`, or `amqps://` for TLS";
 
 /// The address of the broker, with its secrets. `Debug` shows no secret.
 #[derive(Clone)]
@@ -41,12 +43,8 @@ impl BrokerAddress {
             config.url_file.as_deref(),
             config.password_file.as_deref(),
         )?;
-        let uri = parse(endpoint.expose()).ok_or_else(|| EndpointError::Unusable {
-            section: SECTION,
-            message: "not the address of a broker; write `amqp://user@host:5672/vhost`, or \
-                      `amqps://` for TLS"
-                .to_owned(),
-        })?;
+        let uri = parse(endpoint.expose())
+            .ok_or_else(|| EndpointError::new(SECTION, "url", NO_ADDRESS))?;
         let tls = match uri.scheme {
             AMQPScheme::AMQPS => {
                 Some(tls::client_config(SECTION, config.ca_file.as_deref())?.into())
@@ -66,7 +64,10 @@ fn nodes(config: &RabbitMqConfig, uri: &AMQPUri) -> Result<Vec<Node>, EndpointEr
     }
     // The text is not shown: it may be a URL with a password.
     let node = |(index, text): (usize, &String)| {
-        Node::parse(text).ok_or(EndpointError::NoNode { section: SECTION, index })
+        Node::parse(text).ok_or_else(|| {
+            let message = format!("[{index}] is not an address; write host:port");
+            EndpointError::new(SECTION, "nodes", &message)
+        })
     };
     config.nodes.iter().enumerate().map(node).collect()
 }

@@ -13,8 +13,8 @@ use std::{
 };
 
 use lapin::{
-    AsyncTcpStream, Channel, Connection, ConnectionProperties, Error, ErrorKind, runtime,
-    uri::AMQPUri,
+    AsyncTcpStream, Channel, Connection, ConnectionProperties, Error, ErrorKind,
+    options::ConfirmSelectOptions, runtime, uri::AMQPUri,
 };
 
 use super::{
@@ -95,10 +95,8 @@ impl AmqpLink {
     ) -> Result<Self, BrokerError> {
         let socket = Socket(Arc::new(Mutex::new(Slot::NotYet)));
         let connecting = connect(address, (&node.host, at), name, Arc::clone(&socket.0));
-        let connection = tokio::time::timeout(ANSWER_LIMIT, connecting)
-            .await
-            .map_err(|_| BrokerError::Silent(ANSWER_LIMIT))?
-            .map_err(|error| refused_or_unreachable(node, &error))?;
+        let connected = answer(connecting).await?;
+        let connection = connected.map_err(|error| refused_or_unreachable(node, &error))?;
         Ok(Self { connection, _socket: socket })
     }
 
@@ -107,6 +105,14 @@ impl AmqpLink {
         answer(self.connection.create_channel())
             .await?
             .map_err(|error| BrokerError::Lost(error.to_string()))
+    }
+
+    /// Opens one more channel, on which the broker confirms what is published.
+    pub(super) async fn confirming_channel(&self) -> Result<Channel, BrokerError> {
+        let channel = self.channel().await?;
+        let confirming = channel.confirm_select(ConfirmSelectOptions::default());
+        answer(confirming).await?.map_err(|error| BrokerError::Lost(error.to_string()))?;
+        Ok(channel)
     }
 
     /// Whether the broker has announced that it accepts no messages.
@@ -123,7 +129,15 @@ impl AmqpLink {
 
 /// Waits for an answer of the broker, within a time limit.
 pub(super) async fn answer<T>(answer: impl Future<Output = T>) -> Result<T, BrokerError> {
-    tokio::time::timeout(ANSWER_LIMIT, answer).await.map_err(|_| BrokerError::Silent(ANSWER_LIMIT))
+    within(ANSWER_LIMIT, answer).await
+}
+
+/// Waits for the broker, within this time limit.
+pub(super) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = T>,
+) -> Result<T, BrokerError> {
+    tokio::time::timeout(limit, work).await.map_err(|_| BrokerError::Silent(limit))
 }
 
 async fn connect(

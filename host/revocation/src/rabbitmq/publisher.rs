@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use lapin::{
     BasicProperties, Channel, ErrorKind,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
+    options::BasicPublishOptions,
     protocol::{AMQPErrorKind, AMQPSoftError},
 };
 
 use super::{
     address::BrokerAddress,
-    connect::{ANSWER_LIMIT, AmqpLink, answer},
+    connect::{ANSWER_LIMIT, AmqpLink},
     error::BrokerError,
     topology::BrokerNames,
 };
@@ -80,7 +80,7 @@ impl Publisher {
         let names = BrokerNames::new(config)?;
         let link = AmqpLink::open(&BrokerAddress::new(config)?, "portcullis publisher").await?;
         names.declare(&link).await?;
-        let channel = confirming_channel(&link).await?;
+        let channel = link.confirming_channel().await?;
         Ok(Self { channel, names, link })
     }
 
@@ -89,7 +89,7 @@ impl Publisher {
     /// # Errors
     /// When the connection cannot be used any more.
     pub(crate) async fn reopen(&mut self) -> Result<(), BrokerError> {
-        self.channel = confirming_channel(&self.link).await?;
+        self.channel = self.link.confirming_channel().await?;
         Ok(())
     }
 
@@ -145,13 +145,6 @@ impl Publisher {
     }
 }
 
-async fn confirming_channel(link: &AmqpLink) -> Result<Channel, BrokerError> {
-    let channel = link.channel().await?;
-    let confirming = channel.confirm_select(ConfirmSelectOptions::default());
-    answer(confirming).await?.map_err(|error| BrokerError::Lost(error.to_string()))?;
-    Ok(channel)
-}
-
 fn limit(messages: usize) -> Duration {
     let milliseconds = u64::try_from(messages).unwrap_or(u64::MAX);
     ANSWER_LIMIT.saturating_add(Duration::from_millis(milliseconds))
@@ -198,12 +191,6 @@ impl PublishError {
             }
             _ => BrokerError::Lost(error.to_string()).into(),
         }
-    }
-}
-
-impl std::fmt::Debug for Publisher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Publisher").field("names", &self.names).finish_non_exhaustive()
     }
 }
 

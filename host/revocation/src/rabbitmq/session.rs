@@ -15,14 +15,14 @@ use lapin::{
     message::Delivery,
     options::{
         BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
-        ConfirmSelectOptions, QueueDeclareOptions,
+        QueueDeclareOptions,
     },
     types::{AMQPValue, FieldTable, ShortString},
 };
 
 use super::{
     address::BrokerAddress,
-    connect::{AmqpLink, answer},
+    connect::{AmqpLink, answer, within},
     error::{BrokerError, Step},
     topology::{BrokerNames, seconds},
 };
@@ -42,7 +42,6 @@ const OFFSET: &str = "x-stream-offset";
 pub(crate) struct Broker {
     address: BrokerAddress,
     names: BrokerNames,
-    topology: Topology,
     replay: Duration,
     replica: String,
 }
@@ -66,7 +65,6 @@ pub(crate) struct BrokerSession {
     /// The dead-letter queue, or why there is none.
     dead_letters: Result<ShortString, BrokerError>,
     queue: ShortString,
-    has_offsets: bool,
     /// The delivery tag of the last message that was taken, and how many are to be acknowledged
     /// with it.
     taken: Option<(u64, u32)>,
@@ -95,7 +93,6 @@ impl Broker {
         Ok(Self {
             address: BrokerAddress::new(config)?,
             names: BrokerNames::new(config)?,
-            topology: config.topology,
             replay: config.replay.get(),
             replica: replica.to_owned(),
         })
@@ -117,13 +114,11 @@ impl Broker {
         let dead_letters = self.dead_letters(&link).await;
         let incoming = link.channel().await?;
         let control = link.channel().await?;
-        let outgoing = sender.channel().await?;
-        let confirming = outgoing.confirm_select(ConfirmSelectOptions::default());
-        answer(confirming).await?.map_err(|error| BrokerError::Lost(error.to_string()))?;
+        let outgoing = sender.confirming_channel().await?;
         let at = |error| BrokerError::at(Step::Consume, &error);
         answer(incoming.basic_qos(PREFETCH, BasicQosOptions::default())).await?.map_err(at)?;
         let mut arguments = FieldTable::default();
-        let queue = match self.topology {
+        let queue = match self.names.topology {
             Topology::Stream => {
                 arguments.insert(OFFSET.into(), self.position(from));
                 self.names.stream.clone()
@@ -144,7 +139,6 @@ impl Broker {
             outgoing,
             dead_letters,
             queue,
-            has_offsets: self.topology == Topology::Stream,
             taken: None,
             names: self.names,
             link: Arc::new(link),
@@ -244,8 +238,7 @@ impl BrokerSession {
         async move {
             let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
             let declaring = control.queue_declare(queue, options, FieldTable::default());
-            let answered = tokio::time::timeout(SEND_LIMIT, declaring).await;
-            let answered = answered.map_err(|_| BrokerError::Silent(SEND_LIMIT))?;
+            let answered = within(SEND_LIMIT, declaring).await?;
             answered.map(drop).map_err(|error| BrokerError::at(Step::Consume, &error))
         }
     }
@@ -272,10 +265,7 @@ impl BrokerSession {
     ) -> Result<PublisherConfirm, BrokerError> {
         let options = BasicPublishOptions::default();
         let sending = self.outgoing.basic_publish("".into(), queue, options, body, properties);
-        match tokio::time::timeout(SEND_LIMIT, sending).await {
-            Ok(sent) => sent.map_err(|error| BrokerError::Lost(error.to_string())),
-            Err(_) => Err(BrokerError::Silent(SEND_LIMIT)),
-        }
+        within(SEND_LIMIT, sending).await?.map_err(|error| BrokerError::Lost(error.to_string()))
     }
 
     fn take(&mut self, next: Option<lapin::Result<Delivery>>) -> Result<Message, BrokerError> {
@@ -283,7 +273,7 @@ impl BrokerSession {
             .ok_or(BrokerError::Cancelled)?
             .map_err(|error| BrokerError::at(Step::Consume, &error))?;
         let offset = offset(&delivery);
-        if self.has_offsets && offset.is_none() {
+        if self.names.topology == Topology::Stream && offset.is_none() {
             // An old broker ignored the queue type and declared an ordinary queue.
             return Err(BrokerError::no_streams());
         }
@@ -300,10 +290,8 @@ impl BrokerSession {
     async fn acknowledge(&mut self) -> Result<(), BrokerError> {
         let Some((tag, _)) = self.taken.take() else { return Ok(()) };
         let acknowledging = self.incoming.basic_ack(tag, BasicAckOptions { multiple: true });
-        match tokio::time::timeout(SEND_LIMIT, acknowledging).await {
-            Ok(sent) => sent.map_err(|error| BrokerError::Lost(error.to_string())),
-            Err(_) => Err(BrokerError::Silent(SEND_LIMIT)),
-        }
+        let sent = within(SEND_LIMIT, acknowledging).await?;
+        sent.map_err(|error| BrokerError::Lost(error.to_string()))
     }
 }
 
@@ -313,20 +301,5 @@ fn offset(delivery: &Delivery) -> Option<u64> {
         AMQPValue::LongLongInt(offset) => u64::try_from(*offset).ok(),
         AMQPValue::LongInt(offset) => u64::try_from(*offset).ok(),
         _ => None,
-    }
-}
-
-impl std::fmt::Debug for BrokerSession {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BrokerSession").field("queue", &self.queue).finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Message {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Message")
-            .field("offset", &self.offset)
-            .field("bytes", &self.body.len())
-            .finish()
     }
 }

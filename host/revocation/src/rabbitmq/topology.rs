@@ -26,7 +26,7 @@ pub(super) struct BrokerNames {
     pub(super) exchange: ShortString,
     pub(super) stream: ShortString,
     pub(super) dead_letters: ShortString,
-    topology: Topology,
+    pub(super) topology: Topology,
     max_age: String,
 }
 

@@ -38,16 +38,12 @@ impl RedisAddress {
 
     /// `info` with this address, with TLS if it has TLS.
     pub(super) fn on(&self, info: &ConnectionInfo) -> ConnectionInfo {
-        let host = self.host.clone();
-        let address = match info.addr() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
-                host,
-                port: self.port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            },
-            _ => ConnectionAddr::Tcp(host, self.port),
-        };
+        let mut address = info.addr().clone();
+        if let ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } =
+            &mut address
+        {
+            (*host, *port) = (self.host.clone(), self.port);
+        }
         info.clone().set_addr(address)
     }
 

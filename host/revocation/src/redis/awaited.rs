@@ -95,9 +95,8 @@ impl AwaitedReader {
         commands.cmd("ZRANGEBYSCORE").arg(RECEIPTS).arg(from).arg("+inf").arg("WITHSCORES");
         let (found,): (Vec<(String, f64)>,) =
             self.redis.send(&commands, LIMIT, Delivery::RETRIED).await?;
-        let new: Vec<_> =
-            found.iter().filter(|(receipt, _)| !self.read.contains(receipt)).collect();
-        let new: Vec<_> = new.into_iter().take(MOST_RECEIPTS).cloned().collect();
+        let new = found.iter().filter(|(receipt, _)| !self.read.contains(receipt));
+        let new: Vec<_> = new.take(MOST_RECEIPTS).cloned().collect();
         let awaited = self.events_of(&new).await?;
         self.read.retain(|receipt| found.iter().any(|(it, _)| it == receipt));
         for (receipt, time) in new {

@@ -22,29 +22,11 @@ use crate::config::RedisConfig;
 
 /// Opens connections.
 pub(super) struct RedisConnector {
-    config: Arc<RedisConfig>,
+    pub(super) config: Arc<RedisConfig>,
     settings: Mutex<Arc<ConnectSettings>>,
     log: RateLimitedLog,
     /// Files are read by one thread at a time: on a volume that hangs it never returns.
     reading: Arc<Semaphore>,
-}
-
-/// A connection, and where it leads.
-#[derive(Clone)]
-pub(super) struct Connection {
-    pub(super) to: MultiplexedConnection,
-    pub(super) address: RedisAddress,
-}
-
-/// What is known of the server at the other end of a connection.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// It is the primary.
-    Primary,
-    /// It is not the primary, or no longer.
-    Former,
-    /// It may be partitioned: it did not answer, or too few sentinels did.
-    Unknown(StoreError),
 }
 
 /// How long reading the files may take.
@@ -69,13 +51,11 @@ impl RedisConnector {
         self.settings().sentinels.is_some()
     }
 
-    /// How many replicas are to confirm a write, if that is configured.
-    pub(super) fn wait_replicas(&self) -> Option<u32> {
-        self.config.wait_replicas
-    }
-
-    /// Connects to the primary, with the present content of the files.
-    pub(super) async fn connect(&self) -> Result<Connection, StoreError> {
+    /// Connects to the primary, with the present content of the files. Returns the connection, and
+    /// where it leads.
+    pub(super) async fn connect(
+        &self,
+    ) -> Result<(MultiplexedConnection, RedisAddress), StoreError> {
         self.refresh().await;
         let settings = self.settings();
         let address = match &settings.sentinels {
@@ -88,7 +68,7 @@ impl RedisConnector {
         };
         match (is_primary(&mut to, self.limit()).await, &settings.sentinels) {
             // A user without permission for `ROLE` has to trust the address.
-            (Ok(true), _) | (Err(StoreError::Refused(_)), None) => Ok(Connection { to, address }),
+            (Ok(true), _) | (Err(StoreError::Refused(_)), None) => Ok((to, address)),
             (Ok(false), None) => unusable("it is a replica; give the address of the primary"),
             // A sentinel may not have noticed yet that this server is no longer the primary.
             (Ok(false), Some(_)) => {
@@ -106,45 +86,46 @@ impl RedisConnector {
         open(&address.on(&self.settings().primary), self.limit()).await
     }
 
-    /// Whether a connection that was made to `address` still leads to the primary. Without
-    /// sentinels the address is trusted.
+    /// Checks that a connection that was made to `address` still leads to the primary, as
+    /// [`RedisConnector::check_primary`] does. Without sentinels the address is trusted.
     pub(super) async fn leads_to_primary(
         &self,
         connection: MultiplexedConnection,
         address: &RedisAddress,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<(), StoreError> {
         if !self.has_sentinels() {
-            return Ok(true);
+            return Ok(());
         }
-        match self.standing(connection, address).await {
-            Standing::Primary => Ok(true),
-            Standing::Former => Ok(false),
-            Standing::Unknown(error) => Err(error),
-        }
+        self.check_primary(connection, address).await
     }
 
-    /// The standing of the server to which a connection was made. A server that is partitioned from
-    /// its sentinels still reports itself as the primary, so its own answer is not enough.
-    pub(super) async fn standing(
+    /// Checks that the server to which a connection was made is the primary. A server that is
+    /// partitioned from its sentinels still reports itself as the primary, so its own answer is not
+    /// enough.
+    ///
+    /// # Errors
+    /// [`StoreError::Moved`] if it is not the primary, or no longer. Another error means that it
+    /// may be partitioned: it did not answer, or too few sentinels did.
+    pub(super) async fn check_primary(
         &self,
         mut connection: MultiplexedConnection,
         address: &RedisAddress,
-    ) -> Standing {
+    ) -> Result<(), StoreError> {
         let settings = self.settings();
         let asked = is_primary(&mut connection, self.limit());
         let Some(sentinels) = &settings.sentinels else {
             // Another server may have got the address meanwhile. Timeouts are handled elsewhere.
             return match asked.await {
-                Ok(false) => Standing::Former,
-                Ok(true) | Err(_) => Standing::Primary,
+                Ok(false) => Err(StoreError::Moved),
+                Ok(true) | Err(_) => Ok(()),
             };
         };
         let (is_primary, named) = tokio::join!(asked, sentinels.primary());
         match (is_primary, named) {
-            (Ok(true), Ok(named)) if named == *address => Standing::Primary,
-            (Err(error), Ok(named)) if named == *address => Standing::Unknown(error),
-            (Ok(true) | Err(_), Err(error)) => Standing::Unknown(error),
-            _ => Standing::Former,
+            (Ok(true), Ok(named)) if named == *address => Ok(()),
+            (Err(error), Ok(named)) if named == *address => Err(error),
+            (Ok(true) | Err(_), Err(error)) => Err(error),
+            _ => Err(StoreError::Moved),
         }
     }
 
@@ -160,26 +141,21 @@ impl RedisConnector {
             let _permit = permit;
             ConnectSettings::read(&config)
         });
-        let read = match timeout(READ_LIMIT, reading).await {
-            Ok(Ok(Ok(settings))) => Ok(settings),
-            Ok(Ok(Err(error))) => Err(error.to_string()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("not read within {READ_LIMIT:?}")),
-        };
-        match read {
-            Ok(settings) => {
+        let error = match timeout(READ_LIMIT, reading).await {
+            Ok(Ok(Ok(settings))) => {
                 *self.lock() = Arc::new(settings);
                 self.log.clear();
+                return;
             }
-            Err(error) => {
-                if self.log.admit(&error, RateLimitedLog::UNTIL_CLEARED).is_some() {
-                    tracing::warn!(
-                        %error,
-                        "cannot read a file for the connection to Redis; keeping the last good \
-                         settings"
-                    );
-                }
-            }
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("not read within {READ_LIMIT:?}"),
+        };
+        if self.log.admit(&error, RateLimitedLog::UNTIL_CLEARED).is_some() {
+            tracing::warn!(
+                %error,
+                "cannot read a file for the connection to Redis; keeping the last good settings"
+            );
         }
     }
 
@@ -215,7 +191,7 @@ impl fmt::Debug for RedisConnector {
         let settings = self.settings();
         match &settings.sentinels {
             Some(sentinels) => {
-                write!(f, "RedisConnector(sentinels of {})", sentinels.master_name())
+                write!(f, "RedisConnector(sentinels of {})", sentinels.master_name)
             }
             None => write!(f, "RedisConnector({})", RedisAddress::of(&settings.primary)),
         }

@@ -27,23 +27,21 @@ impl ConnectSettings {
     pub(super) fn read(config: &RedisConfig) -> Result<Self, RedisBuildError> {
         let primary = primary(config)?;
         let has_tls = matches!(primary.addr(), ConnectionAddr::TcpTls { .. });
-        let sentinel_tls = match &config.master_name {
-            Some(_) if !config.sentinels.is_empty() => Some(config.sentinel_tls.unwrap_or(has_tls)),
-            _ => None,
-        };
+        let master_name = config.master_name.as_ref().filter(|_| !config.sentinels.is_empty());
+        let sentinel_tls = config.sentinel_tls.unwrap_or(has_tls);
         let ca_file = config.ca_file.as_deref();
-        if ca_file.is_some() && !has_tls && sentinel_tls != Some(true) {
+        if ca_file.is_some() && !has_tls && !(master_name.is_some() && sentinel_tls) {
             return Err(RedisBuildError::new(
                 "ca_file",
                 "has no effect without TLS; write the address with `rediss://`, or remove this",
             ));
         }
-        let sentinels = match (sentinel_tls, &config.master_name) {
-            (Some(tls), Some(master_name)) => {
-                let all = sentinels(config, &with_tls(&primary, tls, ca_file)?)?;
-                Some(Sentinels::new(master_name.clone(), all, config.connect_timeout.get()))
+        let sentinels = match master_name.cloned() {
+            Some(master_name) => {
+                let all = sentinels(config, &with_tls(&primary, sentinel_tls, ca_file)?)?;
+                Some(Sentinels { master_name, all, limit: config.connect_timeout.get() })
             }
-            _ => None,
+            None => None,
         };
         Ok(Self { primary: with_tls(&primary, has_tls, ca_file)?, sentinels })
     }
@@ -171,7 +169,7 @@ mod tests {
     }
 
     fn sentinels_of(target: &ConnectSettings) -> &[ConnectionInfo] {
-        target.sentinels.as_ref().unwrap().all()
+        &target.sentinels.as_ref().unwrap().all
     }
 
     #[test]

@@ -9,47 +9,31 @@ use portcullis_types::{timestamp::Timestamp, token_id::TokenId};
 use redis::{Pipeline, Value};
 
 use super::{
+    ask::Ask,
     error::StoreError,
     keys::{Keys, Kind},
 };
-use crate::event::Event;
+use crate::{ambient, event::Event};
 
 /// An entry to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
-    key: String,
-    /// `None` for a cut-off.
-    token_id: Option<TokenId>,
+    pub(super) key: String,
+    /// The id of the token; `None` for a cut-off.
+    pub(super) token_id: Option<TokenId>,
 }
 
 // === impl Wanted ===
 
 impl Wanted {
-    pub(super) const fn token(token_id: TokenId, key: String) -> Self {
-        Self { key, token_id: Some(token_id) }
-    }
-
-    pub(super) const fn cutoff(key: String) -> Self {
-        Self { key, token_id: None }
-    }
-
     /// The entry that a key of the store stands for, if it is a key of Portcullis.
     pub(super) fn from_key(keys: &Keys, key: Vec<u8>) -> Option<Self> {
         // A token id is text, so a key that is not UTF-8 belongs to no token.
         let key = String::from_utf8(key).ok()?;
         match keys.kind(&key)? {
             Kind::Token(jti) => Some(Self { token_id: Some(TokenId::new(jti).ok()?), key }),
-            Kind::Cutoff => Some(Self::cutoff(key)),
+            Kind::Cutoff => Some(Self { token_id: None, key }),
         }
-    }
-
-    /// The id of the token, unless it is a cut-off.
-    pub(super) const fn token_id(&self) -> Option<TokenId> {
-        self.token_id
-    }
-
-    pub(super) fn key(&self) -> &str {
-        &self.key
     }
 
     pub(super) const fn is_cutoff(&self) -> bool {
@@ -57,9 +41,22 @@ impl Wanted {
     }
 }
 
+/// Reads all of `wanted`: for each of them its event, if the entry exists.
+pub(super) async fn read(
+    keys: &Keys,
+    wanted: &[Wanted],
+    from: &impl Ask,
+) -> Result<Vec<Option<Event>>, StoreError> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let answers = from.ask(&commands(wanted)).await?;
+    events(keys, wanted, answers, ambient::now())
+}
+
 /// The commands that read all of `wanted`: the time to live of each, then the values of the
 /// cut-offs.
-pub(super) fn commands(wanted: &[Wanted]) -> Pipeline {
+fn commands(wanted: &[Wanted]) -> Pipeline {
     let mut commands = Pipeline::with_capacity(wanted.len() + 1);
     for entry in wanted {
         commands.cmd("PTTL").arg(&entry.key);
@@ -75,7 +72,7 @@ pub(super) fn commands(wanted: &[Wanted]) -> Pipeline {
 }
 
 /// Parses the answers to [`commands`]: for each of `wanted` its event, if the entry exists.
-pub(super) fn events(
+fn events(
     keys: &Keys,
     wanted: &[Wanted],
     answers: Vec<Value>,
@@ -200,7 +197,8 @@ mod tests {
 
     #[test]
     fn answers_that_do_not_fit_are_an_error_and_never_an_empty_store() {
-        let (cutoff, token) = (Wanted::cutoff("k".to_owned()), token("a"));
+        let cutoff = Wanted { key: "k".to_owned(), token_id: None };
+        let token = token("a");
         let one = std::slice::from_ref(&token);
         assert!(events(&keys(), one, vec![], NOW).is_err());
         assert!(events(&keys(), one, vec![Value::Nil], NOW).is_err());

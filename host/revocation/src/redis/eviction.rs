@@ -1,8 +1,6 @@
 //! Check of Redis' eviction policy: a store that drops entries when its memory is full silently
 //! un-revokes tokens.
 
-use redis::Pipeline;
-
 use super::{ask::Ask, error::StoreError};
 
 /// The behaviour of the store when its memory is full.
@@ -18,9 +16,7 @@ enum Eviction {
 
 /// Whether the store drops entries when its memory is full. Logs an error if so.
 pub(super) async fn check(store: &impl Ask) -> Result<bool, StoreError> {
-    let mut commands = Pipeline::with_capacity(1);
-    commands.cmd("INFO").arg("memory");
-    let eviction = match store.ask::<(String,)>(&commands).await {
+    let eviction = match store.ask::<(String,)>(redis::pipe().cmd("INFO").arg("memory")).await {
         Ok((info,)) => read(&info),
         // Some users have no permission for `INFO`. That must not prevent a start.
         Err(StoreError::Refused(_)) => Eviction::Unknown,

@@ -12,16 +12,14 @@ use std::{collections::HashSet, time::Duration};
 
 use portcullis_types::timestamp::Timestamp;
 use redis::{Pipeline, Value};
-use tokio::sync::mpsc;
 
 use super::{
     ask::Ask,
     entries::Wanted,
     error::StoreError,
-    keys::Keys,
-    snapshot::{Own, SnapshotKind, send},
+    snapshot::{SnapshotKind, SnapshotReader},
 };
-use crate::{ambient, blacklist::Blacklist, event::Event, feed::FeedEvent};
+use crate::{ambient, event::Event, feed::FeedEvent};
 
 /// The member that marks the index as complete. Its score is below zero, so it never expires.
 const COMPLETE: &str = "complete";
@@ -47,17 +45,13 @@ end";
 /// An entry of the index: its key, and when it expires by the clock of the store, in milliseconds.
 type Member = (Vec<u8>, f64);
 
-// === impl Own ===
+// === impl SnapshotReader ===
 
-impl<C> Own<C>
-where
-    Self: Ask,
-{
+impl<C: Ask> SnapshotReader<'_, C> {
     /// Whether all revocations are in the index.
     pub(super) async fn has_complete(&self, index: &str) -> Result<bool, StoreError> {
-        let mut commands = Pipeline::with_capacity(1);
-        commands.cmd("ZSCORE").arg(index).arg(COMPLETE);
-        let (score,): (Option<f64>,) = self.ask(&commands).await?;
+        let (score,): (Option<f64>,) =
+            self.from.ask(redis::pipe().cmd("ZSCORE").arg(index).arg(COMPLETE)).await?;
         Ok(score.is_some())
     }
 
@@ -69,50 +63,43 @@ where
         let mut commands = Pipeline::with_capacity(1);
         let fill = commands.cmd("EVAL").arg(FILL).arg(1).arg(index);
         for entry in found {
-            fill.arg(entry.key());
+            fill.arg(&entry.key);
         }
         fill.ignore();
-        self.ask(&commands).await
+        self.from.ask(&commands).await
     }
 
     /// Marks the index as complete: all existing keys have been added, and publishers add new ones.
     pub(super) async fn complete(&self, index: &str) -> Result<(), StoreError> {
         let mut commands = Pipeline::with_capacity(1);
         commands.cmd("ZADD").arg(index).arg(-1).arg(COMPLETE).ignore();
-        let () = self.ask(&commands).await?;
+        let () = self.from.ask(&commands).await?;
         tracing::info!("the index of revocations in Redis is complete");
         Ok(())
     }
 
     /// Sends the entries of the index to the feed, with expiries, and returns how many there were.
     /// An entry that is in the index throughout is found, whatever else is added or removed.
-    pub(super) async fn read_index(
-        &self,
-        keys: &Keys,
-        index: &str,
-        (reading, known): (SnapshotKind, &Blacklist),
-        into: &mpsc::Sender<FeedEvent>,
-    ) -> Result<u64, StoreError> {
+    pub(super) async fn read_index(&self, index: &str) -> Result<u64, StoreError> {
         let (mut cursor, mut count) = (0, 0);
         loop {
             let mut commands = Pipeline::with_capacity(2);
             commands.cmd("TIME");
             commands.cmd("ZSCAN").arg(index).arg(cursor).arg("COUNT").arg(COUNT);
             let (time, (next, page)): ((f64, f64), (u64, Vec<Member>)) =
-                self.ask(&commands).await?;
+                self.from.ask(&commands).await?;
             let clocks =
                 Clocks { store: time.0.mul_add(1_000.0, time.1 / 1_000.0), ours: ambient::now() };
             let members = page.into_iter().filter_map(|(key, score)| {
-                Some((Wanted::from_key(keys, key)?, clocks.expiry(score)?))
+                Some((Wanted::from_key(self.keys, key)?, clocks.expiry(score)?))
             });
             let (cutoffs, tokens): (Vec<_>, Vec<_>) =
                 members.partition(|(entry, _)| entry.is_cutoff());
             count += (cutoffs.len() + tokens.len()) as u64;
-            let tokens = self.there(tokens, reading, known).await?;
-            send(into, FeedEvent::InitExpiries, tokens).await?;
+            self.send(FeedEvent::InitExpiries, self.there(tokens).await?).await?;
             // The content of a cut-off is in its value.
             let cutoffs: Vec<_> = cutoffs.into_iter().map(|(entry, _)| entry).collect();
-            send(into, FeedEvent::InitExpiries, self.entries(keys, &cutoffs).await?).await?;
+            self.send(FeedEvent::InitExpiries, self.entries(&cutoffs).await?).await?;
             if next == 0 {
                 return Ok(count);
             }
@@ -121,25 +108,20 @@ where
     }
 
     /// The tokens that the set does not know. Only those whose keys exist are returned.
-    async fn there(
-        &self,
-        tokens: Vec<(Wanted, Expiry)>,
-        reading: SnapshotKind,
-        known: &Blacklist,
-    ) -> Result<Vec<Event>, StoreError> {
+    async fn there(&self, tokens: Vec<(Wanted, Expiry)>) -> Result<Vec<Event>, StoreError> {
         let now = ambient::now();
         let is_wanted = |(entry, _): &(Wanted, Expiry)| {
-            reading == SnapshotKind::AllExpiries
-                || entry.token_id().is_some_and(|token_id| known.lacks_expiry(&token_id, now))
+            self.kind == SnapshotKind::AllExpiries
+                || entry.token_id.is_some_and(|token_id| self.known.lacks_expiry(&token_id, now))
         };
         let wanted: Vec<_> = tokens.into_iter().filter(is_wanted).collect();
         let is_new = |(entry, _): &&(Wanted, Expiry)| {
-            entry.token_id().is_some_and(|token_id| !known.holds(&token_id, now))
+            entry.token_id.is_some_and(|token_id| !self.known.holds(&token_id, now))
         };
         let gone = self.gone(wanted.iter().filter(is_new).map(|(entry, _)| entry)).await?;
-        let there = wanted.into_iter().filter(|(entry, _)| !gone.contains(entry.key()));
+        let there = wanted.into_iter().filter(|(entry, _)| !gone.contains(&entry.key));
         let event = |(entry, expiry): (Wanted, Expiry)| {
-            Some(Event::Add { token_id: entry.token_id()?, expires_at: expiry.0 })
+            Some(Event::Add { token_id: entry.token_id?, expires_at: expiry.0 })
         };
         Ok(there.filter_map(event).collect())
     }
@@ -149,13 +131,11 @@ where
         &self,
         entries: impl Iterator<Item = &Wanted> + Clone + Send,
     ) -> Result<HashSet<String>, StoreError> {
-        let names: Vec<_> = entries.map(Wanted::key).collect();
+        let names: Vec<_> = entries.map(|entry| &entry.key).collect();
         if names.is_empty() {
             return Ok(HashSet::new());
         }
-        let mut commands = Pipeline::with_capacity(1);
-        commands.cmd("EXISTS").arg(&names);
-        let (there,): (usize,) = self.ask(&commands).await?;
+        let (there,): (usize,) = self.from.ask(redis::pipe().cmd("EXISTS").arg(&names)).await?;
         if there == names.len() {
             return Ok(HashSet::new());
         }
@@ -163,12 +143,12 @@ where
         for name in &names {
             commands.cmd("EXISTS").arg(name);
         }
-        let answers: Vec<Value> = self.ask(&commands).await?;
+        let answers: Vec<Value> = self.from.ask(&commands).await?;
         if answers.len() != names.len() {
             return Err(StoreError::nonsense());
         }
         let gone = names.into_iter().zip(answers).filter(|(_, there)| *there == Value::Int(0));
-        Ok(gone.map(|(name, _)| name.to_owned()).collect())
+        Ok(gone.map(|(name, _)| name.clone()).collect())
     }
 }
 

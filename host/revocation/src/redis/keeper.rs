@@ -5,19 +5,19 @@
 //! attempt has failed, they fail at once until another one succeeds: no circuit breaker is needed.
 //! A caller whose command fails on a connection, or times out, retires the connection.
 
-use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use portcullis_runtime::{drain::Drain, telemetry::RedisMetrics};
 use redis::{Value, aio::MultiplexedConnection};
 use tokio::{
     sync::{Mutex, MutexGuard, Notify, watch},
-    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     address::RedisAddress,
-    connect::{Connection, RedisConnector, Standing},
+    connect::RedisConnector,
     error::{StoreError, is_fatal},
 };
 use crate::backoff::{self, Backoff};
@@ -56,6 +56,7 @@ pub(super) enum ConnectionState {
 }
 
 /// Two connections to the same primary.
+#[derive(Debug)]
 pub(super) struct RedisLink {
     address: RedisAddress,
     /// For commands that are answered at once.
@@ -169,7 +170,7 @@ impl Keeper {
 
     async fn connect(&self) -> Result<Arc<RedisLink>, StoreError> {
         let began = Instant::now();
-        let Connection { to: prompt, address } = self.connector.connect().await?;
+        let (prompt, address) = self.connector.connect().await?;
         let waiting = self.connector.connect_again(&address).await?;
         let checks = watch::Sender::new(PrimaryCheck { began, found: Ok(()) });
         Ok(Arc::new(RedisLink { address, prompt, waiting, checks }))
@@ -200,11 +201,7 @@ impl Keeper {
             }
             let began = Instant::now();
             let prompt = link.connection(Lane::Prompt);
-            let found = match self.connector.standing(prompt, &link.address).await {
-                Standing::Primary => Ok(()),
-                Standing::Former => Err(StoreError::Moved),
-                Standing::Unknown(error) => Err(error),
-            };
+            let found = self.connector.check_primary(prompt, &link.address).await;
             link.checks.send_replace(PrimaryCheck { began, found: found.clone() });
             let Err(error) = found else {
                 in_doubt_since = None;
@@ -242,22 +239,16 @@ impl Links {
     /// The present connections. Waits while they are being opened.
     ///
     /// # Errors
-    /// At once if Redis cannot be reached; a timeout with `limit` if the time is up.
-    pub(super) async fn get(
-        &self,
-        deadline: Instant,
-        limit: Duration,
-    ) -> Result<Arc<RedisLink>, StoreError> {
+    /// At once if Redis cannot be reached.
+    pub(super) async fn get(&self) -> Result<Arc<RedisLink>, StoreError> {
         let mut states = self.states.subscribe();
-        let decided = states.wait_for(|state| !matches!(state, ConnectionState::Connecting));
-        match timeout_at(deadline, decided).await {
-            Err(_) => Err(StoreError::Timeout(limit)),
-            Ok(Err(_)) => Err(StoreError::Closed),
-            Ok(Ok(state)) => match &*state {
-                ConnectionState::Up(link) => Ok(Arc::clone(link)),
-                ConnectionState::Down(why) => Err(why.clone()),
-                ConnectionState::Connecting => Err(StoreError::Timeout(limit)),
-            },
+        loop {
+            match &*states.borrow_and_update() {
+                ConnectionState::Up(link) => return Ok(Arc::clone(link)),
+                ConnectionState::Down(why) => return Err(why.clone()),
+                ConnectionState::Connecting => {}
+            }
+            states.changed().await.map_err(|_| StoreError::Closed)?;
         }
     }
 
@@ -275,12 +266,7 @@ impl Links {
 
     /// Resolves when the keeper has verified, just now or on demand, that the server at the other
     /// end of `link` is the primary.
-    pub(super) async fn confirm(
-        &self,
-        link: &Arc<RedisLink>,
-        deadline: Instant,
-        limit: Duration,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn confirm(&self, link: &Arc<RedisLink>) -> Result<(), StoreError> {
         let now = Instant::now();
         let is_recent = |check: &PrimaryCheck| check.began + CONFIRMED_FOR > now;
         let mut checks = link.checks.subscribe();
@@ -292,7 +278,6 @@ impl Links {
                 check.map_or(Err(StoreError::Closed), |check| check.found.clone())
             }
             () = self.replaced(link) => Err(StoreError::Moved),
-            () = sleep_until(deadline) => Err(StoreError::Timeout(limit)),
         }
     }
 
@@ -337,12 +322,6 @@ impl RedisLink {
             Lane::Prompt => self.prompt.clone(),
             Lane::Waiting => self.waiting.clone(),
         }
-    }
-}
-
-impl fmt::Debug for RedisLink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisLink").field("address", &self.address).finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,5 @@
 //! Names of the keys that Portcullis uses in Redis.
 
-use std::fmt::Write as _;
-
 use crate::{
     config::{INDEX_PREFIX, RedisConfig, Snapshot},
     event::Cutoff,
@@ -73,12 +71,7 @@ impl Keys {
 
     /// The key of a cut-off.
     pub(crate) fn cutoff(&self, cutoff: Cutoff) -> String {
-        let mut key = self.cutoff_prefix.clone();
-        for byte in cutoff.digest() {
-            // Writing to a string cannot fail.
-            let _ = write!(key, "{byte:02x}");
-        }
-        key
+        format!("{}{:032x}", self.cutoff_prefix, u128::from_be_bytes(cutoff.digest()))
     }
 
     /// The pattern that finds all tokens and cut-offs, and perhaps others.

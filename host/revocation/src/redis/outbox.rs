@@ -17,7 +17,6 @@ pub(crate) struct Outbox {
     redis: Redis,
     /// The unique name of this relay in the lock.
     owner: String,
-    lock_time: Duration,
 }
 
 /// An entry that was read, and its outcome.
@@ -40,17 +39,14 @@ pub(crate) enum Fate {
     UnknownType,
 }
 
-/// The result of removing entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Removed {
-    /// They are gone.
-    Done,
-    /// Another relay has removed some of them, so none was removed.
-    Moved,
-}
-
 /// How long one step may take.
 const LIMIT: Duration = Duration::from_secs(1);
+
+/// How long a leader that does not renew its lock keeps others from taking over, in milliseconds.
+const LOCK_MS: u64 = 2_000;
+
+/// How many bytes are read at once, at most. A larger entry is read by itself.
+const BATCH_BYTES: usize = 64 << 10;
 
 /// How many dead letters are kept, and how many events of unknown types; the oldest are dropped
 /// first. Without a limit, a faulty publisher could fill the store, which then accepts no
@@ -125,8 +121,8 @@ return 1";
 
 impl Outbox {
     /// Connects to nothing. No other relay has the name `owner`.
-    pub(crate) const fn new(redis: Redis, owner: String, lock_time: Duration) -> Self {
-        Self { redis, owner, lock_time }
+    pub(crate) const fn new(redis: Redis, owner: String) -> Self {
+        Self { redis, owner }
     }
 
     /// Resolves when the store answers.
@@ -137,8 +133,7 @@ impl Outbox {
     /// Takes the lock if it is free. Returns whether this relay holds it now.
     pub(crate) async fn lock(&self) -> Result<bool, StoreError> {
         let mut commands = redis::pipe();
-        let take = commands.cmd("SET").arg(RELAY_LOCK).arg(&self.owner).arg("NX").arg("PX");
-        take.arg(self.lock_millis());
+        commands.cmd("SET").arg(RELAY_LOCK).arg(&self.owner).arg("NX").arg("PX").arg(LOCK_MS);
         let (taken,): (Option<String>,) = self.redis.send(&commands, LIMIT, Delivery::ONCE).await?;
         // If the answer to an earlier attempt was lost, this relay may hold the lock already.
         if taken.is_some() { Ok(true) } else { self.renew().await }
@@ -148,9 +143,9 @@ impl Outbox {
     pub(crate) async fn renew(&self) -> Result<bool, StoreError> {
         let mut commands = redis::pipe();
         let renew = commands.cmd("EVAL").arg(RENEW).arg(1).arg(RELAY_LOCK).arg(&self.owner);
-        renew.arg(self.lock_millis());
-        let (held,): (i64,) = self.redis.send(&commands, LIMIT, Delivery::RETRIED).await?;
-        Ok(held == 1)
+        renew.arg(LOCK_MS);
+        let (held,) = self.redis.send(&commands, LIMIT, Delivery::RETRIED).await?;
+        Ok(held)
     }
 
     /// Lets another relay take over at once.
@@ -166,20 +161,17 @@ impl Outbox {
     }
 
     /// The oldest entries, the oldest first; and how many there are in all. At most `count` entries
-    /// with at most `bytes` together, but always at least one.
-    pub(crate) async fn read(
-        &self,
-        count: usize,
-        bytes: usize,
-    ) -> Result<(Vec<Vec<u8>>, u64), StoreError> {
-        self.read_from(&self.redis.keys().outbox, count, bytes).await
+    /// with at most [`BATCH_BYTES`] together, but always at least one.
+    pub(crate) async fn read(&self, count: usize) -> Result<(Vec<Vec<u8>>, u64), StoreError> {
+        self.read_from(&self.redis.keys().outbox, count).await
     }
 
     /// Removes entries that were read, the oldest first, if they still are the oldest. Those that
-    /// were not published are moved to another list.
-    pub(crate) async fn remove(&self, entries: &[Entry]) -> Result<Removed, StoreError> {
+    /// were not published are moved to another list. Returns whether they are gone: if another
+    /// relay has removed some of them, none is removed.
+    pub(crate) async fn remove(&self, entries: &[Entry]) -> Result<bool, StoreError> {
         if entries.is_empty() {
-            return Ok(Removed::Done);
+            return Ok(true);
         }
         let keys = self.redis.keys();
         let newest_first = || entries.iter().rev();
@@ -199,22 +191,19 @@ impl Outbox {
     }
 
     /// The oldest events of unknown types, bounded as those of [`Outbox::read`].
-    pub(crate) async fn read_unknown(
-        &self,
-        count: usize,
-        bytes: usize,
-    ) -> Result<Vec<Vec<u8>>, StoreError> {
-        let (entries, _) = self.read_from(&self.redis.keys().unknown, count, bytes).await?;
+    pub(crate) async fn read_unknown(&self, count: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let (entries, _) = self.read_from(&self.redis.keys().unknown, count).await?;
         Ok(entries)
     }
 
     /// Of the entries that [`Outbox::read_unknown`] returned, moves those whose type is known now
-    /// to the outbox. The others become the newest of their list.
+    /// to the outbox. The others become the newest of their list. Returns whether that was done: if
+    /// another relay has moved some of them, none is moved.
     pub(crate) async fn restore(
         &self,
         entries: &[Vec<u8>],
         is_known: impl Fn(&[u8]) -> bool,
-    ) -> Result<Removed, StoreError> {
+    ) -> Result<bool, StoreError> {
         let keys = self.redis.keys();
         let newest_first = || entries.iter().rev();
         let places: String =
@@ -238,32 +227,22 @@ impl Outbox {
     }
 
     async fn length_of(&self, list: &str) -> Result<u64, StoreError> {
-        let (length,): (u64,) =
+        let (length,) =
             self.redis.send(redis::pipe().cmd("LLEN").arg(list), LIMIT, Delivery::RETRIED).await?;
         Ok(length)
     }
 
-    async fn read_from(
-        &self,
-        list: &str,
-        count: usize,
-        bytes: usize,
-    ) -> Result<(Vec<Vec<u8>>, u64), StoreError> {
+    async fn read_from(&self, list: &str, count: usize) -> Result<(Vec<Vec<u8>>, u64), StoreError> {
         let mut commands = redis::pipe();
-        commands.cmd("EVAL").arg(READ).arg(1).arg(list).arg(count).arg(bytes);
-        let (read,): ((Vec<Vec<u8>>, u64),) =
-            self.redis.send(&commands, LIMIT, Delivery::RETRIED).await?;
+        commands.cmd("EVAL").arg(READ).arg(1).arg(list).arg(count).arg(BATCH_BYTES);
+        let (read,) = self.redis.send(&commands, LIMIT, Delivery::RETRIED).await?;
         Ok(read)
     }
 
     /// Not retried: its effect cannot be distinguished from that of another relay.
-    async fn write(&self, commands: &Pipeline) -> Result<Removed, StoreError> {
-        let (done,): (i64,) = self.redis.send(commands, LIMIT, Delivery::ONCE).await?;
-        Ok(if done == 1 { Removed::Done } else { Removed::Moved })
-    }
-
-    fn lock_millis(&self) -> u64 {
-        u64::try_from(self.lock_time.as_millis()).unwrap_or(u64::MAX)
+    async fn write(&self, commands: &Pipeline) -> Result<bool, StoreError> {
+        let (is_done,) = self.redis.send(commands, LIMIT, Delivery::ONCE).await?;
+        Ok(is_done)
     }
 }
 

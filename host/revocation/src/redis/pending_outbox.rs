@@ -5,10 +5,10 @@
 //! found with certainty, everything counts as new: reading an entry twice costs little, missing one
 //! would let a revoked token pass.
 
-use std::{collections::HashSet, fmt, mem, time::Duration};
+use std::{collections::HashSet, fmt, future::Future, mem, time::Duration};
 
 use redis::Pipeline;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Redis,
@@ -33,6 +33,22 @@ pub(crate) struct PendingOutbox {
     found: Vec<Event>,
 }
 
+/// Where the outbox is read. It is Redis except in tests.
+pub(crate) trait ReadOutbox: Send + Sync {
+    /// Reads what publishers have left for the relay since `pending` was last read, and leaves it
+    /// there. What could be read is in `pending` even after an error.
+    ///
+    /// # Errors
+    /// When not all of it could be read within [`LIMIT`].
+    fn read_outbox(
+        &self,
+        pending: &mut PendingOutbox,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// How long one reading may take. The next reading continues where it stopped.
+const LIMIT: Duration = Duration::from_secs(1);
+
 /// How many entries at the head are read each time, and remembered.
 const HEAD: usize = 64;
 
@@ -48,21 +64,11 @@ const PAGE: usize = 1_000;
 
 // === impl Redis ===
 
-impl Redis {
-    /// Reads what publishers have left for the relay since `pending` was last read, and leaves it
-    /// in Redis. What could be read is in `pending` even after an error.
-    ///
-    /// # Errors
-    /// When the store does not answer within `limit`.
-    pub(crate) async fn read_pending(
-        &self,
-        pending: &mut PendingOutbox,
-        limit: Duration,
-    ) -> Result<(), StoreError> {
-        let patience = Patience { redis: self, limit };
-        tokio::time::timeout(limit, pending.read(self.keys(), &patience))
-            .await
-            .unwrap_or(Err(StoreError::Timeout(limit)))
+impl ReadOutbox for Redis {
+    async fn read_outbox(&self, pending: &mut PendingOutbox) -> Result<(), StoreError> {
+        let patience = Patience { redis: self, limit: LIMIT };
+        let read = timeout(LIMIT, pending.read(self.keys(), &patience)).await;
+        read.unwrap_or(Err(StoreError::Timeout(LIMIT)))
     }
 }
 
@@ -111,7 +117,8 @@ impl PendingOutbox {
             let mut commands = Pipeline::with_capacity(1);
             commands.cmd("LRANGE").arg(&keys.outbox).arg(start).arg(start + PAGE - 1);
             let (page,): (Vec<Vec<u8>>,) = from.ask(&commands).await?;
-            self.see_page(start, &page);
+            self.find(page.iter());
+            self.unread = (page.len() == PAGE).then_some(start + PAGE);
         }
         Ok(())
     }
@@ -134,11 +141,6 @@ impl PendingOutbox {
             self.find(head.iter());
         }
         (self.length, self.head, self.read_at) = (length, head, Some(now));
-    }
-
-    fn see_page(&mut self, start: usize, page: &[Vec<u8>]) {
-        self.find(page.iter());
-        self.unread = (page.len() == PAGE).then_some(start + PAGE);
     }
 
     /// How many entries are in front of those that were at the head last time; `None` if these are

@@ -208,7 +208,7 @@ impl Producer {
         };
         commands
             .cmd("EVALSHA")
-            .arg(digest())
+            .arg(redis::Script::new(WRITE).get_hash())
             .arg(if keys.index.is_some() { 4 } else { 3 })
             .arg(self.key(revocation))
             .arg(&keys.outbox)
@@ -256,7 +256,7 @@ impl Producer {
     /// may not know it yet.
     async fn replicas_to_wait_for(&self) -> Result<usize, StoreError> {
         let connector = &self.redis.inner.connector;
-        if let Some(count) = connector.wait_replicas() {
+        if let Some(count) = connector.config.wait_replicas {
             return Ok(usize::try_from(count).unwrap_or(usize::MAX));
         }
         let (role,): (Vec<Value>,) =
@@ -272,10 +272,6 @@ impl Producer {
 /// Loads the script, since the server may be a new one.
 fn load(commands: &mut Pipeline) {
     commands.cmd("SCRIPT").arg("LOAD").arg(WRITE).ignore();
-}
-
-fn digest() -> String {
-    redis::Script::new(WRITE).get_hash().to_owned()
 }
 
 #[cfg(test)]

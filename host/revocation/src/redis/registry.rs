@@ -102,13 +102,8 @@ impl ReplicaRegistry {
     pub(crate) async fn status_of(&self, receipt: &str) -> Result<ReceiptStatus, StoreError> {
         let mut commands = redis::pipe();
         commands.cmd("EVAL").arg(REACH).arg(2).arg(REPLICAS).arg(receipt_key(receipt));
-        let ((ready, missing, whole, lost),): ((usize, usize, u8, usize),) =
+        let ((ready, missing, registry_is_stable, has_lost_replica),) =
             self.0.send(&commands, LIMIT, Delivery::RETRIED).await?;
-        Ok(ReceiptStatus {
-            ready,
-            missing,
-            registry_is_stable: whole == 1,
-            has_lost_replica: lost > 0,
-        })
+        Ok(ReceiptStatus { ready, missing, registry_is_stable, has_lost_replica })
     }
 }

@@ -10,32 +10,15 @@ use super::{address::RedisAddress, error::StoreError, open::open};
 
 /// All sentinels, and the name of the primary.
 pub(super) struct Sentinels {
-    master_name: String,
-    all: Vec<ConnectionInfo>,
+    pub(super) master_name: String,
+    pub(super) all: Vec<ConnectionInfo>,
     /// How long one may take to answer. All are queried at the same time.
-    limit: Duration,
+    pub(super) limit: Duration,
 }
 
 // === impl Sentinels ===
 
 impl Sentinels {
-    pub(super) const fn new(
-        master_name: String,
-        all: Vec<ConnectionInfo>,
-        limit: Duration,
-    ) -> Self {
-        Self { master_name, all, limit }
-    }
-
-    pub(super) fn master_name(&self) -> &str {
-        &self.master_name
-    }
-
-    #[cfg(test)]
-    pub(super) fn all(&self) -> &[ConnectionInfo] {
-        &self.all
-    }
-
     /// The address of the primary. A quorum has to name it: a sentinel may be partitioned together
     /// with a primary that the others have replaced.
     pub(super) async fn primary(&self) -> Result<RedisAddress, StoreError> {

@@ -61,14 +61,15 @@ impl Connection {
         Ok(Self { server: Arc::clone(server), primary })
     }
 
-    pub(super) async fn leads_to_primary(&self) -> Result<bool, StoreError> {
-        Ok(self.server.connect().await? == self.primary)
+    pub(super) async fn leads_to_primary(&self) -> Result<(), StoreError> {
+        let is_primary = self.server.connect().await? == self.primary;
+        is_primary.then_some(()).ok_or(StoreError::Moved)
     }
 }
 
-impl Ask for super::snapshot::Own<Connection> {
+impl Ask for Connection {
     async fn ask<T: FromRedisValue + Send>(&self, commands: &Pipeline) -> Result<T, StoreError> {
-        send(&*self.0.server, commands, super::snapshot::PAGE_LIMIT).await
+        send(&*self.server, commands, super::snapshot::PAGE_LIMIT).await
     }
 }
 

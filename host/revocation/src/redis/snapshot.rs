@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use portcullis_types::token_id::TokenId;
-use redis::{FromRedisValue, Pipeline, Value, aio::MultiplexedConnection};
+use redis::{FromRedisValue, Pipeline, aio::MultiplexedConnection};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
@@ -16,7 +16,6 @@ use tokio::{
 use super::{
     Redis,
     ask::Ask,
-    connect::Connection,
     entries::{self, Wanted},
     error::StoreError,
     eviction,
@@ -39,8 +38,17 @@ pub(crate) enum SnapshotKind {
 /// Keys that a scan has returned.
 type Page = Vec<Vec<u8>>;
 
-/// A dedicated connection.
-pub(super) struct Own<C = MultiplexedConnection>(pub(super) C);
+/// Reads a snapshot, and sends it to the feed.
+pub(super) struct SnapshotReader<'a, C> {
+    /// A dedicated connection.
+    pub(super) from: &'a C,
+    pub(super) keys: &'a Keys,
+    pub(super) kind: SnapshotKind,
+    /// The set that the feed writes: entries that it has already are neither read nor sent.
+    pub(super) known: &'a Blacklist,
+    /// The feed.
+    pub(super) into: &'a mpsc::Sender<FeedEvent>,
+}
 
 /// What was read.
 struct StoreReading {
@@ -99,27 +107,22 @@ impl Redis {
         known: &Blacklist,
         into: &mpsc::Sender<FeedEvent>,
     ) -> Result<Vec<Event>, StoreError> {
+        let keys = self.keys();
         #[cfg(test)]
         if let Some(server) = &self.inner.simulated {
-            let own = Own(super::simulated::Connection::open(server).await?);
-            let read = own.read_all(self.keys(), (reading, known), into).await?;
-            return if own.0.leads_to_primary().await? {
-                Ok(read.pending)
-            } else {
-                Err(StoreError::Moved)
-            };
+            let from = &super::simulated::Connection::open(server).await?;
+            let reader = SnapshotReader { from, keys, kind: reading, known, into };
+            let read = reader.read_all().await?;
+            return from.leads_to_primary().await.map(|()| read.pending);
         }
         let began = Instant::now();
-        let Connection { to, address } = self.inner.connector.connect().await?;
-        let (own, keys) = (Own(to), self.keys());
-        self.metrics.set_evicts(eviction::check(&own).await?);
-        let StoreReading { count, pending, lacks_index } =
-            own.read_all(keys, (reading, known), into).await?;
-        if !self.inner.connector.leads_to_primary(own.0.clone(), &address).await? {
-            return Err(StoreError::Moved);
-        }
+        let (connection, address) = self.inner.connector.connect().await?;
+        self.metrics.set_evicts(eviction::check(&connection).await?);
+        let reader = SnapshotReader { from: &connection, keys, kind: reading, known, into };
+        let StoreReading { count, pending, lacks_index } = reader.read_all().await?;
+        self.inner.connector.leads_to_primary(connection.clone(), &address).await?;
         if let Some(index) = keys.index.as_deref().filter(|_| lacks_index) {
-            own.complete(index).await?;
+            reader.complete(index).await?;
         }
         let took = began.elapsed();
         tracing::info!(entries = count, ?reading, ?took, "everything in Redis was read");
@@ -127,60 +130,51 @@ impl Redis {
     }
 }
 
-/// Waits while the feed is busy (backpressure).
-pub(super) async fn send<T>(
-    into: &mpsc::Sender<FeedEvent>,
-    as_event: impl FnOnce(Vec<T>) -> FeedEvent,
-    entries: Vec<T>,
-) -> Result<(), StoreError> {
-    if entries.is_empty() {
-        return Ok(());
-    }
-    into.send(as_event(entries)).await.map_err(|_| StoreError::Closed)
-}
+// === impl SnapshotReader ===
 
-// === impl Own ===
-
-impl<C> Own<C>
-where
-    Self: Ask,
-{
+impl<C: Ask> SnapshotReader<'_, C> {
     /// Sends all keys and the outbox to the feed.
-    async fn read_all(
-        &self,
-        keys: &Keys,
-        (reading, known): (SnapshotKind, &Blacklist),
-        into: &mpsc::Sender<FeedEvent>,
-    ) -> Result<StoreReading, StoreError> {
-        let index = keys.index.as_deref();
+    async fn read_all(&self) -> Result<StoreReading, StoreError> {
+        let index = self.keys.index.as_deref();
         let (mut count, lacks_index) = match index {
             Some(index) if self.has_complete(index).await? => {
-                (self.read_index(keys, index, (reading, known), into).await?, false)
+                (self.read_index(index).await?, false)
             }
             _ => {
                 let (found, pages) = mpsc::channel(AHEAD);
-                let read = self.read(keys, (reading, known), pages, into);
-                let ((), count) = tokio::try_join!(self.scan(keys, found), read)?;
+                let ((), count) = tokio::try_join!(self.scan(found), self.read_pages(pages))?;
                 (count, index.is_some())
             }
         };
         let mut pending = PendingOutbox::default();
-        pending.read(keys, self).await?;
+        pending.read(self.keys, self.from).await?;
         let pending = pending.take_valid();
         count += pending.len() as u64;
-        send(into, FeedEvent::InitApply, pending.clone()).await?;
+        self.send(FeedEvent::InitApply, pending.clone()).await?;
         Ok(StoreReading { count, pending, lacks_index })
     }
 
+    /// Sends entries to the feed. Waits while it is busy (backpressure).
+    pub(super) async fn send<T>(
+        &self,
+        as_event: impl FnOnce(Vec<T>) -> FeedEvent,
+        entries: Vec<T>,
+    ) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.into.send(as_event(entries)).await.map_err(|_| StoreError::Closed)
+    }
+
     /// Scans all keys, page by page.
-    async fn scan(&self, keys: &Keys, into: mpsc::Sender<Page>) -> Result<(), StoreError> {
-        let pattern = keys.pattern();
+    async fn scan(&self, into: mpsc::Sender<Page>) -> Result<(), StoreError> {
+        let pattern = self.keys.pattern();
         let mut cursor = 0;
         loop {
             let mut commands = Pipeline::with_capacity(1);
             commands.cmd("SCAN").arg(cursor);
             commands.arg("MATCH").arg(&pattern).arg("COUNT").arg(COUNT);
-            let ((next, found),): ((u64, Page),) = self.ask(&commands).await?;
+            let ((next, found),): ((u64, Page),) = self.from.ask(&commands).await?;
             into.send(found).await.map_err(|_| StoreError::Closed)?;
             if next == 0 {
                 return Ok(());
@@ -190,56 +184,42 @@ where
     }
 
     /// Reads the entries of each page, and returns how many there were.
-    async fn read(
-        &self,
-        keys: &Keys,
-        (reading, known): (SnapshotKind, &Blacklist),
-        mut pages: mpsc::Receiver<Page>,
-        into: &mpsc::Sender<FeedEvent>,
-    ) -> Result<u64, StoreError> {
+    async fn read_pages(&self, mut pages: mpsc::Receiver<Page>) -> Result<u64, StoreError> {
         let mut count = 0;
         while let Some(page) = pages.recv().await {
             let found: Vec<_> =
-                page.into_iter().filter_map(|key| Wanted::from_key(keys, key)).collect();
+                page.into_iter().filter_map(|key| Wanted::from_key(self.keys, key)).collect();
             count += found.len() as u64;
-            if let Some(index) = &keys.index {
+            if let Some(index) = &self.keys.index {
                 self.fill(index, &found).await?;
             }
             // Ids first, so that revoked tokens are denied before their expiries are read.
             let now = ambient::now();
-            let is_new = |token_id: &TokenId| !known.holds(token_id, now);
-            let ids = found.iter().filter_map(Wanted::token_id).filter(is_new).collect();
-            send(into, FeedEvent::InitIds, ids).await?;
-            let is_wanted = |entry: &Wanted| match (entry.token_id(), reading) {
+            let is_new = |token_id: &TokenId| !self.known.holds(token_id, now);
+            let ids = found.iter().filter_map(|entry| entry.token_id).filter(is_new).collect();
+            self.send(FeedEvent::InitIds, ids).await?;
+            let is_wanted = |entry: &Wanted| match (entry.token_id, self.kind) {
                 (None, _) | (Some(_), SnapshotKind::AllExpiries) => true,
                 (Some(_), SnapshotKind::TokenIds) => false,
                 (Some(token_id), SnapshotKind::MissingExpiries) => {
-                    known.lacks_expiry(&token_id, now)
+                    self.known.lacks_expiry(&token_id, now)
                 }
             };
             let wanted: Vec<_> = found.into_iter().filter(is_wanted).collect();
-            send(into, FeedEvent::InitExpiries, self.entries(keys, &wanted).await?).await?;
+            self.send(FeedEvent::InitExpiries, self.entries(&wanted).await?).await?;
         }
         Ok(count)
     }
 
-    pub(super) async fn entries(
-        &self,
-        keys: &Keys,
-        wanted: &[Wanted],
-    ) -> Result<Vec<Event>, StoreError> {
-        if wanted.is_empty() {
-            return Ok(Vec::new());
-        }
-        let answers: Vec<Value> = self.ask(&entries::commands(wanted)).await?;
-        let events = entries::events(keys, wanted, answers, ambient::now())?;
+    pub(super) async fn entries(&self, wanted: &[Wanted]) -> Result<Vec<Event>, StoreError> {
+        let events = entries::read(self.keys, wanted, self.from).await?;
         Ok(events.into_iter().flatten().collect())
     }
 }
 
-impl Ask for Own {
+impl Ask for MultiplexedConnection {
     async fn ask<T: FromRedisValue + Send>(&self, commands: &Pipeline) -> Result<T, StoreError> {
-        let mut connection = self.0.clone();
+        let mut connection = self.clone();
         timeout(PAGE_LIMIT, commands.query_async(&mut connection))
             .await
             .map_err(|_| StoreError::Timeout(PAGE_LIMIT))?

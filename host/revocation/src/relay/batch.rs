@@ -13,8 +13,6 @@ use crate::{
 
 /// How many entries are published before they are removed.
 pub(super) const BATCH: usize = 256;
-/// How many bytes a batch may have. A larger entry is a batch by itself.
-pub(super) const BATCH_BYTES: usize = 64 << 10;
 
 /// Makes batches of the oldest entries of the outbox.
 #[derive(Debug, Default)]

@@ -18,19 +18,18 @@ pub struct InProcess {
 pub struct Closed;
 
 impl InProcess {
-    /// Takes the sending end of a feed to which nothing was sent yet, and reports an empty,
-    /// complete snapshot.
-    pub(crate) fn start(feed: mpsc::Sender<FeedEvent>) -> Self {
-        for event in [FeedEvent::Init, FeedEvent::InitDone] {
-            // A feed that accepts no event never becomes ready, which is the safe side.
-            let _ = feed.try_send(event);
-        }
+    /// Takes the sending end of a feed.
+    pub(crate) const fn new(feed: mpsc::Sender<FeedEvent>) -> Self {
         Self { feed }
     }
 
-    /// Sends to a feed that has another source, which reports the state of the snapshot.
-    pub(crate) const fn beside(feed: mpsc::Sender<FeedEvent>) -> Self {
-        Self { feed }
+    /// Reports an empty, complete snapshot to a feed that has no other source, and to which nothing
+    /// was sent yet.
+    pub(crate) fn start(&self) {
+        for event in [FeedEvent::Init, FeedEvent::InitDone] {
+            // A feed that accepts no event never becomes ready, which is the safe side.
+            let _ = self.feed.try_send(event);
+        }
     }
 
     /// Resolves when `event` has taken effect: a request that is checked afterwards sees it.
@@ -65,7 +64,9 @@ mod tests {
         let (blacklist, mut feed, sender, status) =
             build_feed(&Config::default(), leeway, readiness, &metrics.feed());
         feed.keep_open(sender.clone());
-        (blacklist, feed, InProcess::start(sender), status)
+        let in_process = InProcess::new(sender);
+        in_process.start();
+        (blacklist, feed, in_process, status)
     }
 
     #[tokio::test]

@@ -114,7 +114,7 @@ impl StreamSource {
 
     /// A probe timer for a connection that begins now.
     fn probe_timer(&self) -> ProbeTimer {
-        ProbeTimer::new(&self.replica, self.probes, Instant::now())
+        ProbeTimer::new(&self.replica, self.probes, Instant::now(), probe_timer::clock())
     }
 
     /// Counts additions whose expiry is a sign of wrongly written times, a wrong clock, or a

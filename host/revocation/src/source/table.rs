@@ -20,7 +20,6 @@ mod table_state;
 
 use std::{
     convert::Infallible,
-    fmt,
     time::{Duration, Instant},
 };
 
@@ -167,12 +166,6 @@ impl TableSource {
             self.log.fault.clear();
         }
         (fault, since)
-    }
-}
-
-impl fmt::Debug for TableSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TableSource").field("names", &self.names).finish_non_exhaustive()
     }
 }
 

@@ -13,13 +13,13 @@ use portcullis_runtime::{boot_clock::BootInstant, drain::Drain, failpoint};
 use tokio::time::Instant;
 
 use super::{
-    StreamSource,
+    StreamDeps, StreamSource,
     broker::BrokerSession,
     probe_timer::ProbeTimer,
     sabotage::{self, Sabotage},
     steps::{Cause, Input, NextRead, Output, Pause, Position, Say},
     stream_log::StreamLog,
-    tasks::{self, Done, StreamTasks},
+    tasks::{self, Done, STORE_LIMIT, StreamTasks},
     unrevocations::Unrevocations,
 };
 use crate::{
@@ -81,8 +81,8 @@ pub(super) struct Driver {
     tick_at: Instant,
     /// The time of the last answer of the store.
     store_seen: Instant,
-    /// Where the connection that is being opened starts to read.
-    position: Position,
+    /// At which offset the connection that is being opened resumes, if it does.
+    resumed: Option<u64>,
     /// Between attempts to connect.
     backoff: Backoff,
     /// Between connections that were opened and did not lead to a live set: each is expensive for
@@ -102,18 +102,6 @@ pub(super) struct Driver {
 
 /// The feed has ended, because the process is stopping.
 struct FeedEnded;
-
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one at a time, on its way from one line to the next"
-)]
-enum DriverEvent {
-    Stop,
-    Done(Done),
-    Reread(crate::feed::refresh::Resync),
-    Message(Result<Message, BrokerError>),
-    Tick,
-}
 
 // === impl Driver ===
 
@@ -138,10 +126,10 @@ impl Driver {
             renew_at: now,
             liveness_at: now,
             ticked_at: ambient::boot(),
-            clock_offset: timers::clock_offset(),
+            clock_offset: ambient::clock_offset(),
             tick_at: now,
             store_seen: now,
-            position: Position::Replay,
+            resumed: None,
             backoff: backoff::of_connecting(),
             in_vain: Backoff::new(FIRST_IN_VAIN, LONGEST_IN_VAIN),
             was_connected: false,
@@ -165,27 +153,20 @@ impl Driver {
         self.on(Input::Start).await?;
         loop {
             let tick = tokio::time::sleep_until(self.tick_at);
-            let next = tokio::select! {
+            tokio::select! {
                 biased;
-                () = drain.stopping() => DriverEvent::Stop,
-                done = self.tasks.next() => DriverEvent::Done(done),
+                () = drain.stopping() => return Ok(()),
+                done = self.tasks.next() => self.done(done).await?,
                 resync = self.source.deps.resyncs.next(),
-                    if !self.tasks.reread.is_in_progress() => DriverEvent::Reread(resync),
-                message = next_message(&mut self.session) => DriverEvent::Message(message),
-                // Last: messages that have arrived must be handled before silence is judged.
-                () = tick => DriverEvent::Tick,
-            };
-            match next {
-                DriverEvent::Stop => return Ok(()),
-                DriverEvent::Done(done) => self.done(done).await?,
-                DriverEvent::Reread(resync) => {
+                    if !self.tasks.reread.is_in_progress() => {
                     self.reread_began = Instant::now();
                     let reading = self.read_store(SnapshotKind::MissingExpiries);
                     let feed = self.source.deps.feed.clone();
                     self.tasks.reread.start(tasks::reread(reading, feed, resync));
                 }
-                DriverEvent::Message(message) => self.messages(message).await?,
-                DriverEvent::Tick => {}
+                message = next_message(&mut self.session) => self.messages(message).await?,
+                // Last: messages that have arrived must be handled before silence is judged.
+                () = tick => {}
             }
             // Under a steady stream of messages the tick would never have its turn.
             if self.tick_at <= Instant::now() {
@@ -199,11 +180,7 @@ impl Driver {
         match done {
             Done::Connecting(Ok(session)) => {
                 failpoint::reached("feed::bound");
-                let resumed = match self.position {
-                    Position::At(mark) => Some(mark.offset),
-                    Position::Replay => None,
-                };
-                self.log.bound(resumed);
+                self.log.bound(self.resumed);
                 self.probe_timer = self.source.probe_timer();
                 self.session = Some(session);
                 self.in_vain.failed();
@@ -211,60 +188,49 @@ impl Driver {
                 if std::mem::replace(&mut self.was_connected, true) {
                     self.source.deps.metrics.reconnected();
                 }
-                self.on(Input::Bound).await
+                self.on(Input::Bound).await?;
             }
             Done::Connecting(Err(error))
             | Done::Liveness(Err(error))
-            | Done::Probing(Err(error)) => self.lost(&error).await,
-            Done::Probing(Ok(())) => {
-                self.probe_timer.confirmed();
-                Ok(())
-            }
-            Done::Snapshot(Ok(pending)) => {
+            | Done::Probing(Err(error)) => self.lost(&error).await?,
+            Done::Probing(Ok(())) => self.probe_timer.confirmed(),
+            Done::Snapshot(read) => {
+                let Some(pending) = self.reading_ended(self.snapshot_began, read) else {
+                    return self.on(Input::SnapshotFailed).await;
+                };
                 failpoint::reached("feed::snapshot");
                 self.store_seen = Instant::now();
                 self.log.read();
                 self.reading = None;
-                self.unrevocations.reading_ended(self.snapshot_began, Instant::now());
                 self.unrevocations.found_pending(&pending, Instant::now());
-                self.on(Input::SnapshotDone).await
+                self.on(Input::SnapshotDone).await?;
             }
-            Done::Snapshot(Err(error)) => {
-                self.log.store(&error);
-                self.unrevocations.reading_ended(self.snapshot_began, Instant::now());
-                self.on(Input::SnapshotFailed).await
-            }
-            Done::Poll(Ok(())) => {
-                self.unrevocations.reading_ended(self.polled_at, Instant::now());
+            Done::Poll(read) => {
+                if self.reading_ended(self.polled_at, read).is_none() {
+                    return self.on(Input::StoreSilent).await;
+                }
                 self.store_seen = Instant::now();
-                self.on(Input::StoreAnswered).await
+                self.on(Input::StoreAnswered).await?;
             }
-            Done::Poll(Err(error)) => {
-                self.unrevocations.reading_ended(self.polled_at, Instant::now());
-                self.log.store(&error);
-                self.on(Input::StoreSilent).await
-            }
-            Done::Awaited(read) => self.read_awaited(read).await,
+            Done::Awaited(read) => self.read_awaited(read).await?,
             Done::Reread(read) => {
-                self.unrevocations.reading_ended(self.reread_began, Instant::now());
-                match read {
-                    Ok(pending) => self.unrevocations.found_pending(&pending, Instant::now()),
-                    Err(error) => self.log.store(&error),
+                if let Some(pending) = self.reading_ended(self.reread_began, read) {
+                    self.unrevocations.found_pending(&pending, Instant::now());
                 }
-                Ok(())
             }
-            Done::Unrevocations(asked, gone) => self.answered(asked, gone).await,
-            Done::Liveness(Ok(())) => {
-                self.probe_timer.note_alive(Instant::now());
-                Ok(())
-            }
-            Done::Declaring(declared) => {
-                if let Err(error) = declared {
-                    self.log.broker(&error, self.offset);
-                }
-                Ok(())
-            }
+            Done::Unrevocations(asked, gone) => self.answered(asked, gone).await?,
+            Done::Liveness(Ok(())) => self.probe_timer.note_alive(Instant::now()),
+            Done::Declaring(Err(error)) => self.log.broker(&error, self.offset),
+            Done::Declaring(Ok(())) => {}
         }
+        Ok(())
+    }
+
+    /// A reading of the store has ended, which began then. Returns what it has read, unless it has
+    /// failed.
+    fn reading_ended<T>(&mut self, began: Instant, read: Result<T, StoreError>) -> Option<T> {
+        self.unrevocations.reading_ended(began, Instant::now());
+        read.inspect_err(|error| self.log.store(error)).ok()
     }
 
     /// Handles the answer of the store about which revocations are gone.
@@ -352,12 +318,12 @@ impl Driver {
 
     fn connect(&mut self, position: Position) {
         let Some(broker) = self.source.broker.clone() else { return };
-        let from = match position {
-            Position::Replay => StartAt::Replay,
-            Position::At(mark) => StartAt::Offset(mark.offset),
+        self.resumed = match position {
+            Position::Replay => None,
+            Position::At(mark) => Some(mark.offset),
         };
-        self.position = position;
-        self.tasks.connecting.start(tasks::connect(broker, from));
+        let from = self.resumed.map_or(StartAt::Replay, StartAt::Offset);
+        self.tasks.connecting.start(broker.bind(from));
     }
 
     fn start_snapshot(&mut self, reading: SnapshotKind) {
@@ -373,14 +339,22 @@ impl Driver {
         self.tasks.snapshot.start(async move { if skipped { Ok(vec![]) } else { read.await } });
     }
 
+    /// Sends everything in the store to the feed, and returns the revocations that are in the
+    /// outbox. If nothing is cached, only checks that the store answers.
     fn read_store(
         &self,
         reading: SnapshotKind,
     ) -> impl Future<Output = Result<Vec<Event>, StoreError>> + Send + use<> {
-        let deps = &self.source.deps;
-        let reads = self.source.rules.reads_store;
-        let reading = reads.then(|| (reading, deps.blacklist.clone()));
-        tasks::read_store(deps.redis.clone(), deps.feed.clone(), reading)
+        let StreamDeps { redis, feed, blacklist, .. } = &self.source.deps;
+        let (redis, feed, known) = (redis.clone(), feed.clone(), blacklist.clone());
+        let reads_store = self.source.rules.reads_store;
+        async move {
+            if reads_store {
+                redis.snapshot(reading, &known, &feed).await
+            } else {
+                redis.ping(STORE_LIMIT).await.map(|()| Vec::new())
+            }
+        }
     }
 
     /// Reads what is new in the outbox.

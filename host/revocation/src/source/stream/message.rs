@@ -2,8 +2,9 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use portcullis_types::json::{JsonObject, JsonRef};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::event::{self, Event, ParseEventError, Unrevocation, UnrevocationTarget};
 
@@ -57,12 +58,12 @@ impl Parsed {
             Ok(fields) => fields,
             Err(error) => return Self::Malformed(error),
         };
-        let text = |name| fields.get(name).and_then(Value::as_str);
+        let text = |name| fields.get(name)?.as_str();
         if text("type") == Some("probe") {
             return Self::Probe(StreamProbe::read(&fields));
         }
         let receipt = text("receipt").map(str::to_owned);
-        let target = match Event::from_fields(&fields) {
+        let target = match Event::from_fields(&fields, None) {
             Ok(Event::Unrevoke { token_id }) => {
                 UnrevocationTarget::Token(token_id, text("jti").unwrap_or_default().to_owned())
             }
@@ -78,13 +79,17 @@ impl Parsed {
 
 impl StreamProbe {
     /// A field that is missing or of another type counts as absent.
-    fn read(fields: &Map<String, Value>) -> Self {
-        let saw = fields.get("saw").cloned().unwrap_or_default();
+    fn read(fields: &JsonObject) -> Self {
+        let number = |name| match fields.get(name) {
+            Some(JsonRef::Number(number)) => Some(number),
+            _ => None,
+        };
+        let saw = fields.get("saw").map(|saw| saw.to_value()).unwrap_or_default();
         Self {
-            from: fields.get("from").and_then(Value::as_str).unwrap_or_default().to_owned(),
-            number: fields.get("n").and_then(Value::as_u64).unwrap_or_default(),
-            at: fields.get("at").and_then(Value::as_i64),
-            leads: fields.get("leads") == Some(&Value::Bool(true)),
+            from: fields.get("from").and_then(|from| from.as_str()).unwrap_or_default().to_owned(),
+            number: number("n").and_then(|number| number.as_u64()).unwrap_or_default(),
+            at: number("at").and_then(|number| number.as_i64()),
+            leads: fields.get("leads") == Some(JsonRef::Bool(true)),
             saw: serde_json::from_value(saw).unwrap_or_default(),
         }
     }
@@ -114,6 +119,7 @@ pub(super) fn digest(message: &[u8]) -> u64 {
 mod tests {
     use portcullis_types::token_id::TokenId;
     use proptest::prelude::*;
+    use serde_json::Value;
 
     use super::*;
 

@@ -60,11 +60,7 @@ pub(super) enum Liveness {
 // === impl ProbeTimer ===
 
 impl ProbeTimer {
-    pub(super) fn new(replica: &str, probes: ProbeIntervals, now: Instant) -> Self {
-        Self::new_at(replica, probes, now, clock())
-    }
-
-    fn new_at(replica: &str, probes: ProbeIntervals, now: Instant, clock: Millis) -> Self {
+    pub(super) fn new(replica: &str, probes: ProbeIntervals, now: Instant, clock: Millis) -> Self {
         let ProbeIntervals { interval, timeout } = probes;
         Self {
             interval,
@@ -210,7 +206,7 @@ mod tests {
     };
 
     fn probe_timer(start: Instant) -> ProbeTimer {
-        ProbeTimer::new_at("me", INTERVALS, start, 0)
+        ProbeTimer::new("me", INTERVALS, start, 0)
     }
 
     fn millis(start: Instant, millis: u64) -> Instant {
@@ -235,7 +231,7 @@ mod tests {
     impl World {
         fn new(replicas: u64) -> Self {
             let start = Instant::now();
-            let new = |n: u64| ProbeTimer::new_at(&n.to_string(), INTERVALS, start, 0);
+            let new = |n: u64| ProbeTimer::new(&n.to_string(), INTERVALS, start, 0);
             let count = usize::try_from(replicas).unwrap();
             Self {
                 start,

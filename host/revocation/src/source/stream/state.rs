@@ -92,13 +92,10 @@ impl SyncState {
 
     /// Whether the next transition needs a probe of this replica to come back.
     pub(super) const fn awaits_probe(&self) -> bool {
-        self.rules.broker
-            && matches!(
-                self.phase,
-                SyncPhase::Resuming { .. }
-                    | SyncPhase::Probing { .. }
-                    | SyncPhase::CatchingUp { .. }
-            )
+        matches!(
+            self.phase,
+            SyncPhase::Resuming { .. } | SyncPhase::Probing { .. } | SyncPhase::CatchingUp { .. }
+        )
     }
 
     /// Whether a message was seen before, provided that the stream was not recreated.
@@ -181,10 +178,7 @@ impl SyncState {
                 self.last = Some(mark);
             }
         }
-        match probe {
-            Some(probe) => self.probe_returned(probe),
-            None => vec![],
-        }
+        probe.map_or_else(Vec::new, |probe| self.probe_returned(probe))
     }
 
     fn probe_returned(&mut self, Returned { number, in_time }: Returned) -> Vec<Output> {
@@ -197,7 +191,7 @@ impl SyncState {
                 vec![self.start_snapshot()]
             }
             SyncPhase::CatchingUp { probe } if in_time && number >= probe && !self.reads_outbox => {
-                self.go_live()
+                vec![self.go_live()]
             }
             _ => vec![],
         }
@@ -253,10 +247,7 @@ impl SyncState {
     /// Messages that have yet to arrive may have been published while the process was paused, and
     /// what is in the outbox may count as applied: publishers did not wait for this replica.
     fn paused(&mut self) -> Vec<Output> {
-        let mut outputs = match self.phase {
-            SyncPhase::Live => self.doubt(Cause::Paused),
-            _ => vec![],
-        };
+        let mut outputs = if self.is_live() { self.doubt(Cause::Paused) } else { vec![] };
         self.reads_outbox = true;
         outputs.extend([Output::Say(Say::Paused), Output::ReadOutbox]);
         outputs
@@ -302,13 +293,9 @@ impl SyncState {
 
     fn snapshot_done(&mut self) -> Vec<Output> {
         let mut outputs = match self.phase {
-            SyncPhase::Snapshot { .. } if self.rules.broker => {
-                vec![Output::Say(Say::Replay), self.catch_up()]
-            }
             SyncPhase::Snapshot { .. } => {
-                let mut outputs = vec![Output::Say(Say::Replay)];
-                outputs.extend(self.go_live());
-                outputs
+                let next = if self.rules.broker { self.catch_up() } else { self.go_live() };
+                vec![Output::Say(Say::Replay), next]
             }
             SyncPhase::Pausing(_) | SyncPhase::Connecting(_) | SyncPhase::Resuming { .. }
                 if self.serves_unbound() =>
@@ -348,19 +335,14 @@ impl SyncState {
     }
 
     fn snapshot_due(&mut self) -> Vec<Output> {
-        let mut outputs = vec![];
-        if !self.rules.broker && matches!(self.phase, SyncPhase::Snapshot { .. }) {
-            outputs.push(Output::Say(Say::Init));
-        }
-        outputs.push(self.start_snapshot());
-        outputs
+        let begins = !self.rules.broker && matches!(self.phase, SyncPhase::Snapshot { .. });
+        let init = begins.then_some(Output::Say(Say::Init));
+        init.into_iter().chain([self.start_snapshot()]).collect()
     }
 
     fn store_answered(&mut self) -> Vec<Output> {
         if self.phase == SyncPhase::StoreLost {
-            let mut outputs = vec![Output::Say(Say::Init)];
-            outputs.extend(self.go_live());
-            return outputs;
+            return vec![Output::Say(Say::Init), self.go_live()];
         }
         let fresh = self.rules.serves_unbound && self.complete && !self.is_live();
         let fresh = fresh.then_some(Output::Say(Say::Fresh));
@@ -375,10 +357,10 @@ impl SyncState {
         self.outbox_read().into_iter().collect()
     }
 
-    fn go_live(&mut self) -> Vec<Output> {
+    const fn go_live(&mut self) -> Output {
         self.phase = SyncPhase::Live;
         self.complete = true;
-        vec![Output::Say(Say::InitDone)]
+        Output::Say(Say::InitDone)
     }
 
     /// Whether a complete snapshot alone is enough to serve, and there has been none yet.
@@ -407,16 +389,13 @@ impl SyncState {
         Output::Probe(self.probes)
     }
 
+    /// Whether there is a connection to the broker.
     const fn is_bound(&self) -> bool {
-        self.rules.broker
-            && matches!(
-                self.phase,
-                SyncPhase::Resuming { .. }
-                    | SyncPhase::Probing { .. }
-                    | SyncPhase::Snapshot { .. }
-                    | SyncPhase::CatchingUp { .. }
-                    | SyncPhase::Live
-            )
+        let is_apart = matches!(
+            self.phase,
+            SyncPhase::Idle | SyncPhase::Connecting(_) | SyncPhase::Pausing(_)
+        );
+        self.rules.broker && !is_apart
     }
 }
 

@@ -7,18 +7,17 @@ use std::{future::pending, time::Duration};
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::{mpsc, oneshot};
 
-use super::broker::{Broker, BrokerSession};
+use super::broker::BrokerSession;
 use crate::{
-    blacklist::Blacklist,
     event::{Event, Unrevocation},
     feed::{FeedEvent, refresh::Resync},
     outbox_reader::OutboxReader,
-    rabbitmq::{BrokerError, StartAt},
-    redis::{Awaited, AwaitedReader, Redis, SnapshotKind, StoreError},
+    rabbitmq::BrokerError,
+    redis::{Awaited, AwaitedReader, Redis, StoreError},
 };
 
 /// How long the store may take for a query.
-const STORE_LIMIT: Duration = Duration::from_secs(1);
+pub(super) const STORE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A future that may be in progress.
 pub(super) struct OptionalTask<T>(Option<BoxFuture<'static, T>>);
@@ -110,27 +109,6 @@ impl StreamTasks {
             declared = self.declaring.done() => Done::Declaring(declared),
             taken = self.probing.done() => Done::Probing(taken),
         }
-    }
-}
-
-/// Connects to the broker.
-pub(super) fn connect(
-    broker: Broker,
-    from: StartAt,
-) -> impl Future<Output = Result<BrokerSession, BrokerError>> {
-    broker.bind(from)
-}
-
-/// Sends everything in the store to the feed, and returns the revocations that are in the outbox. If
-/// nothing is cached, only checks that the store answers.
-pub(super) async fn read_store(
-    redis: Redis,
-    feed: mpsc::Sender<FeedEvent>,
-    reading: Option<(SnapshotKind, Blacklist)>,
-) -> Result<Vec<Event>, StoreError> {
-    match reading {
-        Some((reading, known)) => redis.snapshot(reading, &known, &feed).await,
-        None => redis.ping(STORE_LIMIT).await.map(|()| Vec::new()),
     }
 }
 

@@ -104,7 +104,9 @@ impl Unrevocations {
             match gone {
                 Some(true) => {
                     self.pending.remove(&key);
-                    self.remember(key, unrevocation.target.clone(), now);
+                    if self.confirmed.len() < ROOM {
+                        self.confirmed.insert(key, (unrevocation.target.clone(), now));
+                    }
                     confirmed.push(unrevocation);
                 }
                 Some(false) => {
@@ -155,12 +157,6 @@ impl Unrevocations {
         let key = unrevocation.target.event().entry();
         let pending = Pending { unrevocation, received, due, contradictions: 0, asking: false };
         self.pending.insert(key, pending);
-    }
-
-    fn remember(&mut self, key: EntryKey, target: UnrevocationTarget, now: Instant) {
-        if self.confirmed.len() < ROOM {
-            self.confirmed.insert(key, (target, now));
-        }
     }
 }
 

@@ -28,17 +28,21 @@ pub(super) enum Fault {
 impl Fault {
     /// The cause in a few words, for the status.
     pub(super) fn why(&self) -> &'static str {
-        let Self::Client(error) = self else {
-            return match self {
-                Self::Unreachable => "PostgreSQL cannot be reached",
-                Self::Silent | Self::Stuck => "PostgreSQL does not answer",
-                _ => "PostgreSQL closed the connection",
-            };
+        let error = match self {
+            Self::Client(error) => error,
+            Self::Unreachable => return "PostgreSQL cannot be reached",
+            Self::Silent | Self::Stuck => return "PostgreSQL does not answer",
+            Self::Closed | Self::Stopping => return "PostgreSQL closed the connection",
         };
         match error.code() {
             Some(code) if is_refusal(code) => "PostgreSQL refuses the login",
-            Some(code) if is_about_the_table(code) => "the table cannot be read",
-            Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => "the table is locked",
+            Some(
+                &(SqlState::UNDEFINED_TABLE
+                | SqlState::INVALID_SCHEMA_NAME
+                | SqlState::UNDEFINED_COLUMN
+                | SqlState::INSUFFICIENT_PRIVILEGE),
+            ) => "the table cannot be read",
+            Some(&SqlState::LOCK_NOT_AVAILABLE) => "the table is locked",
             Some(_) => "PostgreSQL reports an error",
             None => "the connection to PostgreSQL failed",
         }
@@ -46,14 +50,15 @@ impl Fault {
 
     /// What happened, the configuration key at fault, and the fix.
     pub(super) fn explain(&self, names: &SqlNames) -> String {
-        let Self::Client(error) = self else {
-            return match self {
-                Self::Stuck => format!(
+        let error = match self {
+            Self::Client(error) => error,
+            Self::Stuck => {
+                return format!(
                     "{}: no rows for too long; see pg_locks for the session that locks the table",
                     names.table
-                ),
-                _ => format!("{}; see its log", self.why()),
-            };
+                );
+            }
+            _ => return format!("{}; see its log", self.why()),
         };
         let text = chain(error);
         let Some(code) = error.code() else {
@@ -65,37 +70,31 @@ impl Fault {
                 text => format!("{text}; see `blacklist.postgres.url` and the server's log"),
             };
         };
-        match code {
-            code if *code == SqlState::UNDEFINED_TABLE
-                || *code == SqlState::INVALID_SCHEMA_NAME =>
-            {
-                format!(
-                    "`blacklist.postgres.table`: {text}; create {} or name another one: upper and \
-                     lower case differ, and a schema outside the search path is named by \
-                     `blacklist.postgres.schema`",
-                    names.table
-                )
-            }
-            code if *code == SqlState::UNDEFINED_COLUMN => format!(
+        match *code {
+            SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME => format!(
+                "`blacklist.postgres.table`: {text}; create {} or name another one: upper and \
+                 lower case differ, and a schema outside the search path is named by \
+                 `blacklist.postgres.schema`",
+                names.table
+            ),
+            SqlState::UNDEFINED_COLUMN => format!(
                 "`blacklist.postgres.column`: {text}; name the column of {} that holds token ids",
                 names.table
             ),
-            code if *code == SqlState::INSUFFICIENT_PRIVILEGE => format!(
+            SqlState::INSUFFICIENT_PRIVILEGE => format!(
                 "`blacklist.postgres.table`: {text}; GRANT SELECT ON {} (and USAGE ON its SCHEMA) \
                  to the user",
                 names.table
             ),
-            code if *code == SqlState::LOCK_NOT_AVAILABLE => format!(
+            SqlState::LOCK_NOT_AVAILABLE => format!(
                 "{} is locked by another session; see pg_locks for the session that holds the lock",
                 names.table
             ),
-            code if *code == SqlState::INVALID_CATALOG_NAME => {
-                format!("`blacklist.postgres.url`: {text}")
-            }
-            code if is_refusal(code) => format!(
+            SqlState::INVALID_CATALOG_NAME => format!("`blacklist.postgres.url`: {text}"),
+            _ if is_refusal(code) => format!(
                 "{text}; see `blacklist.postgres.url` and `blacklist.postgres.password_file`"
             ),
-            code => format!("{text} ({})", code.code()),
+            _ => format!("{text} ({})", code.code()),
         }
     }
 }
@@ -108,13 +107,6 @@ impl From<Error> for Fault {
 
 fn is_refusal(code: &SqlState) -> bool {
     *code == SqlState::INVALID_PASSWORD || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION
-}
-
-fn is_about_the_table(code: &SqlState) -> bool {
-    *code == SqlState::UNDEFINED_TABLE
-        || *code == SqlState::INVALID_SCHEMA_NAME
-        || *code == SqlState::UNDEFINED_COLUMN
-        || *code == SqlState::INSUFFICIENT_PRIVILEGE
 }
 
 /// The text of an error and its cause. Messages of PostgreSQL about a table contain no rows of it.

@@ -91,16 +91,12 @@ impl PgConnector {
 fn no_certificates() -> Result<ClientConfig, EndpointError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| EndpointError::Unusable {
-            section: SECTION,
-            message: error.to_string(),
-        })?;
+        .map_err(|error| EndpointError::new(SECTION, "url", &error.to_string()))?;
     Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 fn settings(endpoint: &Endpoint, ca_file: Option<&Path>) -> Result<Config, EndpointError> {
-    let unusable =
-        |message: &str| EndpointError::Unusable { section: SECTION, message: message.to_owned() };
+    let unusable = |message: &str| EndpointError::new(SECTION, "url", message);
     // The client's own message may quote a part of the password.
     let mut config: Config = with_known_mode(endpoint.expose()).parse().map_err(|_| {
         unusable(

@@ -81,32 +81,25 @@ impl TableSession<'_> {
     }
 
     async fn hear(&mut self, message: &str) -> Result<(), Fault> {
-        if message.is_empty() {
-            self.metrics.notified(Notified::Empty);
-            self.state.doubt();
-            return Ok(());
-        }
-        match Event::parse(message.as_bytes()) {
+        let notified = match Event::parse(message.as_bytes()) {
             Ok(event @ Event::Add { .. }) => {
                 self.metrics.notified(Notified::Event);
-                self.send(FeedEvent::Apply(event, None)).await?;
+                return self.send(FeedEvent::Apply(event, None)).await;
             }
-            Ok(Event::Unrevoke { .. }) => {
-                self.metrics.notified(Notified::Removal);
-                self.state.doubt();
-            }
+            Ok(Event::Unrevoke { .. }) => Notified::Removal,
             Ok(event @ (Event::CutOff { .. } | Event::LiftCutoff { .. })) => {
-                self.metrics.notified(Notified::Malformed);
                 let kind = event.kind();
                 tracing::warn!(kind, "unsupported notification; reloading the table");
-                self.state.doubt();
+                Notified::Malformed
             }
+            Err(_) if message.is_empty() => Notified::Empty,
             Err(error) => {
-                self.metrics.notified(Notified::Malformed);
                 tracing::warn!(%error, "malformed notification; reloading the table");
-                self.state.doubt();
+                Notified::Malformed
             }
-        }
+        };
+        self.metrics.notified(notified);
+        self.state.doubt();
         Ok(())
     }
 

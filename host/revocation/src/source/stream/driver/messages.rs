@@ -29,23 +29,23 @@ impl Driver {
         &mut self,
         first: Result<Message, BrokerError>,
     ) -> Result<(), FeedEnded> {
-        let mut next = Some(first);
+        self.message_or_end(first).await?;
         for _ in 0..BATCH {
-            match next {
-                Some(Ok(message)) => self.message(message).await?,
-                Some(Err(error)) => return self.lost(&error).await,
-                None => return Ok(()),
-            }
-            next = match &mut self.session {
-                Some(session) => session.next_at_hand().await,
-                None => None,
-            };
+            let Some(session) = &mut self.session else { break };
+            let Some(next) = session.next_at_hand().await else { break };
+            self.message_or_end(next).await?;
         }
-        // A message that was taken must be handled.
+        Ok(())
+    }
+
+    /// Handles a message, or the end of the connection.
+    async fn message_or_end(
+        &mut self,
+        next: Result<Message, BrokerError>,
+    ) -> Result<(), FeedEnded> {
         match next {
-            Some(Ok(message)) => self.message(message).await,
-            Some(Err(error)) => self.lost(&error).await,
-            None => Ok(()),
+            Ok(message) => self.message(message).await,
+            Err(error) => self.lost(&error).await,
         }
     }
 

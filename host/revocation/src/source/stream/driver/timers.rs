@@ -79,13 +79,8 @@ impl Driver {
                 self.liveness_at = now + LIVENESS_INTERVAL;
                 self.tasks.liveness.start(session.liveness());
             }
-        }
-        if blocked {
             self.on(Input::Blocked).await?;
-        }
-        if let Some(error) = sending_failed
-            && !blocked
-        {
+        } else if let Some(error) = sending_failed {
             return self.lost(&error).await;
         }
         match self.probe_timer.liveness(now, clock()) {
@@ -120,7 +115,7 @@ impl Driver {
         let ticked_at = ambient::boot();
         let paused = ticked_at.since(self.ticked_at);
         self.ticked_at = ticked_at;
-        let offset = clock_offset();
+        let offset = ambient::clock_offset();
         // Smaller differences may be rounding, or a clock that is being slewed.
         let skew = self.source.skew.max(PAUSED).as_millis();
         if u128::from(offset.abs_diff(self.clock_offset)) > skew {
@@ -147,10 +142,4 @@ impl Driver {
         let end = if forever { BootInstant::NEVER } else { self.ticked_at.plus(LEASE) };
         self.send(FeedEvent::Lease(end)).await
     }
-}
-
-/// How far the wall clock is ahead of the boot clock, in milliseconds.
-pub(super) fn clock_offset() -> i64 {
-    let boot = i64::try_from(ambient::boot().as_millis()).unwrap_or(i64::MAX);
-    ambient::now().as_millis().saturating_sub(boot)
 }

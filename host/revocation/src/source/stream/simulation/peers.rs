@@ -68,7 +68,9 @@ impl Broker {
         from: StartAt,
     ) -> Result<BrokerSession, BrokerError> {
         match self {
-            Self::RabbitMq(broker) => broker.bind(from).await.map(BrokerSession::RabbitMq),
+            Self::RabbitMq(broker) => {
+                Box::pin(broker.bind(from)).await.map(BrokerSession::RabbitMq)
+            }
             Self::Simulated(net) => Consumer::open(net, from).await.map(BrokerSession::Simulated),
         }
     }
