@@ -2,7 +2,18 @@
 //!
 //! It never reports success for a run that found a violation or that could not be completed.
 
-use std::{fs, io, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs, io,
+    num::NonZeroUsize,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use clap::Parser;
 use portcullis_chaos::{
@@ -34,6 +45,10 @@ struct Options {
     /// The seed of the first run; each next run adds one.
     #[arg(long, default_value = "1")]
     seed: u64,
+    /// How many runs execute side by side, each with its own services. A run mostly waits, so two
+    /// processors bear several; more load means more late revocations.
+    #[arg(long, default_value = "1")]
+    parallel: NonZeroUsize,
     /// How long after its acknowledgement a revocation must take effect on all replicas, in
     /// milliseconds; later it is late. The default is far above the time of a delivery, because a
     /// busy machine delays single ones, and far below the time after which a replica detects a late
@@ -73,25 +88,39 @@ fn kind(name: &str) -> Result<FaultKind, String> {
     })
 }
 
+/// The runs of all workers.
+struct Runs<'a> {
+    options: &'a Options,
+    rules: Rules,
+    /// How many runs have begun.
+    begun: AtomicU64,
+    report: Mutex<Report>,
+}
+
 fn main() -> ExitCode {
     let options = Options::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    hold_for_any_time();
+    let report = match all_runs(&options) {
+        Ok(report) => report,
         Err(error) => {
-            eprintln!("chaos: cannot start a runtime: {error}");
+            eprintln!("chaos: cannot start a runtime or a thread: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let report = runtime.block_on(all_runs(&options));
     print!("{report}");
     if let Err(error) = write(&options, &report) {
         eprintln!("chaos: cannot write the figures: {error}");
         return ExitCode::FAILURE;
     }
-    if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let missing = options.total().saturating_sub(report.runs());
+    if missing > 0 {
+        eprintln!("chaos: {missing} runs were not completed");
+    }
+    let passed = report.violations.is_empty() && missing == 0;
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn all_runs(options: &Options) -> Report {
+fn all_runs(options: &Options) -> io::Result<Report> {
     let rules = Rules {
         bound: Duration::from_millis(options.bound_ms),
         limit: Duration::from_millis(options.limit_ms),
@@ -99,79 +128,134 @@ async fn all_runs(options: &Options) -> Report {
     };
     let mut report = Report::new(vec![
         ("seed", options.seed.to_string()),
+        ("parallel", options.parallel.to_string()),
         ("bound_ms", options.bound_ms.to_string()),
         ("limit_ms", options.limit_ms.to_string()),
         ("relay_ms", options.relay_ms.to_string()),
     ]);
-    hold_for_any_time();
     if !options.no_figures {
-        eprintln!("measuring an outage, a flood and a start");
-        // Not the cluster of the runs: a replica that starts there would have to replay the flood.
-        let mut cluster = Box::pin(Cluster::start(Setup::default())).await;
-        report.figures = Figures::measure(&mut cluster, &Size::long()).await;
-        eprint!("{}", report.figures);
+        report.figures = runtime()?.block_on(figures());
     }
+    let runs = &Runs { options, rules, begun: AtomicU64::new(0), report: Mutex::new(report) };
+    thread::scope(|scope| -> io::Result<()> {
+        let mut workers = Vec::new();
+        for _ in 0..options.parallel.get() {
+            let runtime = runtime()?;
+            workers.push(scope.spawn(move || runtime.block_on(Box::pin(runs.work()))));
+        }
+        // A worker that panicked has printed why. Its run is missing, and the others go on.
+        workers.into_iter().for_each(|worker| drop(worker.join()));
+        Ok(())
+    })?;
+    let report = runs.report.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(report.clone())
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+async fn figures() -> Figures {
+    eprintln!("measuring an outage, a flood and a start");
+    // Not the cluster of the runs: a replica that starts there would have to replay the flood.
     let mut cluster = Box::pin(Cluster::start(Setup::default())).await;
-    for number in 0..options.runs {
-        let seed = options.seed.wrapping_add(number);
-        let plan = match &options.faults[..] {
-            [] => Plan::new(seed, &Scale::long()),
-            kinds => Plan::of(seed, &Scale::long(), kinds),
-        };
-        if one_run(options, &mut cluster, &plan, &rules, &mut report).await {
-            keep_logs(options, &cluster.logs(), seed);
-        }
-    }
-    drop(cluster);
-    let plans = (0..options.table_runs.unwrap_or(options.runs / 8))
-        .map(|number| Plan::of_table(options.seed.wrapping_add(number), &Scale::long()));
-    let mut site = None;
-    for plan in plans {
-        let site = match &mut site {
-            Some(site) => site,
-            none => none.insert(Box::pin(TableSite::start(plan.setup)).await),
-        };
-        if one_run(options, site, &plan, &rules, &mut report).await {
-            keep_logs(options, &site.logs(), plan.seed);
-        }
-    }
-    report
+    let figures = Figures::measure(&mut cluster, &Size::long()).await;
+    eprint!("{figures}");
+    figures
 }
 
-/// Executes a plan, prints the findings, and returns whether there is a violation.
-async fn one_run(
-    options: &Options,
-    site: &mut impl Site,
-    plan: &Plan,
-    rules: &Rules,
-    report: &mut Report,
-) -> bool {
-    let history = run(site, plan, rules).await;
-    let findings = judge(plan.seed, &history, rules);
-    let broken = !findings.violations.is_empty();
-    let first = options.seed;
-    eprintln!(
-        "run {}, seed {}: {}; {} revocations, {} checks, {} violations",
-        plan.seed.wrapping_sub(first) + 1,
-        plan.seed,
-        plan.describe(),
-        history.revocations.len(),
-        history.checks.len(),
-        findings.violations.len(),
-    );
-    for violation in findings.violations.iter().take(SHOWN) {
-        eprintln!("{violation}");
+// === impl Options ===
+
+impl Options {
+    /// The number of runs with a table as the source.
+    fn table_runs(&self) -> u64 {
+        self.table_runs.unwrap_or(self.runs / 8)
     }
-    report.add(&history, &plan.faults, findings);
-    broken
+
+    fn total(&self) -> u64 {
+        self.runs + self.table_runs()
+    }
+
+    /// The plan of the run with this number: those with a broker come first.
+    fn plan(&self, number: u64) -> Plan {
+        let scale = Scale::long();
+        let Some(table_run) = number.checked_sub(self.runs) else {
+            let seed = self.seed.wrapping_add(number);
+            return match &self.faults[..] {
+                [] => Plan::new(seed, &scale),
+                kinds => Plan::of(seed, &scale, kinds),
+            };
+        };
+        Plan::of_table(self.seed.wrapping_add(table_run), &scale)
+    }
 }
 
-/// Saves the logs of the processes after a run with a violation.
-fn keep_logs(options: &Options, logs: &str, seed: u64) {
-    let file = options.json.with_file_name(format!("chaos-seed-{seed}.log"));
-    match fs::write(&file, logs) {
-        Ok(()) => eprintln!("logs of the processes: {}", file.display()),
-        Err(error) => eprintln!("cannot save the logs of the processes: {error}"),
+// === impl Runs ===
+
+impl Runs<'_> {
+    /// Executes runs until all have begun. Services are slow to start, so a worker keeps them from
+    /// run to run.
+    async fn work(&self) {
+        let mut cluster = None;
+        let mut table = None;
+        while let Some(plan) = self.next() {
+            if plan.setup.table {
+                // There are no more runs with a broker.
+                cluster = None;
+                let site = match &mut table {
+                    Some(site) => site,
+                    none => none.insert(Box::pin(TableSite::start(plan.setup)).await),
+                };
+                if self.execute(site, &plan).await {
+                    self.keep_logs(&site.logs(), plan.seed);
+                }
+            } else {
+                let site = match &mut cluster {
+                    Some(site) => site,
+                    none => none.insert(Box::pin(Cluster::start(Setup::default())).await),
+                };
+                if self.execute(site, &plan).await {
+                    self.keep_logs(&site.logs(), plan.seed);
+                }
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Plan> {
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
+        (number < self.options.total()).then(|| self.options.plan(number))
+    }
+
+    /// Executes a plan, prints the findings, and returns whether there is a violation.
+    async fn execute(&self, site: &mut impl Site, plan: &Plan) -> bool {
+        let history = run(site, plan, &self.rules).await;
+        let findings = judge(plan.seed, &history, &self.rules);
+        let broken = !findings.violations.is_empty();
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        eprintln!(
+            "run {} of {}, seed {}: {}; {} revocations, {} checks, {} violations",
+            report.runs() + 1,
+            self.options.total(),
+            plan.seed,
+            plan.describe(),
+            history.revocations.len(),
+            history.checks.len(),
+            findings.violations.len(),
+        );
+        for violation in findings.violations.iter().take(SHOWN) {
+            eprintln!("{violation}");
+        }
+        report.add(&history, &plan.faults, findings);
+        broken
+    }
+
+    /// Saves the logs of the processes after a run with a violation.
+    fn keep_logs(&self, logs: &str, seed: u64) {
+        let file = self.options.json.with_file_name(format!("chaos-seed-{seed}.log"));
+        match fs::write(&file, logs) {
+            Ok(()) => eprintln!("logs of the processes: {}", file.display()),
+            Err(error) => eprintln!("cannot save the logs of the processes: {error}"),
+        }
     }
 }
 

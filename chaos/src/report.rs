@@ -65,6 +65,12 @@ impl Report {
         Self { conditions, ..Self::default() }
     }
 
+    /// The number of runs.
+    #[must_use]
+    pub const fn runs(&self) -> u64 {
+        self.runs
+    }
+
     /// Adds a run and the findings of the checker.
     pub fn add(&mut self, history: &History, groups: &[PlannedGroup], findings: Findings) {
         self.runs += 1;
