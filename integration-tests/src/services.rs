@@ -9,11 +9,13 @@ mod images;
 pub mod link;
 pub mod postgres;
 pub mod rabbitmq;
+pub mod rabbitmq_cluster;
 pub mod redis;
 pub mod redis_client;
 pub mod sentinel;
 
 pub use self::{
-    container::hold_for_any_time, link::Link, postgres::Postgres, rabbitmq::RabbitMq, redis::Redis,
-    redis_client::RedisClient, sentinel::RedisSentinel,
+    container::hold_for_any_time, link::Link, postgres::Postgres, rabbitmq::RabbitMq,
+    rabbitmq_cluster::RabbitMqCluster, redis::Redis, redis_client::RedisClient,
+    sentinel::RedisSentinel,
 };

@@ -7,6 +7,7 @@ mod index;
 mod logout;
 mod modes;
 mod nodes;
+mod nodes_lost;
 mod pause;
 mod postgres;
 mod primary;

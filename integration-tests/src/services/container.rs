@@ -172,19 +172,34 @@ impl Container {
     /// # Panics
     /// When the command fails.
     pub(super) async fn exec(&self, command: &[&str]) -> String {
+        match self.run(command).await {
+            Ok((Some(0), [output, _])) => output,
+            Ok((_, [output, errors])) => {
+                panic!("{command:?} in {} failed: {output}{errors}", self.name)
+            }
+            Err(error) => panic!("cannot run {command:?} in {}: {error}", self.name),
+        }
+    }
+
+    /// The same for a command that may fail.
+    pub(super) async fn try_exec(&self, command: &[&str]) -> Option<String> {
+        match self.run(command).await {
+            Ok((Some(0), [output, _])) => Some(output),
+            _ => None,
+        }
+    }
+
+    /// The exit status of a command, its output and its errors.
+    async fn run(
+        &self,
+        command: &[&str],
+    ) -> Result<(Option<i64>, [String; 2]), TestcontainersError> {
         let exec =
             ExecCommand::new(command.iter().copied()).with_cmd_ready_condition(CmdWaitFor::exit());
-        let run = async {
-            let mut run = self.running.exec(exec).await?;
-            let output = [run.stdout_to_vec().await?, run.stderr_to_vec().await?];
-            Ok::<_, TestcontainersError>((run.exit_code().await?, output))
-        };
-        let (code, [output, errors]) = run
-            .await
-            .unwrap_or_else(|error| panic!("cannot run {command:?} in {}: {error}", self.name));
-        let (output, errors) = (String::from_utf8_lossy(&output), String::from_utf8_lossy(&errors));
-        assert_eq!(code, Some(0), "{command:?} in {}: {output}{errors}", self.name);
-        output.into_owned()
+        let mut run = self.running.exec(exec).await?;
+        let output = [run.stdout_to_vec().await?, run.stderr_to_vec().await?];
+        let output = output.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok((run.exit_code().await?, output))
     }
 
     /// Its output so far.

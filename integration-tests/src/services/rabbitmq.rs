@@ -55,21 +55,7 @@ impl RabbitMq {
     /// Starts it and waits until it accepts connections.
     pub async fn start() -> Self {
         let port = Port::reserve();
-        // A node name that does not depend on the host's, because it is part of the data path.
-        // Debian has the program twice; the one on the path would hide the log.
-        let script = "PATH=\"/usr/lib/rabbitmq/bin:$PATH\"; printf '%s\\n' \"default_user = $RABBIT_USER\" \
-                      \"default_pass = $RABBIT_PASSWORD\" 'loopback_users = none' \
-                      >/tmp/rabbitmq.conf; exec rabbitmq-server";
-        let container = Setup::new("rabbitmq", &IMAGES.rabbitmq, script)
-            .user("rabbitmq")
-            .env("RABBIT_USER", USER)
-            .env("RABBIT_PASSWORD", PASSWORD)
-            .env("RABBITMQ_NODENAME", "rabbit@localhost")
-            .env("RABBITMQ_CONFIG_FILE", "/tmp/rabbitmq.conf")
-            .env("RABBITMQ_LOGS", "-")
-            .publish([(&port, INSIDE)])
-            .start()
-            .await;
+        let container = node_setup("rabbit", INSIDE, "").publish([(&port, INSIDE)]).start().await;
         let rabbitmq = Self { container, port };
         rabbitmq.ready().await;
         rabbitmq
@@ -254,6 +240,28 @@ impl RabbitMq {
     pub async fn output(&self) -> String {
         self.container.output().await
     }
+}
+
+/// A node with this name, which listens on this port; with more lines of its configuration.
+///
+/// The name does not depend on the host's, because it is part of the data path.
+pub(super) fn node_setup(name: &str, port: u16, lines: &str) -> Setup {
+    // Debian has the program twice; the one on the path would hide the log. Nodes of a cluster share
+    // a cookie.
+    let script = "umask 077; printf cookie-of-the-tests >/tmp/cookie; \
+                  mv -f /tmp/cookie ~/.erlang.cookie; PATH=\"/usr/lib/rabbitmq/bin:$PATH\"; printf '%s\\n' \"default_user = $RABBIT_USER\" \
+                  \"default_pass = $RABBIT_PASSWORD\" 'loopback_users = none' \
+                  \"listeners.tcp.default = $PORT\" \"$MORE_LINES\" >/tmp/rabbitmq.conf; \
+                  exec rabbitmq-server";
+    Setup::new("rabbitmq", &IMAGES.rabbitmq, script)
+        .user("rabbitmq")
+        .env("RABBIT_USER", USER)
+        .env("RABBIT_PASSWORD", PASSWORD)
+        .env("PORT", &port.to_string())
+        .env("MORE_LINES", lines)
+        .env("RABBITMQ_NODENAME", &format!("{name}@localhost"))
+        .env("RABBITMQ_CONFIG_FILE", "/tmp/rabbitmq.conf")
+        .env("RABBITMQ_LOGS", "-")
 }
 
 /// The URL of the RabbitMQ behind an address, such as that of a [`Link`](super::Link), with the
