@@ -4,6 +4,9 @@
 //! paths, and the token may have been revoked again meanwhile. So the store is queried whether the
 //! revocation is gone. If it is there, or the store does not answer, the entry is kept, and the
 //! query is retried some times. Then order, duplicates and delays of un-revocations do not matter.
+//!
+//! The retries are few: a store that loses the key of a newer revocation meanwhile confirms the
+//! un-revocation, too.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -26,14 +29,17 @@ struct Pending {
     due: Instant,
     /// How often the store has answered that the revocation is still there.
     contradictions: u32,
+    /// Whether a revocation has arrived since, which the store may confirm.
+    revoked_again: bool,
     /// Whether the query is in flight.
     asking: bool,
 }
 
 /// A publisher that publishes first writes to the store within this time.
 const FIRST_AFTER: Duration = Duration::from_secs(1);
-/// How often the store may contradict; the pause doubles each time.
-const ATTEMPTS: u32 = 6;
+/// How often the store may contradict an un-revocation, if its publisher is slow. The pause doubles
+/// each time.
+const ATTEMPTS: u32 = 3;
 /// How long a store that does not answer is queried again, and how long a confirmation is
 /// remembered.
 const MEMORY: Duration = Duration::from_mins(10);
@@ -55,11 +61,11 @@ impl Unrevocations {
         }
         // A publisher that waits for a receipt writes to the store before it publishes.
         let pause = if unrevocation.receipts.is_empty() { FIRST_AFTER } else { Duration::ZERO };
-        self.ask(unrevocation, now, now + pause);
+        self.ask(unrevocation, now, now + pause, false);
         true
     }
 
-    /// Handles a revocation: a query about it that is in flight is not valid any more. A new query
+    /// Handles a revocation: a query about it that is in flight is not valid any more. One new query
     /// shows whether it is a newer revocation, or a duplicate of an old one.
     pub(super) fn revoked(&mut self, event: &Event, now: Instant) {
         if !event.revokes() {
@@ -71,7 +77,7 @@ impl Unrevocations {
             (None, Some((target, _))) => Unrevocation::new(target, None),
             (None, None) => return,
         };
-        self.ask(unrevocation, now, now + FIRST_AFTER);
+        self.ask(unrevocation, now, now + FIRST_AFTER, true);
     }
 
     /// The un-revocations that are to be verified now.
@@ -112,7 +118,9 @@ impl Unrevocations {
                 Some(false) => {
                     pending.contradictions += 1;
                     pending.due = now + FIRST_AFTER * (1 << pending.contradictions);
-                    if pending.contradictions >= ATTEMPTS {
+                    if pending.revoked_again {
+                        self.pending.remove(&key);
+                    } else if pending.contradictions >= ATTEMPTS {
                         self.pending.remove(&key);
                         tracing::warn!("un-revocation contradicted by Redis; keeping the entry");
                     }
@@ -136,7 +144,7 @@ impl Unrevocations {
         self.confirmed.retain(|_, (_, at)| now.saturating_duration_since(*at) <= MEMORY);
         for (key, (target, _)) in again {
             if !self.pending.contains_key(&key) {
-                self.ask(Unrevocation::new(target, None), now, now);
+                self.ask(Unrevocation::new(target, None), now, now, true);
             }
         }
     }
@@ -153,9 +161,17 @@ impl Unrevocations {
         }
     }
 
-    fn ask(&mut self, unrevocation: Unrevocation, received: Instant, due: Instant) {
+    fn ask(
+        &mut self,
+        unrevocation: Unrevocation,
+        received: Instant,
+        due: Instant,
+        revoked_again: bool,
+    ) {
         let key = unrevocation.target.event().entry();
-        let pending = Pending { unrevocation, received, due, contradictions: 0, asking: false };
+        let (contradictions, asking) = (0, false);
+        let pending =
+            Pending { unrevocation, received, due, contradictions, revoked_again, asking };
         self.pending.insert(key, pending);
     }
 }
@@ -217,6 +233,20 @@ mod tests {
         assert_eq!(unrevocations.answered(asked, Some(vec![true]), due), []);
         assert_eq!(unrevocations.due(due), [], "its key may not be there yet");
         assert_eq!(unrevocations.due(due + FIRST_AFTER), [unrevocation("j")]);
+    }
+
+    #[test]
+    fn a_revocation_that_the_store_confirms_once_is_not_asked_about_again() {
+        let start = Instant::now();
+        let mut unrevocations = Unrevocations::default();
+        unrevocations.received(unrevocation("j"), start);
+        unrevocations.revoked(&add("j"), start);
+        let now = start + FIRST_AFTER;
+        let asked = unrevocations.due(now);
+        assert_eq!(asked, [unrevocation("j")]);
+        assert_eq!(unrevocations.answered(asked, Some(vec![false]), now), []);
+        // From now on, a store that loses the key says nothing about the token.
+        assert_eq!(unrevocations.due(now + MEMORY), []);
     }
 
     #[test]
