@@ -19,7 +19,7 @@ pub use self::violation::{Violation, Wrong};
 use self::{lateness::Lateness, timeline::Timeline};
 use crate::{
     fault::FaultKind,
-    history::{Check, Fault, Health, History, Revocation, Verdict, Way},
+    history::{Check, Fault, Health, History, Revocation, Unrevocation, Verdict, Way},
     moment::{Moment, Span},
 };
 
@@ -77,6 +77,8 @@ const SKEW: Duration = Duration::from_secs(6);
 
 /// Within this time, a replica queries the store for a token that is revoked again.
 const LOOKED_UP: Duration = Duration::from_secs(2);
+/// The same for a token that was unrevoked, if the key is there.
+const ASKED_AGAIN: Duration = Duration::from_secs(8);
 
 /// A history, and what is derived from it.
 struct Judge<'a> {
@@ -174,13 +176,48 @@ impl<'a> Judge<'a> {
 
     /// Whether a revocation followed an un-revocation, and its key may be lost. Replicas verify
     /// such a revocation in the store. Only keys of publishers that do not wait for the replica of
-    /// Redis can be lost.
+    /// Redis can be lost in a failover.
     fn is_lost_again(&self, token: usize, revocation: &Revocation) -> bool {
-        let again = self.timelines.get(token).is_some_and(|one| one.is_repeated(revocation));
-        let stored = revocation.acknowledged.unwrap_or(revocation.began).plus(LOOKED_UP);
-        let there = Span::new(revocation.began, stored);
-        let lost = |fault: &Fault| fault.kind.loses_keys() && fault.span.meets(there);
-        again && revocation.way == Way::Exchange && self.history.faults.iter().any(lost)
+        let Some(timeline) = self.timelines.get(token) else { return false };
+        let stored = revocation.acknowledged.unwrap_or(revocation.began);
+        let lost = |until: Moment, fault: &Fault| {
+            let is_lost = fault.kind == FaultKind::RedisFlushed
+                || fault.kind.loses_keys() && revocation.way == Way::Exchange;
+            is_lost && fault.span.meets(Span::new(revocation.began, until))
+        };
+        timeline.before(revocation).any(|unrevocation| {
+            let arrived = self.arrival(unrevocation);
+            // One that arrives later is asked about for longer.
+            let is_late = arrived >= revocation.began;
+            let asked = if is_late {
+                arrived.max(stored).plus(self.stretched(ASKED_AGAIN, revocation))
+            } else {
+                stored.plus(self.stretched(LOOKED_UP, revocation))
+            };
+            self.history.faults.iter().any(|fault| lost(asked, fault))
+        })
+    }
+
+    /// A time for which replicas query the store about a revocation, on a machine with this load.
+    fn stretched(&self, time: Duration, revocation: &Revocation) -> Duration {
+        let acknowledged = revocation.acknowledged.unwrap_or(revocation.began);
+        time.mul_f64(self.history.load.slowdown(Span::new(revocation.began, acknowledged)))
+    }
+
+    /// When an un-revocation has arrived at all replicas at the latest: faults may delay it.
+    fn arrival(&self, unrevocation: &Unrevocation) -> Moment {
+        let published = unrevocation.acknowledged.unwrap_or(unrevocation.began);
+        let mut arrived = match unrevocation.way {
+            Way::Outbox => published.plus(self.rules.relay),
+            Way::Exchange | Way::Receipt | Way::Store => published.plus(self.rules.bound),
+        };
+        let delays = |fault: &&Fault| fault.kind.delays_relay() || fault.kind.cuts_off_broker();
+        for fault in self.history.faults.iter().filter(delays) {
+            if fault.span.began <= arrived {
+                arrived = arrived.max(fault.span.ended.plus(self.rules.relay));
+            }
+        }
+        arrived
     }
 
     /// The violation of a check that was not allowed.

@@ -144,7 +144,9 @@ fn all_runs(options: &Options) -> io::Result<Report> {
             workers.push(scope.spawn(move || runtime.block_on(Box::pin(runs.work()))));
         }
         // A worker that panicked has printed why. Its run is missing, and the others go on.
-        workers.into_iter().for_each(|worker| drop(worker.join()));
+        for worker in workers {
+            let _ = worker.join();
+        }
         Ok(())
     })?;
     let report = runs.report.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,7 +180,7 @@ impl Options {
 
     /// The plan of the run with this number: those with a broker come first.
     fn plan(&self, number: u64) -> Plan {
-        let scale = Scale::long();
+        let scale = Scale::long().side_by_side(self.parallel);
         let Some(table_run) = number.checked_sub(self.runs) else {
             let seed = self.seed.wrapping_add(number);
             return match &self.faults[..] {

@@ -9,7 +9,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use crate::{
     fault::FaultKind,
@@ -34,6 +34,8 @@ pub struct Scale {
     pub store_timeout: Duration,
     /// The percentage of faults that another one joins.
     pub pairs: u64,
+    /// How much longer probers pause than in a run that has the machine for itself.
+    pub pause: u32,
 }
 
 /// The plan of a run.
@@ -51,6 +53,8 @@ pub struct Plan {
     pub faults: Vec<PlannedGroup>,
     /// The quiet time after the last group.
     pub last_quiet: Duration,
+    /// As in [`Scale::pause`].
+    pub pause: u32,
     /// The steps of each revoker. It stops when the last fault is over.
     pub steps: [Vec<PlannedStep>; REVOKERS],
 }
@@ -141,7 +145,7 @@ impl Scale {
         let lasts = [Duration::from_millis(300), Duration::from_secs(2)];
         // Debug builds on busy machines: a healthy store may be slow.
         let store_timeout = Duration::from_secs(2);
-        Self { faults: 4, quiet, lasts, flood: 2000, store_timeout, pairs: 60 }
+        Self { faults: 4, quiet, lasts, flood: 2000, store_timeout, pairs: 60, pause: 1 }
     }
 
     /// For `make chaos`.
@@ -151,7 +155,13 @@ impl Scale {
         let lasts = [Duration::from_millis(200), Duration::from_secs(4)];
         // A healthy store must answer in time, even if everything runs on one machine.
         let store_timeout = Duration::from_millis(500);
-        Self { faults: 4, quiet, lasts, flood: 20_000, store_timeout, pairs: 35 }
+        Self { faults: 4, quiet, lasts, flood: 20_000, store_timeout, pairs: 35, pause: 1 }
+    }
+
+    /// The same for so many runs side by side, which together check as often as one.
+    #[must_use]
+    pub fn side_by_side(self, runs: NonZeroUsize) -> Self {
+        Self { pause: u32::try_from(runs.get()).unwrap_or(u32::MAX), ..self }
     }
 }
 
@@ -202,7 +212,7 @@ impl Plan {
             // first.
             steps::of_revoker(forgets, &setup, &mut tokens, &mut random)
         });
-        Self { seed, setup, tokens, good, faults, last_quiet, steps }
+        Self { seed, setup, tokens, good, faults, last_quiet, pause: scale.pause, steps }
     }
 
     /// The kinds of its faults, in their order.

@@ -62,10 +62,10 @@ impl Workload {
             transitions.push(sender);
             let asker =
                 || ask::Asker::new(replica, endpoints.grpc[replica], Arc::clone(board), clock);
-            tasks.spawn(transition_prober::run(asker(), receiver, stopping.clone()));
+            tasks.spawn(transition_prober::run(asker(), receiver, stopping.clone(), plan.pause));
             // Each prober has its own random numbers, the same ones for the same seed.
             let random = Random::new(plan.seed ^ (replica as u64 + 1) << 32);
-            tasks.spawn(random_prober::run(asker(), random, stopping.clone()));
+            tasks.spawn(random_prober::run(asker(), random, stopping.clone(), plan.pause));
             let address = endpoints.grpc[replica];
             tasks.spawn(health_poller::run(replica, address, clock, stopping.clone()));
             let admin = endpoints.admins[replica].clone();

@@ -90,13 +90,14 @@ impl Faults<'_> {
         }
     }
 
-    /// Whether the store was queried and may not have answered.
+    /// Whether the store was queried and may not have answered. A query of a process that is stopped
+    /// has no answer when it continues.
     fn no_store(&self) -> bool {
         let setup = self.history.setup;
-        let is_down = self.any(|fault| fault.kind.cuts_off_store());
         let doubted = self.doubted_since();
         let expired = doubted.is_some_and(|at| self.may_be_expired(at));
-        is_down && (setup.always_asks() || expired)
+        let is_down = self.any(|fault| fault.kind.cuts_off_store());
+        (is_down || self.silence()) && (setup.always_asks() || expired)
     }
 
     /// Whether the broker may have been silent because other work used the processors. It shows

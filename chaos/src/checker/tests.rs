@@ -304,17 +304,20 @@ fn only_a_revocation_after_an_unrevocation_is_lost_with_its_key() {
     let failover = FaultKind::SentinelFailover;
     assert_eq!(judged(Way::Exchange, failover, 9500, vec![unrevocation]), (1, 0));
     assert_eq!(judged(Way::Exchange, failover, 9500, vec![]), (0, 1), "it was never unrevoked");
-    assert_eq!(
-        judged(Way::Exchange, failover, 12_000, vec![unrevocation]),
-        (0, 1),
-        "it was replicated"
-    );
-    assert_eq!(
-        judged(Way::Receipt, failover, 9500, vec![unrevocation]),
-        (0, 1),
-        "it was waited for"
-    );
+    assert_eq!(judged(Way::Exchange, failover, 12_000, vec![unrevocation]), (0, 1), "replicated");
+    assert_eq!(judged(Way::Receipt, failover, 9500, vec![unrevocation]), (0, 1), "waited for");
     assert_eq!(judged(Way::Exchange, FaultKind::LinkCut, 9500, vec![unrevocation]), (0, 1));
+    let flushed = FaultKind::RedisFlushed;
+    assert_eq!(judged(Way::Receipt, flushed, 9500, vec![unrevocation]), (1, 0), "with all keys");
+    assert_eq!(judged(Way::Receipt, flushed, 12_000, vec![unrevocation]), (0, 1), "confirmed");
+    let in_outbox = Unrevocation {
+        way: Way::Outbox,
+        began: ms(8000),
+        acknowledged: Some(ms(8500)),
+        ..unrevocation
+    };
+    assert_eq!(judged(Way::Receipt, flushed, 17_000, vec![in_outbox]), (1, 0), "it is late");
+    assert_eq!(judged(Way::Receipt, flushed, 19_000, vec![in_outbox]), (0, 1));
 }
 
 #[test]

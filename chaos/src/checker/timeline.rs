@@ -52,9 +52,10 @@ impl<'a> Timeline<'a> {
         })
     }
 
-    /// Whether a revocation follows an un-revocation.
-    pub(super) fn is_repeated(&self, revocation: &Revocation) -> bool {
-        self.unrevocations.iter().any(|(_, unrevocation)| unrevocation.began < revocation.began)
+    /// The un-revocations before a revocation.
+    pub(super) fn before(&self, revocation: &Revocation) -> impl Iterator<Item = &'a Unrevocation> {
+        let all = self.unrevocations.iter().map(|(_, unrevocation)| *unrevocation);
+        all.filter(move |unrevocation| unrevocation.began < revocation.began)
     }
 
     /// Whether a denial in a span may come from a revocation.

@@ -23,12 +23,15 @@ const BUSY_LOOP: Duration = Duration::from_millis(60);
 /// The pause.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// Probes every transition that it receives.
+/// Probes every transition that it receives, with pauses that are so many times as long. In a run
+/// that shares the machine with others, no time is measured, and it always pauses.
 pub(super) async fn run(
     mut asker: Asker,
     mut transitions: mpsc::UnboundedReceiver<Transition>,
     mut stop: Stop,
+    times: u32,
 ) -> History {
+    let busy_loop = if times > 1 { Duration::ZERO } else { BUSY_LOOP };
     let mut pending: Vec<(Transition, Instant)> = Vec::new();
     while *stop.borrow() < Phase::Over {
         if pending.is_empty() {
@@ -49,8 +52,8 @@ pub(super) async fn run(
             }
         }
         pending = unfinished;
-        if pending.iter().any(|(_, since)| since.elapsed() > BUSY_LOOP) {
-            tokio::time::sleep(PAUSE).await;
+        if pending.iter().any(|(_, since)| since.elapsed() > busy_loop) {
+            tokio::time::sleep(PAUSE * times).await;
         }
     }
     asker.finish()
