@@ -108,8 +108,8 @@ impl RabbitMqCluster {
     /// # Panics
     /// When a node ends instead, or does not in time.
     async fn complete(&self) {
-        for node in 0..self.size() {
-            let what = format!("the {} node is a member", NAMES[node]);
+        for (node, name) in NAMES.iter().enumerate() {
+            let what = format!("the {name} node is a member");
             eventually::holds_within(PATIENCE, &what, || async {
                 self.nodes[node].container.assert_running().await;
                 let address = self.nodes[node].port.address();

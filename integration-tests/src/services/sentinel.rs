@@ -1,6 +1,6 @@
-//! Redis Sentinel set-up for one test: a primary, a replica and three sentinels.
+//! Redis Sentinel set-up for one test: a primary, one or two replicas and three sentinels.
 //!
-//! The five share one network, like the containers of a pod, and each is published under the port
+//! They share one network, like the containers of a pod, and each is published under the port
 //! that it listens on, so that the addresses from a sentinel are valid inside and outside.
 
 use std::{net::SocketAddr, time::Duration};
@@ -18,8 +18,8 @@ pub const MASTER_NAME: &str = "mymaster";
 const QUORUM: usize = 2;
 /// The number of sentinels.
 const SENTINELS: usize = 3;
-/// The two Redis, in the order of the list.
-const MEMBERS: [Member; 2] = [Member::First, Member::Second];
+/// All Redis, in the order of the list.
+const MEMBERS: [Member; 3] = [Member::First, Member::Second, Member::Third];
 /// Long, because sentinels that were paused for two seconds do nothing for half a minute.
 const LONG: Duration = Duration::from_mins(2);
 /// After so long without an answer the sentinels replace the primary: soon, or only if it has
@@ -27,23 +27,25 @@ const LONG: Duration = Duration::from_mins(2);
 const SOON: Duration = Duration::from_secs(1);
 const PATIENTLY: Duration = Duration::from_secs(5);
 
-/// A primary, a replica and three sentinels. They are removed when this is dropped.
+/// A primary, its replicas and three sentinels. They are removed when this is dropped.
 #[derive(Debug)]
 pub struct RedisSentinel {
     // The order matters for the drop: first the users of the network, then the network, then the
     // ports.
-    redis: [Node; 2],
+    redis: Vec<Node>,
     sentinels: Vec<Node>,
     _network: Container,
 }
 
-/// One of the two Redis, by its initial role.
+/// One of the Redis, by its initial role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Member {
     /// The initial primary.
     First,
     /// The initial replica.
     Second,
+    /// The second replica, where there is one.
+    Third,
 }
 
 #[derive(Debug)]
@@ -58,27 +60,32 @@ impl RedisSentinel {
     /// Starts them, and waits until the replica has the primary's data and each sentinel knows all
     /// members. A primary that is silent for a second is replaced.
     pub async fn start() -> Self {
-        Self::launch(SOON).await
+        Self::launch(SOON, 1).await
     }
 
     /// The same; a primary is replaced after five seconds.
     pub async fn start_patient() -> Self {
-        Self::launch(PATIENTLY).await
+        Self::launch(PATIENTLY, 1).await
     }
 
-    async fn launch(down_after: Duration) -> Self {
-        let ports: Vec<_> = (0..2 + SENTINELS).map(|_| Port::reserve()).collect();
+    /// The same with two replicas.
+    pub async fn start_with_two_replicas() -> Self {
+        Self::launch(SOON, 2).await
+    }
+
+    async fn launch(down_after: Duration, replicas: usize) -> Self {
+        let ports: Vec<_> = (0..1 + replicas + SENTINELS).map(|_| Port::reserve()).collect();
         let network = Setup::new("network", &IMAGES.redis, "exec sleep infinity")
             .publish(ports.iter().map(|port| (port, port.number())))
             .start()
             .await;
         let mut ports = ports.into_iter();
-        let (first, second) = (ports.next().expect("as above"), ports.next().expect("as above"));
+        let first = ports.next().expect("there is a port for each");
         let primary = first.number();
-        let redis = [
-            Node::start("redis", first, &network, &server(None)).await,
-            Node::start("replica", second, &network, &server(Some(primary))).await,
-        ];
+        let mut redis = vec![Node::start("redis", first, &network, &server(None)).await];
+        for port in ports.by_ref().take(replicas) {
+            redis.push(Node::start("replica", port, &network, &server(Some(primary))).await);
+        }
         let mut sentinels = Vec::new();
         for port in ports {
             let script = sentinel(primary, down_after);
@@ -95,15 +102,15 @@ impl RedisSentinel {
         self.sentinels.iter().map(|node| node.port.address()).collect()
     }
 
-    /// The address of one of the two.
+    /// The address of one of them.
     #[must_use]
     pub fn address(&self, member: Member) -> SocketAddr {
         self.node(member).port.address()
     }
 
-    /// Which of the two a majority of the sentinels report as the primary.
+    /// Which of them a majority of the sentinels report as the primary.
     pub async fn primary(&self) -> Option<Member> {
-        let mut votes = [0, 0];
+        let mut votes = [0; MEMBERS.len()];
         for address in self.sentinels() {
             let named = self.named_by(&RedisClient::new(address, None)).await;
             for (votes, member) in votes.iter_mut().zip(MEMBERS) {
@@ -114,15 +121,15 @@ impl RedisSentinel {
         Some(MEMBERS[most])
     }
 
-    /// Which of the two a sentinel reports as the primary.
+    /// Which of them a sentinel reports as the primary.
     async fn named_by(&self, sentinel: &RedisClient) -> Option<Member> {
         let question = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME];
         let answer = sentinel.try_command::<Vec<String>>(&question).await.ok()?;
         let port = answer.get(1)?.parse::<u16>().ok()?;
-        MEMBERS.into_iter().find(|member| self.node(*member).port.number() == port)
+        self.members().find(|member| self.node(*member).port.number() == port)
     }
 
-    /// A client of one of the two.
+    /// A client of one of them.
     #[must_use]
     pub fn client(&self, member: Member) -> RedisClient {
         RedisClient::new(self.address(member), None)
@@ -134,24 +141,24 @@ impl RedisSentinel {
         self.client(primary)
     }
 
-    /// Kills one of the two, as a crash would. Confirmed writes stay.
+    /// Kills one of them, as a crash would. Confirmed writes stay.
     pub async fn kill(&self, member: Member) {
         self.node(member).container.kill().await;
     }
 
-    /// Restarts one of the two on its port, with its data, and waits until it answers. If the other
-    /// one is the primary by now, the sentinels make it a replica soon after.
+    /// Restarts one of them on its port, with its data, and waits until it answers. If another one
+    /// is the primary by now, the sentinels make it a replica soon after.
     pub async fn restart(&self, member: Member) {
         self.node(member).container.start_again().await;
         self.client(member).ready().await;
     }
 
-    /// Pauses one of the two: it accepts connections, and does not answer.
+    /// Pauses one of them: it accepts connections, and does not answer.
     pub async fn pause(&self, member: Member) {
         self.node(member).container.pause().await;
     }
 
-    /// Resumes one of the two.
+    /// Resumes one of them.
     pub async fn unpause(&self, member: Member) {
         self.node(member).container.unpause().await;
     }
@@ -219,7 +226,7 @@ impl RedisSentinel {
         self.primary().await == Some(member) && self.has_role(member, "master").await
     }
 
-    /// Waits until `primary` is the primary, the other one has its data, and each sentinel knows
+    /// Waits until `primary` is the primary, the others have its data, and each sentinel knows
     /// all members: from then on, a failover is possible.
     ///
     /// # Panics
@@ -229,19 +236,22 @@ impl RedisSentinel {
             node.container.assert_running().await;
         }
         self.elected(primary).await;
-        eventually::holds_within(LONG, "the replica has the primary's data", || async {
-            let state = self.client(primary.other());
-            let state = state.try_command::<String>(&["INFO", "replication"]).await;
-            state.is_ok_and(|state| state.contains("master_link_status:up"))
-        })
-        .await;
+        for replica in self.members().filter(|member| *member != primary) {
+            eventually::holds_within(LONG, "the replica has the primary's data", || async {
+                let state = self.client(replica);
+                let state = state.try_command::<String>(&["INFO", "replication"]).await;
+                state.is_ok_and(|state| state.contains("master_link_status:up"))
+            })
+            .await;
+        }
         for address in self.sentinels() {
             let client = RedisClient::new(address, None);
             eventually::holds_within(LONG, "each sentinel knows all members", || async {
                 let state = client.try_command::<String>(&["INFO", "sentinel"]).await;
                 let all_members = format!(
-                    "status=ok,address={},slaves=1,sentinels={SENTINELS}",
-                    self.address(primary)
+                    "status=ok,address={},slaves={},sentinels={SENTINELS}",
+                    self.address(primary),
+                    self.redis.len() - 1
                 );
                 state.is_ok_and(|state| state.contains(&all_members))
             })
@@ -253,23 +263,29 @@ impl RedisSentinel {
         self.client(member).role().await.is_ok_and(|found| found == role)
     }
 
+    /// All Redis.
+    fn members(&self) -> impl Iterator<Item = Member> {
+        MEMBERS.into_iter().take(self.redis.len())
+    }
+
     fn node(&self, member: Member) -> &Node {
-        match member {
-            Member::First => &self.redis[0],
-            Member::Second => &self.redis[1],
-        }
+        &self.redis[member as usize]
     }
 }
 
 // === impl Member ===
 
 impl Member {
-    /// The other one.
+    /// The other one of two.
+    ///
+    /// # Panics
+    /// If there are three.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
             Self::First => Self::Second,
             Self::Second => Self::First,
+            Self::Third => panic!("of three there are two others"),
         }
     }
 }

@@ -83,3 +83,31 @@ async fn a_primary_of_a_minority_of_sentinels_does_not_count() {
     eventually::holds("two of three are enough", async || check(&portcullis, &claims).await == 200)
         .await;
 }
+
+#[tokio::test]
+async fn each_replica_of_the_store_has_what_was_acknowledged() {
+    let redis = RedisSentinel::start_with_two_replicas().await;
+    let portcullis = start(&redis).await;
+    // Either replica may be promoted, so both must have it.
+    for _ in 0..3 {
+        let primary = eventually::some("there is a primary", || redis.primary()).await;
+        redis.settled(primary).await;
+        let claims = Claims::default();
+        let revocation = json!({"jti": claims.jti()}).to_string();
+        eventually::holds("it is revoked", async || {
+            let request = Request::post("/v1/revocations", revocation.clone());
+            portcullis.admin().call(request).await.status == 201
+        })
+        .await;
+        redis.kill(primary).await;
+        let promoted = eventually::some("another one is promoted", async || {
+            redis.primary().await.filter(|promoted| *promoted != primary)
+        })
+        .await;
+        redis.elected(promoted).await;
+        let key = format!("blacklist:{}", claims.jti());
+        assert!(redis.client(promoted).get(&key).await.is_some(), "{promoted:?}");
+        eventually::holds("it is denied", async || check(&portcullis, &claims).await == 403).await;
+        redis.restart(primary).await;
+    }
+}
