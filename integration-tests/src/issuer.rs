@@ -189,6 +189,20 @@ impl Issuer {
         self.sign(claims.with("aud", client).with("events", events), key)
     }
 
+    /// A security event token (RFC 8417) for this receiver: an event of CAEP about a subject of this
+    /// issuer, signed with `key`.
+    ///
+    /// # Panics
+    /// When it cannot be signed.
+    #[must_use]
+    pub fn security_event(&self, to: &str, event: &str, subject: &str, key: &IssuerKey) -> String {
+        let event = format!("https://schemas.openid.net/secevent/caep/event-type/{event}");
+        let sub_id = json!({"format": "iss_sub", "iss": self.url(), "sub": subject});
+        let claims = Claims::default().with("aud", to).without("sub");
+        let claims = claims.with("sub_id", sub_id).with("events", json!({ event: {} }));
+        self.sign(claims, key)
+    }
+
     fn published<T>(&self, change: impl FnOnce(&mut Published) -> T) -> T {
         change(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
     }

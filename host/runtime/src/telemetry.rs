@@ -15,12 +15,12 @@ mod log_filter;
 mod log_limit;
 mod log_sink;
 pub mod log_writer;
-mod logouts;
 mod metrics;
 mod policy;
 mod postgres;
 mod redis;
 mod relay;
+mod reports;
 mod shards;
 
 pub use connections::{ConnectionMetrics, Edge, EdgeConnections, Refusal};
@@ -31,10 +31,10 @@ pub use keys::{IssuerKeyMetrics, KeyMetrics};
 pub use log::Config as LogConfig;
 pub use log_limit::RateLimitedLog;
 pub use log_writer::{DroppedLines, LogThread, LogWriter};
-pub use logouts::{LogoutMetrics, LogoutResult};
 pub use metrics::{EncodeError, Event, InFlight, Metrics, Observation};
 pub use policy::{Outcome, PolicyMetrics};
 pub use postgres::{Notified, PostgresMetrics};
 pub use relay::{RelayCounts, RelayMetrics};
+pub use reports::{ReportMetrics, ReportResult};
 
 pub use self::redis::{Lookup, RedisMetrics};

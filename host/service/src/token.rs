@@ -24,6 +24,8 @@ pub mod parse;
 mod preset;
 mod reload;
 mod remote;
+mod report;
+mod security_event;
 mod setting;
 mod strength;
 mod sweep;
@@ -41,14 +43,14 @@ pub use self::{
     build::{build, fetch_once, warnings},
     build_error::TokenBuildError,
     claims::VerifiedToken,
-    config::{FetchConfig, IssuerConfig, LogoutConfig, LogoutScope, TokenTypeConfig, TokensConfig},
+    config::{FetchConfig, IssuerConfig, ReportConfig, TokenTypeConfig, TokensConfig},
     credential::{AUTHORIZATION, CookieCredential, Credential, HeaderCredential, QueryCredential},
     key_config::{DiscoveredKeys, JwksFile, KeyConfig, KeysUrl, PemFile, SecretFile},
     key_fault::{JsonFault, KeyFault, LoadKeysError},
-    logout::{LoggedOut, LogoutRefusal, LogoutToken},
     preset::IssuerPreset,
     reload::KeyReloader,
     remote::RemoteSetupError,
+    report::{Ended, Report, ReportKind, ReportOutcome, ReportRefusal, ReportScope, ReportedEvent},
     sweep::forget_expired,
     unverified::UnverifiedToken,
     verifier::{IssuerSet, IssuerSetError, IssuerStatus, KeysFetched, Verifier},

@@ -38,6 +38,7 @@ async fn known() -> Known {
         .with("policies.rules.file", rules.to_str().unwrap())
         .with("receiver.listen", "127.0.0.1:0")
         .with("issuers.test.backchannel_logout", json!({"audiences": ["c"], "ends": "subject"}))
+        .with("issuers.test.security_events", json!({"audiences": ["c"], "ends": "subject"}))
         .with("blacklist.rabbitmq.url", "amqp://127.0.0.1:1")
         .with("blacklist.redis.url", "redis://127.0.0.1:1");
     let portcullis = Portcullis::launch(&config).await;
@@ -106,6 +107,7 @@ async fn alerts_query_existing_metrics() {
         "RelayBehind",
         "RelayDeadLetters",
         "RelayNotAtWork",
+        "SecurityEventsLost",
     ] {
         assert!(
             names.contains(format!("Portcullis{name}").as_str()),

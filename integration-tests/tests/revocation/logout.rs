@@ -1,4 +1,4 @@
-//! Tests of logouts that an issuer sends over its back channel: each becomes a revocation at all
+//! Tests of logouts and security events that an issuer sends: each becomes a revocation at all
 //! replicas.
 
 use std::time::{Duration, Instant};
@@ -25,6 +25,7 @@ fn config(services: &Services, issuer: &Issuer) -> Config {
         "audiences": [AUDIENCE],
         "keys": [{"jwks_url": issuer.jwks_url()}],
         "backchannel_logout": {"audiences": [CLIENT], "ends": "session"},
+        "security_events": {"audiences": [CLIENT], "ends": "session"},
     });
     services
         .config()
@@ -80,6 +81,31 @@ async fn a_logout_at_the_issuer_is_effective_at_all_replicas() {
             assert_eq!(check(replica, &other).await, 200);
         }
         eprintln!("from the logout to the last replica: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_security_event_is_effective_at_all_replicas() {
+    let services = Services::start().await;
+    let key = IssuerKey::new("k1");
+    let issuer = Issuer::start(&[&key]).await;
+    let config = config(&services, &issuer);
+    let _relay = Relay::start(&config).await;
+    let replicas = Replicas::start(3, &config).await;
+    for replica in replicas.iter() {
+        reaches(replica, "live").await;
+    }
+    let of = |subject: &str| issuer.sign(Claims::default().with("sub", subject), &key);
+    let [ended, other] = ["alice", "bob"].map(of);
+    let event = issuer.security_event(CLIENT, "credential-change", "alice", &key);
+    let push =
+        Request::post("/security-events", event).header("Content-Type", "application/secevent+jwt");
+    let answer = push.send(replicas.get(0).addresses().receiver()).await;
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    for replica in replicas.iter() {
+        eventually::holds("the subject is refused", async || check(replica, &ended).await == 403)
+            .await;
+        assert_eq!(check(replica, &other).await, 200);
     }
 }
 

@@ -23,10 +23,10 @@ use super::{
     histogram::{DurationTotals, Durations, Window, WindowTotals},
     keys::KeyMetrics,
     log_writer::{self, DroppedLines},
-    logouts::LogoutMetrics,
     policy::PolicyMetrics,
     postgres::PostgresMetrics,
     redis::RedisMetrics,
+    reports::ReportMetrics,
     shards::Shards,
 };
 
@@ -43,7 +43,8 @@ pub struct Metrics {
     feed: FeedMetrics,
     keys: KeyMetrics,
     connections: ConnectionMetrics,
-    logouts: OnceLock<LogoutMetrics>,
+    logouts: OnceLock<ReportMetrics>,
+    security_events: OnceLock<ReportMetrics>,
     dropped_lines: OnceLock<DroppedLines>,
     blacklist_size: Reading,
     ready: Reading,
@@ -123,6 +124,7 @@ impl Metrics {
             keys: KeyMetrics::default(),
             connections: ConnectionMetrics::default(),
             logouts: OnceLock::new(),
+            security_events: OnceLock::new(),
             dropped_lines: OnceLock::new(),
             blacklist_size: Reading::default(),
             ready: Reading::default(),
@@ -193,8 +195,14 @@ impl Metrics {
 
     /// The metrics of logouts that issuers report; the same ones each time. They are shown from the
     /// first call on.
-    pub fn logouts(&self) -> LogoutMetrics {
-        self.logouts.get_or_init(LogoutMetrics::default).clone()
+    pub fn logouts(&self) -> ReportMetrics {
+        self.logouts.get_or_init(ReportMetrics::default).clone()
+    }
+
+    /// The metrics of security events that issuers report; the same ones each time. They are shown from
+    /// the first call on.
+    pub fn security_events(&self) -> ReportMetrics {
+        self.security_events.get_or_init(ReportMetrics::default).clone()
     }
 
     /// Sets the counter of dropped log lines. Only the first call has an effect.
@@ -229,7 +237,8 @@ impl Metrics {
         families.extend(self.feed.families());
         families.extend(self.keys.families());
         families.extend(self.connections.families());
-        families.extend(self.logouts.get().map(LogoutMetrics::family));
+        families.extend(self.logouts.get().map(ReportMetrics::logouts));
+        families.extend(self.security_events.get().map(ReportMetrics::security_events));
         families.push(log_writer::family(self.dropped_lines.get()));
         families.extend(self.redis.get().into_iter().flat_map(RedisMetrics::families));
         families.extend(self.postgres.get().into_iter().flat_map(PostgresMetrics::families));

@@ -303,7 +303,7 @@ pub(super) fn time(
 
 /// A `NumericDate` (RFC 7519 section 2): seconds since 1970, fractions allowed. What is negative or
 /// too large to be meant as seconds is refused, not clamped.
-fn numeric_date(number: &Number) -> Option<Timestamp> {
+pub(super) fn numeric_date(number: &Number) -> Option<Timestamp> {
     let since_epoch = match number.as_u64() {
         Some(secs) => Duration::from_secs(secs),
         None => Duration::try_from_secs_f64(number.as_f64()?).ok()?,

@@ -10,6 +10,7 @@ use super::{
     credential::Credential,
     key_config::KeyConfig,
     preset::{IssuerPreset, PresetSettings},
+    report::{ReportRules, ReportScope},
 };
 
 /// How tokens of all issuers are verified.
@@ -125,36 +126,27 @@ pub struct IssuerConfig {
     /// Accepts this issuer's logout tokens at `receiver.listen` (`OpenID` Connect Back-Channel Logout
     /// 1.0). Needs `issuer`.
     #[serde(default)]
-    pub backchannel_logout: Option<LogoutConfig>,
+    pub backchannel_logout: Option<ReportConfig>,
+    /// Accepts this issuer's security event tokens at `receiver.listen` (Shared Signals 1.0, pushed as in
+    /// RFC 8935): its events of CAEP and RISC end sessions and subjects. Needs `issuer`.
+    #[serde(default)]
+    pub security_events: Option<ReportConfig>,
 }
 
-/// Which logout tokens of an issuer are accepted.
+/// Which reports of an issuer are accepted: its logout tokens, or its security event tokens.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "BackchannelLogout")]
-pub struct LogoutConfig {
-    /// The clients at the issuer whose logouts count: the token's `aud` must name one of these. It is
-    /// the client that has Portcullis as its back-channel logout URL.
+#[schemars(rename = "Reports")]
+pub struct ReportConfig {
+    /// The report's `aud` must name one of these: the client that has Portcullis as its back-channel
+    /// logout URL, or the audience of the stream of events.
     pub audiences: Vec<String>,
-    /// What a logout ends.
-    pub ends: LogoutScope,
+    /// What a logout ends, or an event that names a session.
+    pub ends: ReportScope,
     /// How long the revocation lasts: longer than the issuer's tokens live. Without it, as long as
     /// `blacklist.rabbitmq.stream_max_age`.
     #[serde(default, deserialize_with = "longer_than_zero_if_any")]
     pub lasts: Option<HumanDuration>,
-}
-
-/// What a logout ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogoutScope {
-    /// The session, by the `sid` of the logout token, whenever its tokens are issued; or, without
-    /// `sid`, all tokens of the subject. Only where access tokens have `sid`, as those of Keycloak: a
-    /// token without it goes on.
-    Session,
-    /// All tokens of the subject that were issued until the logout, in other sessions too. For issuers
-    /// whose access tokens have no `sid`, as those of Auth0.
-    Subject,
 }
 
 /// A claim that says what a token is for.
@@ -223,6 +215,7 @@ impl IssuerConfig {
             token_type: None,
             accept_sender_constrained: false,
             backchannel_logout: None,
+            security_events: None,
         }
     }
 
@@ -244,6 +237,15 @@ impl IssuerConfig {
             filled.token_from.push(preset.credential());
         }
         filled
+    }
+}
+
+// === impl ReportConfig ===
+
+impl ReportConfig {
+    pub(super) fn rules(&self) -> ReportRules {
+        let Self { audiences, ends, lasts } = self.clone();
+        ReportRules { audiences, ends, lasts: lasts.map(HumanDuration::get) }
     }
 }
 

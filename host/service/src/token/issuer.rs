@@ -11,12 +11,13 @@ use portcullis_types::{
 use super::{
     build_error::TokenBuildError,
     claims::{VerifiedToken, check_audience, present, text},
-    config::IssuerConfig,
+    config::{IssuerConfig, ReportConfig},
     credential::Credential,
     header_type::HeaderTypes,
-    logout::{LogoutRules, LogoutToken},
+    logout,
     parse::Jws,
-    setting,
+    report::{Report, ReportKind, ReportRules},
+    security_event, setting,
     verify_error::{Shown, VerifyError},
 };
 
@@ -38,7 +39,8 @@ pub(super) struct Issuer {
     authorized_parties: Vec<String>,
     max_age: Option<Duration>,
     max_lifetime: Option<Duration>,
-    logout: Option<LogoutRules>,
+    logouts: Option<ReportRules>,
+    security_events: Option<ReportRules>,
 }
 
 /// The claims that name the client to which a token was issued; the first that a token has decides.
@@ -80,7 +82,8 @@ impl Issuer {
             authorized_parties: config.authorized_parties.clone(),
             max_age: config.max_age.map(HumanDuration::get),
             max_lifetime: config.max_lifetime.map(HumanDuration::get),
-            logout: config.backchannel_logout.as_ref().map(LogoutRules::new),
+            logouts: config.backchannel_logout.as_ref().map(ReportConfig::rules),
+            security_events: config.security_events.as_ref().map(ReportConfig::rules),
         })
     }
 
@@ -114,25 +117,35 @@ impl Issuer {
         Ok(token)
     }
 
-    /// Whether logout tokens of this issuer are accepted.
-    pub(super) const fn accepts_logouts(&self) -> bool {
-        self.logout.is_some()
+    /// Which reports of this kind are accepted, if any.
+    pub(super) const fn report_rules(&self, kind: ReportKind) -> Option<&ReportRules> {
+        match kind {
+            ReportKind::Logout => self.logouts.as_ref(),
+            ReportKind::SecurityEvent => self.security_events.as_ref(),
+        }
     }
 
-    /// Checks the type and the claims of a logout token that this issuer has signed.
-    pub(super) fn admit_logout(
+    /// Checks the type and the claims of a report that this issuer has signed.
+    pub(super) fn admit_report(
         &self,
+        kind: ReportKind,
         jws: Jws<'_>,
         now: Timestamp,
         skew: Duration,
-    ) -> Result<LogoutToken, VerifyError> {
-        let Some(rules) = &self.logout else {
+    ) -> Result<Report, VerifyError> {
+        let Some(rules) = self.report_rules(kind) else {
             return Err(VerifyError::UnknownIssuer(Shown::default()));
         };
-        rules.check(&jws)?;
+        rules.check(kind, &jws)?;
         let token = VerifiedToken::read(jws.claims, &self.name, self.leeway)?;
         token.check_times(now, skew)?;
-        rules.read(&token, now)
+        let event = match kind {
+            ReportKind::Logout => logout::read(rules, &token, now)?,
+            ReportKind::SecurityEvent => security_event::read(rules, &token)?,
+        };
+        let issuer = token.issuer().ok_or_else(|| VerifyError::MissingClaim("iss".into()))?;
+        let (issuer_name, issuer) = (token.issuer_name().to_owned(), issuer.to_owned());
+        Ok(Report { issuer_name, issuer, event, lasts: rules.lasts })
     }
 
     /// Whether the token was issued to be presented by its bearer, and not for something else that

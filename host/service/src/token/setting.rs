@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use portcullis_types::duration::HumanDuration;
+
 use super::{config::IssuerConfig, token_text::wrong_text};
 
 /// How far the clock of an issuer may be off. Expired tokens are accepted for as long.
@@ -18,6 +20,7 @@ pub(super) type Problem = (&'static str, &'static str);
 pub(super) fn check(config: &IssuerConfig) -> Result<(), Problem> {
     let token_type = config.token_type.as_ref();
     let logout = config.backchannel_logout.as_ref();
+    let events = config.security_events.as_ref();
     for (setting, values) in [
         ("issuer", config.issuer.as_slice()),
         ("audiences", &config.audiences),
@@ -28,6 +31,7 @@ pub(super) fn check(config: &IssuerConfig) -> Result<(), Problem> {
         ("token_type.claim", token_type.map_or(&[], |rule| std::slice::from_ref(&rule.claim))),
         ("token_type.one_of", token_type.map_or(&[], |rule| &rule.one_of)),
         ("backchannel_logout.audiences", logout.map_or(&[], |logout| &logout.audiences)),
+        ("security_events.audiences", events.map_or(&[], |events| &events.audiences)),
     ] {
         if let Some(problem) = values.iter().find_map(|value| wrong_text(value)) {
             return Err((setting, problem));
@@ -40,20 +44,7 @@ pub(super) fn check(config: &IssuerConfig) -> Result<(), Problem> {
     if token_type.is_some_and(|rule| rule.one_of.is_empty()) {
         return Err(("token_type.one_of", "is empty, so no token would be accepted"));
     }
-    if logout.is_some_and(|logout| logout.audiences.is_empty()) {
-        let problem = "is empty, so no logout would be accepted; name the client at the issuer";
-        return Err(("backchannel_logout.audiences", problem));
-    }
-    let lasts = logout.and_then(|logout| logout.lasts);
-    if lasts.zip(config.max_lifetime).is_some_and(|(lasts, life)| lasts.get() < life.get()) {
-        let problem =
-            "is shorter than `max_lifetime`, so tokens would outlive their logout; raise it";
-        return Err(("backchannel_logout.lasts", problem));
-    }
-    if logout.is_some() && config.issuer.is_none() {
-        let problem = "needs the `iss` of the issuer's tokens; add `issuer`";
-        return Err(("backchannel_logout", problem));
-    }
+    check_reports(config)?;
     if config.keys.is_empty() {
         return Err((
             "keys",
@@ -64,6 +55,37 @@ pub(super) fn check(config: &IssuerConfig) -> Result<(), Problem> {
         let problem = "is longer than 1h, and expired tokens would be accepted for as long; write what \
                        clocks may be off, such as 5s";
         return Err(("leeway", problem));
+    }
+    Ok(())
+}
+
+/// Checks which logouts and security events are accepted.
+fn check_reports(config: &IssuerConfig) -> Result<(), Problem> {
+    let logouts = (
+        config.backchannel_logout.as_ref(),
+        ["backchannel_logout", "backchannel_logout.audiences", "backchannel_logout.lasts"],
+    );
+    let events = (
+        config.security_events.as_ref(),
+        ["security_events", "security_events.audiences", "security_events.lasts"],
+    );
+    for (reports, [section, audiences, lasts]) in [logouts, events] {
+        let Some(reports) = reports else { continue };
+        if reports.audiences.is_empty() {
+            return Err((
+                audiences,
+                "is empty, so no report would be accepted; name the client, or \
+                                    the audience of the stream, at the issuer",
+            ));
+        }
+        let is_shorter = |(lasts, life): (HumanDuration, HumanDuration)| lasts.get() < life.get();
+        if reports.lasts.zip(config.max_lifetime).is_some_and(is_shorter) {
+            let problem = "is shorter than `max_lifetime`, so tokens would outlive their revocation; raise it";
+            return Err((lasts, problem));
+        }
+        if config.issuer.is_none() {
+            return Err((section, "needs the `iss` of the issuer's tokens; add `issuer`"));
+        }
     }
     Ok(())
 }

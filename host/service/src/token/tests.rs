@@ -7,6 +7,7 @@ mod keys;
 mod logout;
 mod presets;
 mod reload;
+mod security_event;
 
 use std::{path::PathBuf, sync::OnceLock, time::Duration};
 

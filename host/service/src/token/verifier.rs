@@ -22,10 +22,12 @@ use super::{
     credential::Credential,
     issuer::Issuer,
     key::KeySet,
-    logout::{self, LogoutRefusal, LogoutToken},
+    logout,
     memory::{Memory, TokenKey},
     parse::{self, Jws},
     remote::KeyRequests,
+    report::{Ended, Report, ReportKind, ReportOutcome, ReportRefusal},
+    security_event,
     verify_error::{Shown, VerifyError},
 };
 
@@ -195,37 +197,53 @@ impl Verifier {
         Ok(verified)
     }
 
-    /// The issuers whose logout tokens are accepted.
+    /// The issuers whose reports of this kind are accepted.
     ///
     /// # Errors
-    /// When a logout token could belong to two of them.
-    pub fn logout_issuers(&self) -> Result<IssuerSet, IssuerSetError> {
-        let accepting = self.shared.issuers.iter().filter(|issuer| issuer.accepts_logouts());
+    /// When a report could belong to two of them.
+    pub fn report_issuers(&self, kind: ReportKind) -> Result<IssuerSet, IssuerSetError> {
+        let issuers = self.shared.issuers.iter();
+        let accepting = issuers.filter(|issuer| issuer.report_rules(kind).is_some());
         let names: Vec<String> = accepting.map(|issuer| issuer.name.to_string()).collect();
         self.issuer_set(&names)
     }
 
-    /// Verifies a logout token of one of the `issuers`, which are those of
-    /// [`Verifier::logout_issuers`].
+    /// Verifies a report of one of the `issuers`, which are those of [`Verifier::report_issuers`].
     ///
     /// # Errors
-    /// When the token is not acceptable at `now`, for whatever reason.
-    pub fn verify_logout(
+    /// When the report is not acceptable at `now`, for whatever reason.
+    pub fn verify_report(
         &self,
+        kind: ReportKind,
         token: &str,
         issuers: &IssuerSet,
         now: Timestamp,
-    ) -> Result<LogoutToken, LogoutRefusal> {
+    ) -> Result<Report, ReportRefusal> {
         let shared = &self.shared;
-        self.check_owner(issuers).map_err(LogoutRefusal::Unproven)?;
+        self.check_owner(issuers).map_err(ReportRefusal::Unproven)?;
         let keys = shared.keys.load();
         let signed = shared.verify_signature(token, issuers, &keys);
-        let (jws, issuer) = signed.map_err(LogoutRefusal::Unproven)?;
-        logout::check_event(&jws.claims).map_err(LogoutRefusal::Unproven)?;
-        issuer.admit_logout(jws, now, shared.skew).map_err(|cause| {
+        let (jws, issuer) = signed.map_err(ReportRefusal::Unproven)?;
+        let is_report = match kind {
+            ReportKind::Logout => logout::check_event(&jws.claims),
+            ReportKind::SecurityEvent => security_event::check_event(&jws.claims),
+        };
+        is_report.map_err(ReportRefusal::Unproven)?;
+        let admitted = issuer.admit_report(kind, jws, now, shared.skew);
+        let mut report = admitted.map_err(|cause| {
             let issuer = issuer.name.to_string();
-            LogoutRefusal::Rejected { issuer, cause }
-        })
+            ReportRefusal::Rejected { issuer, cause }
+        })?;
+        // A token is revoked by its `jti` alone, which a token of another issuer may have, too.
+        if let ReportOutcome::Ends(ended) = &mut report.event.outcome
+            && shared.issuers.len() > 1
+        {
+            ended.retain(|ended| !matches!(ended, Ended::Token(_)));
+            if ended.is_empty() {
+                report.event.outcome = ReportOutcome::Unmatched;
+            }
+        }
+        Ok(report)
     }
 
     /// Whether keys of some issuer are fetched.

@@ -120,8 +120,17 @@ pub(crate) fn http(
 
 /// Sends a form, and returns status and body.
 pub(crate) fn form(address: SocketAddr, path: &str, body: &str) -> io::Result<(u16, String)> {
-    let content_type = "Content-Type: application/x-www-form-urlencoded\r\n";
-    exchange(address, &format!("POST {path}"), content_type, body)
+    post(address, path, "application/x-www-form-urlencoded", body)
+}
+
+/// Sends a body of this media type, and returns status and body of the answer.
+pub(crate) fn post(
+    address: SocketAddr,
+    path: &str,
+    media_type: &str,
+    body: &str,
+) -> io::Result<(u16, String)> {
+    exchange(address, &format!("POST {path}"), &format!("Content-Type: {media_type}\r\n"), body)
 }
 
 fn exchange(

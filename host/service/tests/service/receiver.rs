@@ -1,4 +1,4 @@
-//! Tests of the receiver in the running service: logouts that an issuer sends over its back channel.
+//! Tests of the receiver in the running service: logouts and security events that an issuer sends.
 
 use std::net::SocketAddr;
 
@@ -6,11 +6,14 @@ use serde_json::{Value, json};
 
 use crate::{
     check::{self, Ask, Client, SECRET, sign},
-    process::{Folder, Service, form},
+    process::{Folder, Service, form, post},
 };
 
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 const PATH: &str = "/backchannel-logout";
+const EVENTS_PATH: &str = "/security-events";
+const SESSION_REVOKED: &str = "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
+const VERIFICATION: &str = "https://schemas.openid.net/secevent/ssf/event-type/verification";
 
 fn now() -> i64 {
     jiff::Timestamp::now().as_second()
@@ -22,6 +25,8 @@ fn config(folder: &Folder) -> Value {
     config["receiver"] = json!({"listen": "127.0.0.1:0"});
     config["issuers"]["test"]["backchannel_logout"] =
         json!({"audiences": ["client"], "ends": "session"});
+    config["issuers"]["test"]["security_events"] =
+        json!({"audiences": ["https://receiver"], "ends": "session"});
     config["routes"] = json!([
         {"name": "api", "token": "required", "allow_without_policy": true},
     ]);
@@ -52,6 +57,21 @@ fn send(to: SocketAddr, token: &str) -> (u16, String) {
     form(to, PATH, &format!("logout_token={token}")).unwrap()
 }
 
+/// A security event token about a subject.
+fn event_token(event: &str, sub_id: &Value) -> String {
+    sign(
+        &json!({
+            "iss": check::ISSUER, "aud": "https://receiver", "iat": now(), "jti": "event",
+            "sub_id": sub_id, "events": {event: {"event_timestamp": now()}},
+        }),
+        SECRET,
+    )
+}
+
+fn push(to: SocketAddr, token: &str) -> (u16, String) {
+    post(to, EVENTS_PATH, "application/secevent+jwt", token).unwrap()
+}
+
 fn receiver(service: &Service) -> SocketAddr {
     service.addresses.receiver.expect("the receiver is on")
 }
@@ -78,7 +98,7 @@ async fn a_logout_ends_its_session_and_no_other() {
     }
     assert_eq!(service.metric("portcullis_logouts_total{result=\"stored\"}"), Some(2));
     let log = service.log();
-    assert!(log.contains("logout stored") && log.contains("outlives its logout"), "{log}");
+    assert!(log.contains("report stored") && log.contains("outlives its session"), "{log}");
     assert!(!log.contains("s1") && !log.contains(&logout), "{log}");
 }
 
@@ -150,14 +170,114 @@ async fn what_is_no_logout_is_refused_and_changes_nothing() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_security_event_ends_a_session_a_subject_or_one_token() {
+    let folder = Folder::new();
+    let config = config(&folder);
+    let service = Service::start(folder, &config);
+    let client = Client::connect(service.addresses.grpc).await;
+    let to = receiver(&service);
+    let user = json!({"format": "iss_sub", "iss": check::ISSUER, "sub": "alice"});
+    let session = json!({"format": "opaque", "id": "s1"});
+    let [first, second] = ["s1", "s2"].map(|session| access("alice", session, now() - 1));
+    let mut named = check::claims("bob");
+    named["jti"] = json!("t1");
+    let named = sign(&named, SECRET);
+    let token = json!({"format": "jwt_id", "iss": check::ISSUER, "jti": "t1"});
+    let other = access("bob", "s3", now() - 1);
+    for (sub_id, denied, allowed) in [
+        (json!({"user": user, "session": session}), [&first], vec![&second, &named, &other]),
+        (token, [&named], vec![&second, &other]),
+        (user, [&second], vec![&other]),
+    ] {
+        let event = event_token(SESSION_REVOKED, &sub_id);
+        for round in 0..2 {
+            assert_eq!(push(to, &event), (202, String::new()), "{sub_id}, round {round}");
+            for token in denied {
+                let answer = client.ask(&Ask::get("/").bearer(token)).await;
+                assert_eq!(answer.reason, "token_revoked", "{sub_id}");
+            }
+            for token in &allowed {
+                assert!(client.ask(&Ask::get("/").bearer(token)).await.allowed, "{sub_id}");
+            }
+        }
+    }
+    let mail = json!({"format": "email", "email": "bob@example.com"});
+    assert_eq!(push(to, &event_token(SESSION_REVOKED, &mail)).0, 202);
+    assert_eq!(
+        push(to, &event_token(VERIFICATION, &json!({"format": "opaque", "id": "x"}))).0,
+        202
+    );
+    assert_eq!(push(to, &event_token("https://example.com/other", &mail)).0, 202);
+    assert!(client.ask(&Ask::get("/").bearer(&other)).await.allowed);
+    for (result, count) in [("stored", 6), ("unmatched", 1), ("ignored", 2), ("unproven", 0)] {
+        let series = format!("portcullis_security_events_total{{result=\"{result}\"}}");
+        assert_eq!(service.metric(&series), Some(count), "{result}");
+    }
+    let log = service.log();
+    for shown in ["session-revoked", "no name that access tokens have", "that ends no token"] {
+        assert!(log.contains(shown), "{shown}: {log}");
+    }
+    for secret in ["bob@example.com", "\"s1\"", "t1\""] {
+        assert!(!log.contains(secret), "{secret}: {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_security_event_is_refused_with_the_standard_error() {
+    let folder = Folder::new();
+    let config = config(&folder);
+    let service = Service::start(folder, &config);
+    let client = Client::connect(service.addresses.grpc).await;
+    let to = receiver(&service);
+    let user = json!({"format": "iss_sub", "iss": check::ISSUER, "sub": "alice"});
+    let good = access("alice", "s1", now() - 1);
+    let with = |name: &str, value: Value| {
+        let mut claims = json!({
+            "iss": check::ISSUER, "aud": "https://receiver", "iat": now(), "jti": "event",
+            "sub_id": user, "events": {SESSION_REVOKED: {}},
+        });
+        claims[name] = value;
+        claims
+    };
+    let another = "another secret of the tests, long enough too";
+    let foreign = json!({"format": "iss_sub", "iss": "https://other", "sub": "alice"});
+    for (token, code) in [
+        (sign(&with("iss", json!("https://other")), SECRET), "invalid_issuer"),
+        (sign(&with("sub_id", foreign), SECRET), "invalid_issuer"),
+        (sign(&with("aud", json!("https://another")), SECRET), "invalid_audience"),
+        (sign(&with("jti", json!("event")), another), "authentication_failed"),
+        (sign(&with("events", json!(null)), SECRET), "invalid_request"),
+        (sign(&with("sub", json!("bob")), SECRET), "invalid_request"),
+        (logout_token(&json!({"sid": "s1"})), "invalid_request"),
+        (good.clone(), "invalid_request"),
+        (format!("{}\n", event_token(SESSION_REVOKED, &user)), "invalid_request"),
+        ("garbage".to_owned(), "invalid_request"),
+        (String::new(), "invalid_request"),
+    ] {
+        let (status, body) = push(to, &token);
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, body["err"].as_str()), (400, Some(code)), "{body}");
+        assert!(body["description"].as_str().is_some_and(|text| text.len() > 20), "{body}");
+    }
+    let event = event_token(SESSION_REVOKED, &user);
+    for (media_type, status) in [("application/jwt", 400), ("application/secevent+jwt; v=1", 202)] {
+        assert!(client.ask(&Ask::get("/").bearer(&good)).await.allowed);
+        assert_eq!(post(to, EVENTS_PATH, media_type, &event).unwrap().0, status, "{media_type}");
+    }
+    assert_eq!(client.ask(&Ask::get("/").bearer(&good)).await.reason, "token_revoked");
+}
+
 #[test]
 fn a_receiver_that_can_accept_or_store_nothing_is_refused() {
     let folder = Folder::new();
     let complete = config(&folder);
     assert_eq!(folder.check_config(&complete).code, Some(0));
-    let mut without_issuer = complete.clone();
-    without_issuer["issuers"]["test"]["backchannel_logout"].take();
-    folder.check_config(&without_issuer).assert_refused(&["`receiver`", "`backchannel_logout`"]);
+    let mut with_one = complete.clone();
+    with_one["issuers"]["test"]["backchannel_logout"].take();
+    assert_eq!(folder.check_config(&with_one).code, Some(0));
+    with_one["issuers"]["test"]["security_events"].take();
+    folder.check_config(&with_one).assert_refused(&["`receiver`", "`security_events`"]);
     let mut without_receiver = complete.clone();
     without_receiver["receiver"].take();
     let refused = folder.check_config(&without_receiver);

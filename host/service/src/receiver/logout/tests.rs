@@ -8,7 +8,7 @@ fn token(content_type: &str, body: &str) -> Result<String, String> {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap());
     let found = token_of_form(&headers, body.as_bytes());
-    found.map(std::borrow::Cow::into_owned).map_err(|error| error.to_string())
+    found.map(Cow::into_owned).map_err(str::to_owned)
 }
 
 #[test]

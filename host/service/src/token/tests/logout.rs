@@ -1,7 +1,7 @@
 //! Tests of logout tokens: which ones are accepted, and that they are never taken for access tokens.
 
 use super::*;
-use crate::token::{LoggedOut, LogoutRefusal, LogoutToken};
+use crate::token::{Ended, Report, ReportKind, ReportOutcome, ReportRefusal};
 
 const ISSUER: &str = "https://id";
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
@@ -23,15 +23,20 @@ fn single(files: &Files, ends: &str) -> Single {
     Single::hmac(files, settings)
 }
 
-fn verify(header: &Value, claims: &Value) -> Result<LogoutToken, LogoutRefusal> {
+fn verify(header: &Value, claims: &Value) -> Result<Report, ReportRefusal> {
     verify_with("session", header, claims)
 }
 
-fn verify_with(ends: &str, header: &Value, claims: &Value) -> Result<LogoutToken, LogoutRefusal> {
+fn verify_with(ends: &str, header: &Value, claims: &Value) -> Result<Report, ReportRefusal> {
     let files = Files::new();
     let Single { verifier, .. } = single(&files, ends);
     let token = Signer::hmac().token_with_header(Algorithm::HS256, header, claims);
-    verifier.verify_logout(&token, &verifier.logout_issuers().unwrap(), NOW)
+    verifier.verify_report(
+        ReportKind::Logout,
+        &token,
+        &verifier.report_issuers(ReportKind::Logout).unwrap(),
+        NOW,
+    )
 }
 
 fn detail(header: &Value, more: Value) -> String {
@@ -39,21 +44,22 @@ fn detail(header: &Value, more: Value) -> String {
         .map_or_else(|error| error.cause().detail(), |_| "ok".to_owned())
 }
 
-fn ended(ends: &str, more: Value) -> LoggedOut {
-    verify_with(ends, &json!({ "typ": "logout+jwt" }), &logout_claims(more)).unwrap().ended
+fn outcome(ends: &str, more: Value) -> ReportOutcome {
+    let header = json!({ "typ": "logout+jwt" });
+    verify_with(ends, &header, &logout_claims(more)).unwrap().event.outcome
 }
 
 #[test]
 fn a_logout_ends_a_session_or_else_all_tokens_of_a_subject() {
     let token = verify(&json!({}), &logout_claims(json!({}))).unwrap();
     assert_eq!((token.issuer_name.as_str(), token.issuer.as_str()), ("main", ISSUER));
-    assert_eq!((token.issued_at, token.lasts), (NOW, Some(Duration::from_hours(1))));
-    let session = LoggedOut::Session("s1".to_owned());
-    assert!(ended("session", json!({})) == session, "with sub and sid");
-    assert!(ended("session", json!({ "sub": null })) == session);
-    let subject = LoggedOut::Subject("u1".to_owned());
-    assert!(ended("session", json!({ "sid": null })) == subject);
-    assert!(ended("subject", json!({})) == subject, "with sub and sid");
+    assert_eq!((token.event.at, token.lasts), (NOW, Some(Duration::from_hours(1))));
+    let session = ReportOutcome::Ends(vec![Ended::Session("s1".to_owned())]);
+    assert!(outcome("session", json!({})) == session, "with sub and sid");
+    assert!(outcome("session", json!({ "sub": null })) == session);
+    let subject = ReportOutcome::Ends(vec![Ended::Subject("u1".to_owned())]);
+    assert!(outcome("session", json!({ "sid": null })) == subject);
+    assert!(outcome("subject", json!({})) == subject, "with sub and sid");
     let claims = logout_claims(json!({ "sub": null }));
     let refused = verify_with("subject", &json!({}), &claims).unwrap_err();
     assert_eq!(refused.cause().detail(), "missing_claim: sub");
@@ -124,7 +130,7 @@ fn what_is_no_logout_of_a_configured_client_is_refused() {
 fn neither_kind_of_token_is_taken_for_the_other() {
     let files = Files::new();
     let single = single(&files, "session");
-    let issuers = single.verifier.logout_issuers().unwrap();
+    let issuers = single.verifier.report_issuers(ReportKind::Logout).unwrap();
     let logout = logout_claims(json!({ "aud": ["client", "api"] }));
     let access = claims(json!({ "iss": ISSUER, "aud": ["client", "api"], "sid": "s1" }));
     for (claims, as_access, as_logout) in
@@ -132,7 +138,7 @@ fn neither_kind_of_token_is_taken_for_the_other() {
     {
         let token = Signer::hmac().token(Algorithm::HS256, claims);
         assert_eq!(single.verdict(&token), as_access);
-        let logout = single.verifier.verify_logout(&token, &issuers, NOW);
+        let logout = single.verifier.verify_report(ReportKind::Logout, &token, &issuers, NOW);
         assert_eq!(logout.map_or_else(|error| error.cause().code(), |_| "ok"), as_logout);
     }
 }
@@ -147,11 +153,11 @@ fn a_forged_logout_is_refused_and_so_is_one_of_an_issuer_without_logouts() {
         "backchannel_logout": { "audiences": ["client"], "ends": "session" },
     });
     let (verifier, _) = built(json!({ "issuers": { "main": main, "other": other } }));
-    let issuers = verifier.logout_issuers().unwrap();
+    let issuers = verifier.report_issuers(ReportKind::Logout).unwrap();
     let all = verifier.issuer_set(&["main".to_owned(), "other".to_owned()]).unwrap();
     let verdict = |token: &str, set: &IssuerSet| {
-        let refusal = verifier.verify_logout(token, set, NOW).err();
-        assert!(!matches!(refusal, Some(LogoutRefusal::Rejected { .. })), "{refusal:?}");
+        let refusal = verifier.verify_report(ReportKind::Logout, token, set, NOW).err();
+        assert!(!matches!(refusal, Some(ReportRefusal::Rejected { .. })), "{refusal:?}");
         refusal.map_or("ok", |refusal| refusal.cause().code())
     };
     let signed = |secret: &[u8], iss: &str| {
@@ -162,7 +168,7 @@ fn a_forged_logout_is_refused_and_so_is_one_of_an_issuer_without_logouts() {
     assert_eq!(verdict(&signed(&[7; 64], ISSUER), &issuers), "bad_signature");
     assert_eq!(verdict(&signed(&[7; 64], "https://other"), &issuers), "unknown_issuer");
     let token = signed(&[7; 64], "https://other");
-    let refused = verifier.verify_logout(&token, &all, NOW).unwrap_err();
+    let refused = verifier.verify_report(ReportKind::Logout, &token, &all, NOW).unwrap_err();
     assert_eq!(refused.cause().code(), "unknown_issuer", "it is signed, and not accepted");
     let foreign = Single::hmac(&files, json!({})).set;
     assert_eq!(verdict(&signed(&secret, ISSUER), &foreign), "unknown_issuer");
