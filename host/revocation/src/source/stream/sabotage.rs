@@ -12,6 +12,8 @@ pub(super) enum Sabotage {
     ReadOnce,
     /// An un-revocation is applied without verification.
     TrustUnrevocations,
+    /// Redis is asked about an un-revocation until it confirms it, whatever was revoked since.
+    AskForLong,
     /// Probes are sent on the connection that consumes, which the broker does not notify of an
     /// alarm.
     #[cfg(test)]

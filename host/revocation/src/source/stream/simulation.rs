@@ -26,7 +26,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::{plan::Schedule, regressions::REGRESSIONS, run::run, shrink::shrink};
+use self::{
+    plan::{Schedule, Step, Way},
+    regressions::REGRESSIONS,
+    run::run,
+    shrink::shrink,
+};
 use super::sabotage::Sabotage;
 
 /// How many schedules the suite runs, and the seed of the first.
@@ -123,6 +128,29 @@ fn a_schedule_runs_the_same_way_each_time() {
         let once = || format!("{:?}", run(&schedule, None));
         assert_eq!(once(), once(), "seed {seed}");
     }
+}
+
+/// A key that is lost long after its token was revoked again un-revokes it only if Redis is still
+/// asked about the un-revocation before. Few random schedules have that order.
+#[test]
+fn asking_about_an_unrevocation_for_long_is_found() {
+    let (token, way, gap) = (1, Way::KeyFirst, 0);
+    let steps = vec![
+        Step::Start,
+        Step::Wait(3_000),
+        Step::Revoke { token, way, gap },
+        Step::Wait(500),
+        Step::Remove { token, way, gap },
+        Step::Wait(2_500),
+        Step::Revoke { token, way, gap },
+        Step::Wait(10_000),
+        Step::Failover { lost: 1 },
+        Step::Wait(30_000),
+    ];
+    let schedule = Schedule { chance: 1, steps };
+    run(&schedule, None).unwrap();
+    let found = run(&schedule, Some(Sabotage::AskForLong)).unwrap_err();
+    assert!(found.contains("token 1 was allowed (Trusted): the stream has it"), "{found}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
+use super::sabotage::{self, Sabotage};
 use crate::event::{EntryKey, Event, Unrevocation, UnrevocationTarget};
 
 /// Pending and recently confirmed un-revocations.
@@ -118,6 +119,9 @@ impl Unrevocations {
                 Some(false) => {
                     pending.contradictions += 1;
                     pending.due = now + FIRST_AFTER * (1 << pending.contradictions);
+                    if sabotage::is_on(Sabotage::AskForLong) {
+                        continue;
+                    }
                     if pending.revoked_again {
                         self.pending.remove(&key);
                     } else if pending.contradictions >= ATTEMPTS {

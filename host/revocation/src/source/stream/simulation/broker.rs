@@ -157,4 +157,11 @@ impl Broker {
         let is_one = |entry: &&Entry| entry.event.is_some_and(|event| events.contains(&event));
         stream.iter().filter(is_one).map(|entry| entry.published).min()
     }
+
+    /// Whether none of these events has arrived yet.
+    pub(super) fn is_under_way(&self, events: &[EventId]) -> bool {
+        let is_one = |entry: &&Entry| entry.event.is_some_and(|event| events.contains(&event));
+        let stream = self.stream.iter().flatten();
+        stream.filter(is_one).all(|entry| entry.due > Instant::now())
+    }
 }

@@ -124,9 +124,15 @@ impl Moment {
 /// Why the set must have a token by now, if it must. Bounds are longer by `patience`.
 fn late(world: &World, token: usize, patience: Duration) -> Option<String> {
     let Truth::Revoked(acknowledged) = world.tokens[token].truth else { return None };
+    if world.is_doubtful(token) {
+        return None;
+    }
     let (now, events) = (world.now(), &world.tokens[token].revocations);
     let mut bounds = vec![];
-    if let Some(published) = world.broker.has_since(events) {
+    if let Some(published) = world.broker.has_since(events)
+        // The broker itself is late, and no probe can show it.
+        && !(world.broker.is_under_way(events) && world.is_unproven(published))
+    {
         let from = acknowledged.max(published);
         if world.paused_at(from, LEASE) {
             bounds.push(("the process was paused when the stream got it", from, Duration::ZERO));
@@ -163,11 +169,14 @@ pub(super) fn is_found(world: &World, token: usize) -> bool {
     let it = &world.tokens[token];
     let is_there =
         || world.store.keys[token].is_some() || world.broker.has_since(&it.revocations).is_some();
-    matches!(it.truth, Truth::Revoked(_)) && is_there()
+    matches!(it.truth, Truth::Revoked(_)) && is_there() && !world.is_doubtful(token)
 }
 
 fn is_held(world: &World, token: usize) -> bool {
     let Truth::Revoked(_) = world.tokens[token].truth else { return false };
+    if world.is_doubtful(token) {
+        return false;
+    }
     world.store.keys[token].is_some()
         || world.store.pending_since(&world.tokens[token].revocations).is_some()
 }

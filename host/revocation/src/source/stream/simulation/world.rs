@@ -29,7 +29,8 @@ pub(super) struct World {
     pub(super) tokens: [Token; TOKENS],
     /// Everything that was published, for steps that publish again.
     published: Vec<(EventId, Vec<u8>)>,
-    events: EventId,
+    /// The token of each event, in the order of their numbers.
+    owners: Vec<usize>,
     /// Second halves of what publishers do, and when.
     pub(super) later: Vec<(Duration, Half)>,
     /// Since when there has been no fault, if there is none now.
@@ -47,6 +48,8 @@ pub(super) struct World {
     /// and, once it is live, faults of Redis.
     pub(super) steady: Option<Duration>,
     alarm: Option<Duration>,
+    /// When the broker had an alarm that is over: from when, and until when.
+    alarms: Vec<(Duration, Duration)>,
     /// When the process was paused: from when, and until when.
     pub(super) stops: Vec<(Duration, Duration)>,
     /// When the present pause began, if it is paused.
@@ -66,10 +69,20 @@ pub(super) struct Token {
     /// Whether a publisher is half done with it.
     pub(super) busy: bool,
     was_removed: bool,
+    /// Since when its key is lost, if it is revoked, and was un-revoked before.
+    lost: Option<Duration>,
+    /// When an event of it left the outbox last.
+    relayed: Duration,
 }
 
 /// The longest pause before connecting again, and some for what follows.
 const LIVE_AFTER: Duration = Duration::from_secs(13);
+
+/// A probe is sent this long after a message, or earlier.
+const PROBED: Duration = Duration::from_millis(750);
+
+/// A replica asks Redis about an un-revocation for no longer than this.
+const ASKED: Duration = Duration::from_secs(9);
 
 /// Whether a token is revoked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -136,7 +149,7 @@ impl World {
             rng: Rng(chance),
             tokens: Default::default(),
             published: vec![],
-            events: 0,
+            owners: vec![],
             later: vec![],
             broker_well: Some(now()),
             store_well: Some(now()),
@@ -146,6 +159,7 @@ impl World {
             started: Duration::ZERO,
             steady: None,
             alarm: None,
+            alarms: vec![],
             stops: vec![],
             stopped: None,
         }
@@ -166,10 +180,11 @@ impl World {
         let is_live = self.steady.is_some_and(|since| now() >= since + LIVE_AFTER);
         if self.broker.alarm {
             self.alarm.get_or_insert_with(now);
-        } else if let Some(began) = self.alarm.take()
-            && self.steady.is_none_or(|since| began < since + LIVE_AFTER)
-        {
-            self.steady = None;
+        } else if let Some(began) = self.alarm.take() {
+            self.alarms.push((began, now()));
+            if self.steady.is_none_or(|since| began < since + LIVE_AFTER) {
+                self.steady = None;
+            }
         }
         let is_steady = self.broker.delivers() && (is_live || self.store.is_well());
         self.steady = well(is_steady, self.steady);
@@ -256,8 +271,8 @@ impl World {
 
     fn begin(&mut self, token: usize, revokes: bool) {
         let token = &mut self.tokens[token];
-        // Revoking a revoked token changes nothing.
-        if revokes && matches!(token.truth, Truth::Revoked(_)) {
+        // Revoking a revoked token changes nothing, unless its key is lost.
+        if revokes && matches!(token.truth, Truth::Revoked(_)) && token.lost.is_none() {
             return;
         }
         token.set(Truth::Open);
@@ -280,8 +295,8 @@ impl World {
     }
 
     fn event(&mut self, token: usize, revokes: bool) -> (EventId, Vec<u8>) {
-        self.events += 1;
-        let (event, jti) = (self.events, jti(token));
+        self.owners.push(token);
+        let (event, jti) = (self.owners.len() as EventId, jti(token));
         let token = &mut self.tokens[token];
         let body = if revokes {
             token.revocations.push(event);
@@ -305,6 +320,8 @@ impl World {
     pub(super) fn relay(&mut self) {
         while self.store.up && self.broker.up && !self.broker.alarm && self.broker.routes() {
             let Some(entry) = self.store.outbox.pop_back() else { return };
+            let owner = self.owner(entry.event);
+            self.tokens[owner].relayed = now();
             self.broker.publish(entry.event, &entry.body, now());
         }
     }
@@ -312,19 +329,40 @@ impl World {
     /// Another Redis takes over. What it lacks may make the truth uncertain.
     pub(super) fn fail_over(&mut self, lost: usize) {
         let before = self.store.keys;
+        let calm = now().saturating_sub(ASKED);
+        // Else the replica may have had no answer about an old un-revocation, and asks again.
+        let is_calm = self.store_well.is_some_and(|since| since <= calm)
+            && self.stops.iter().all(|(_, end)| *end <= calm);
         self.store.fail_over(lost, now());
         for (at, token) in self.tokens.iter_mut().enumerate() {
             let (was, is) = (before[at].is_some(), self.store.keys[at].is_some());
-            let decides = match token.truth {
-                Truth::Clear => is,
-                // A duplicate of an old un-revocation is confirmed now.
-                Truth::Revoked(_) => was && !is && token.was_removed,
-                Truth::Open => false,
-            };
-            if decides {
-                token.set(Truth::Open);
+            match token.truth {
+                Truth::Clear if is => token.set(Truth::Open),
+                Truth::Revoked(_) if was && !is && token.was_removed => {
+                    if is_calm {
+                        token.lost = Some(now());
+                    } else {
+                        token.set(Truth::Open);
+                    }
+                }
+                _ => {}
             }
         }
+    }
+
+    /// Whether the replica may have asked about a token whose key is lost: then an un-revocation from
+    /// before is confirmed. It asks for a time after each event of the token.
+    pub(super) fn is_doubtful(&self, token: usize) -> bool {
+        let Some(lost) = self.tokens[token].lost else { return false };
+        let since = lost.saturating_sub(ASKED);
+        let is_of_it = |event: EventId| self.owner(event) == token;
+        self.tokens[token].relayed >= since
+            || self.store.outbox.iter().any(|entry| is_of_it(entry.event))
+            || self.broker.handed.iter().any(|(event, at)| *at >= since && is_of_it(*event))
+    }
+
+    fn owner(&self, event: EventId) -> usize {
+        self.owners[usize::try_from(event).unwrap() - 1]
     }
 
     /// All is well again.
@@ -343,6 +381,14 @@ impl World {
         store.linked = true;
         store.silent = false;
         store.slow = Duration::ZERO;
+    }
+
+    /// Whether the broker had an alarm before a probe could be sent behind a message that was published
+    /// then: no probe proves that the message has arrived.
+    pub(super) fn is_unproven(&self, published: Duration) -> bool {
+        let present = self.alarm.map(|began| (began, Duration::MAX));
+        let mut alarms = self.alarms.iter().copied().chain(present);
+        alarms.any(|(begin, end)| begin <= published + PROBED && end > published)
     }
 
     /// Whether the process was paused then, for at least so long, and goes on.
@@ -369,6 +415,7 @@ impl World {
 impl Token {
     const fn set(&mut self, truth: Truth) {
         self.truth = truth;
+        self.lost = None;
         self.version += 1;
     }
 }
