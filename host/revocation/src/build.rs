@@ -169,7 +169,7 @@ fn add_stream(
     setup: Setup<'_>,
 ) -> Result<(), BuildError> {
     let Setup { config, margin, feed, resyncs, readiness, metrics } = setup;
-    let (outbox, outbox_task) = outbox_reader::build(redis.clone(), feed.clone());
+    let (outbox, outbox_task, entries) = outbox_reader::build(redis.clone());
     let (lookups, worker) =
         lookup::build(config.mode, section, redis.clone(), outbox.clone(), feed.clone());
     let name = random::random_name()?;
@@ -178,6 +178,7 @@ fn add_stream(
     let deps = StreamDeps {
         redis,
         outbox,
+        entries,
         feed,
         blacklist: parts.blacklist.clone(),
         resyncs,

@@ -1,7 +1,10 @@
-//! The one task that reads the outbox for this replica, and adds new entries to the set.
+//! The one task that reads the outbox for this replica, and hands new entries to the source.
 //!
 //! The source requests readings at an interval, and so does each batch of lookups. The task, not a
 //! caller, holds what has been read so far: a caller that is slow, paused or gone blocks no other.
+//!
+//! The source applies the entries, and not this task: an un-revocation that was verified before an
+//! entry was read must be applied before it, and one that is being verified needs a new query.
 
 use std::future::Future;
 
@@ -11,8 +14,8 @@ use portcullis_runtime::drain::Drain;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    blacklist::Applied,
     event::Event,
-    feed::FeedEvent,
     redis::{PendingOutbox, ReadOutbox, Redis, StoreError},
 };
 
@@ -26,7 +29,18 @@ pub(crate) struct OutboxTask<S = Redis> {
     store: S,
     pending: PendingOutbox,
     requests: mpsc::Receiver<Request>,
-    feed: mpsc::Sender<FeedEvent>,
+    entries: mpsc::Sender<NewEntries>,
+}
+
+/// New entries of the outbox, in the order in which they are to be applied.
+#[derive(Debug)]
+pub(crate) struct NewEntries {
+    /// All but the last one.
+    pub(crate) events: Vec<Event>,
+    /// The last one.
+    pub(crate) last: Event,
+    /// Is told when all of them have been applied.
+    pub(crate) applied: oneshot::Sender<Applied>,
 }
 
 /// A request to the task.
@@ -40,11 +54,12 @@ enum Request {
 /// How many callers may wait. There are three kinds, and one of each waits at a time.
 const WAITING: usize = 16;
 
-/// Makes handle and task. New events go to `feed`.
-pub(crate) fn build<S>(store: S, feed: mpsc::Sender<FeedEvent>) -> (OutboxReader, OutboxTask<S>) {
+/// Makes handle and task, and what the task finds.
+pub(crate) fn build<S>(store: S) -> (OutboxReader, OutboxTask<S>, mpsc::Receiver<NewEntries>) {
     let (sender, requests) = mpsc::channel(WAITING);
-    let task = OutboxTask { store, pending: PendingOutbox::default(), requests, feed };
-    (OutboxReader(sender), task)
+    let (entries, found) = mpsc::channel(1);
+    let task = OutboxTask { store, pending: PendingOutbox::default(), requests, entries };
+    (OutboxReader(sender), task, found)
 }
 
 // === impl OutboxReader ===
@@ -117,13 +132,10 @@ impl<S: ReadOutbox> OutboxTask<S> {
     /// Resolves when `events` have been applied, in their order.
     async fn apply(&self, mut events: Vec<Event>) -> Result<(), StoreError> {
         let Some(last) = events.pop() else { return Ok(()) };
-        let send = async |event| self.feed.send(event).await.map_err(|_| StoreError::Closed);
-        if !events.is_empty() {
-            send(FeedEvent::InitApply(events)).await?;
-        }
-        let (ack, applied) = oneshot::channel();
-        send(FeedEvent::Apply(last, Some(ack))).await?;
-        applied.await.map(drop).map_err(|_| StoreError::Closed)
+        let (applied, done) = oneshot::channel();
+        let entries = NewEntries { events, last, applied };
+        self.entries.send(entries).await.map_err(|_| StoreError::Closed)?;
+        done.await.map(drop).map_err(|_| StoreError::Closed)
     }
 }
 
@@ -139,7 +151,6 @@ pub(crate) mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::blacklist::Applied;
 
     /// An outbox that is read when the test lets it be.
     #[derive(Clone)]
@@ -173,40 +184,31 @@ pub(crate) mod tests {
         Event::Add { token_id: TokenId::new(jti).unwrap(), expires_at: Some(Timestamp::MAX) }
     }
 
-    /// A running task, and what it applies.
-    fn start(fake: &Fake) -> (OutboxReader, mpsc::Receiver<FeedEvent>) {
-        let (feed, events) = mpsc::channel(64);
-        let (reader, task) = build(fake.clone(), feed);
+    /// A running task, and what it finds.
+    pub(crate) fn start(fake: &Fake) -> (OutboxReader, mpsc::Receiver<NewEntries>) {
+        let (reader, task, entries) = build(fake.clone());
         let (drain, _) = drain::pair();
         drain.spawn("outbox reader", task.run(drain.clone()));
-        (reader, events)
+        (reader, entries)
     }
 
-    async fn apply_next(events: &mut mpsc::Receiver<FeedEvent>) -> Vec<Event> {
-        let mut applied = Vec::new();
-        loop {
-            match events.recv().await {
-                Some(FeedEvent::InitApply(events)) => applied.extend(events),
-                Some(FeedEvent::Apply(event, Some(ack))) => {
-                    applied.push(event);
-                    ack.send(Applied::Added).unwrap();
-                    return applied;
-                }
-                other => panic!("{other:?}"),
-            }
-        }
+    async fn apply_next(entries: &mut mpsc::Receiver<NewEntries>) -> Vec<Event> {
+        let NewEntries { mut events, last, applied } = entries.recv().await.unwrap();
+        events.push(last);
+        applied.send(Applied::Added).unwrap();
+        events
     }
 
     #[tokio::test]
     async fn new_events_are_applied_before_the_answer() {
         let fake = Fake::new([add("a"), add("b"), add("c")]);
-        let (reader, mut events) = start(&fake);
+        let (reader, mut entries) = start(&fake);
         let reading = reader.read();
         tokio::pin!(reading);
         tokio::select! {
             biased;
             read = &mut reading => panic!("nothing has been applied: {read:?}"),
-            applied = apply_next(&mut events) => assert_eq!(applied, [add("a"), add("b"), add("c")]),
+            applied = apply_next(&mut entries) => assert_eq!(applied, [add("a"), add("b"), add("c")]),
         }
         assert_eq!(reading.await, Ok(()));
         assert_eq!(reader.read().await, Ok(()), "there is nothing new");
@@ -215,15 +217,15 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn what_was_read_before_an_error_is_applied() {
         let fake = Fake::new([add("a")]).failing();
-        let (reader, mut events) = start(&fake);
-        let (read, applied) = tokio::join!(reader.read(), apply_next(&mut events));
+        let (reader, mut entries) = start(&fake);
+        let (read, applied) = tokio::join!(reader.read(), apply_next(&mut entries));
         assert_eq!((read, applied), (Err(StoreError::Moved), vec![add("a")]));
     }
 
     #[tokio::test]
     async fn a_caller_that_is_no_longer_polled_blocks_no_other() {
         let fake = Fake::new([]);
-        let (reader, _events) = start(&fake);
+        let (reader, _entries) = start(&fake);
         let paused = reader.read();
         tokio::pin!(paused);
         assert!(futures_util::poll!(&mut paused).is_pending());
@@ -236,7 +238,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn nothing_is_read_while_something_is_done_apart() {
         let fake = Fake::new([add("a")]);
-        let (reader, mut events) = start(&fake);
+        let (reader, mut entries) = start(&fake);
         let (finish, finished) = oneshot::channel::<()>();
         let apart = reader.apart(finished);
         let read = reader.read();
@@ -244,17 +246,17 @@ pub(crate) mod tests {
         assert!(futures_util::poll!(&mut apart).is_pending());
         assert!(futures_util::poll!(&mut read).is_pending());
         tokio::task::yield_now().await;
-        assert!(events.try_recv().is_err(), "the outbox was read meanwhile");
+        assert!(entries.try_recv().is_err(), "the outbox was read meanwhile");
         finish.send(()).unwrap();
         assert_eq!(apart.await, Ok(Ok(())));
-        let (read, applied) = tokio::join!(read, apply_next(&mut events));
+        let (read, applied) = tokio::join!(read, apply_next(&mut entries));
         assert_eq!((read, applied), (Ok(()), vec![add("a")]));
     }
 
     #[tokio::test]
     async fn a_request_waits_for_a_reading_that_begins_after_it() {
         let fake = Fake { readings: Arc::new(Semaphore::new(0)), ..Fake::new([]) };
-        let (reader, mut events) = start(&fake);
+        let (reader, mut entries) = start(&fake);
         let early = reader.read();
         tokio::pin!(early);
         assert!(futures_util::poll!(&mut early).is_pending());
@@ -267,7 +269,7 @@ pub(crate) mod tests {
         assert_eq!(early.await, Ok(()));
         fake.entries.lock().unwrap().push_back(add("a"));
         fake.readings.add_permits(1);
-        let (read, applied) = tokio::join!(late, apply_next(&mut events));
+        let (read, applied) = tokio::join!(late, apply_next(&mut entries));
         assert_eq!((read, applied), (Ok(()), vec![add("a")]));
     }
 }

@@ -5,7 +5,10 @@ use std::sync::Mutex;
 use portcullis_types::{timestamp::Timestamp, token_id::TokenId};
 
 use super::*;
-use crate::{blacklist::Applied, outbox_reader, outbox_reader::tests::Fake as Outbox};
+use crate::{
+    blacklist::Applied,
+    outbox_reader::{self, NewEntries, tests::Fake as Outbox},
+};
 
 /// A store that holds some tokens and cut-offs, or fails.
 #[derive(Default)]
@@ -41,19 +44,24 @@ fn request(jti: &str) -> (LookupRequest, oneshot::Receiver<Answer>) {
 }
 
 /// A desk that has the entries of `outbox` put on the set.
-fn batcher_with(mode: Mode, outbox: Outbox) -> (Batcher, mpsc::Receiver<FeedEvent>) {
+fn batcher_with(mode: Mode, outbox: &Outbox) -> (Batcher, mpsc::Receiver<FeedEvent>) {
     let config = "redis: { url: 'redis://store', timeout: 5s }";
     let config: crate::config::Config = serde_saphyr::from_str(config).unwrap();
     let (feed, events) = mpsc::channel(64);
-    let (outbox, task) = outbox_reader::build(outbox, feed.clone());
+    let (outbox, mut entries) = outbox_reader::tests::start(outbox);
+    let source = feed.clone();
     let (drain, _) = portcullis_runtime::drain::pair();
-    drain.spawn("outbox reader", task.run(drain.clone()));
+    drain.spawn("source", async move {
+        while let Some(NewEntries { last, applied, .. }) = entries.recv().await {
+            source.send(FeedEvent::Apply(last, Some(applied))).await.unwrap();
+        }
+    });
     let limit = config.redis.unwrap().timeout.get();
     (Batcher { mode, limit, outbox, feed, metrics: RedisMetrics::default() }, events)
 }
 
 fn batcher(mode: Mode) -> (Batcher, mpsc::Receiver<FeedEvent>) {
-    batcher_with(mode, Outbox::new([]))
+    batcher_with(mode, &Outbox::new([]))
 }
 
 /// Answers `jtis` in one batch, and returns the answers with what was put on the set before.
@@ -88,7 +96,7 @@ async fn answer(
 
 #[tokio::test]
 async fn what_is_parked_is_on_the_set_before_there_is_an_answer() {
-    let (mut batcher, mut events) = batcher_with(Mode::Authoritative, Outbox::new([add("p")]));
+    let (mut batcher, mut events) = batcher_with(Mode::Authoritative, &Outbox::new([add("p")]));
     let store = Fake { tokens: vec!["a"], ..Fake::default() };
     let (answers, applied) = answer(&mut batcher, &mut events, &store, &["a", "b", "p"]).await;
     assert_eq!(answers, [Ok(vec![add("a")]), Ok(vec![]), Ok(vec![])]);
@@ -107,7 +115,7 @@ async fn what_is_found_on_a_miss_is_kept() {
 
 #[tokio::test]
 async fn where_the_store_is_always_asked_nothing_is_kept() {
-    let (mut batcher, mut events) = batcher_with(Mode::RedisAlways, Outbox::new([add("p")]));
+    let (mut batcher, mut events) = batcher_with(Mode::RedisAlways, &Outbox::new([add("p")]));
     let store = Fake { tokens: vec!["a"], ..Fake::default() };
     let (answers, applied) = answer(&mut batcher, &mut events, &store, &["a", "p"]).await;
     assert_eq!(answers, [Ok(vec![add("a")]), Ok(vec![])]);
@@ -117,7 +125,7 @@ async fn where_the_store_is_always_asked_nothing_is_kept() {
 #[tokio::test]
 async fn outbox_events_read_before_an_error_count() {
     let outbox = Outbox::new([add("p")]).failing();
-    let (mut batcher, mut events) = batcher_with(Mode::Authoritative, outbox);
+    let (mut batcher, mut events) = batcher_with(Mode::Authoritative, &outbox);
     let store = Fake { fails: true, ..Fake::default() };
     let (answers, applied) = answer(&mut batcher, &mut events, &store, &["a"]).await;
     assert_eq!((answers, applied), (vec![Err(AskError::NoAnswer)], vec![add("p")]));
@@ -126,7 +134,7 @@ async fn outbox_events_read_before_an_error_count() {
 #[tokio::test]
 async fn an_unread_outbox_leaves_only_misses_in_doubt() {
     let outbox = Outbox::new([add("p")]).failing();
-    let (mut batcher, mut events) = batcher_with(Mode::Authoritative, outbox);
+    let (mut batcher, mut events) = batcher_with(Mode::Authoritative, &outbox);
     let store = Fake { tokens: vec!["a"], ..Fake::default() };
     for _ in 0..3 {
         let (answers, _) = answer(&mut batcher, &mut events, &store, &["a", "b"]).await;
@@ -152,7 +160,7 @@ async fn the_outbox_is_applied_first_and_what_is_found_is_an_answer() {
         (vec![], "a", Ok(vec![add("a")])),
     ] {
         let outbox = Outbox::new(pending.into_iter().map(add));
-        let (mut batcher, events) = batcher_with(Mode::RedisOnMiss, outbox);
+        let (mut batcher, events) = batcher_with(Mode::RedisOnMiss, &outbox);
         drop(events);
         let store = Fake { tokens: vec!["a"], ..Fake::default() };
         let (request, answered) = request(jti);

@@ -31,7 +31,7 @@ use crate::{
     config::Config,
     event::{self, Event},
     feed::{FeedEvent, refresh::Resyncs},
-    outbox_reader::OutboxReader,
+    outbox_reader::{NewEntries, OutboxReader},
     rabbitmq::BrokerError,
     redis::Redis,
 };
@@ -66,6 +66,8 @@ pub(crate) struct StreamDeps {
     pub(crate) redis: Redis,
     /// Reads the outbox.
     pub(crate) outbox: OutboxReader,
+    /// What it has found.
+    pub(crate) entries: mpsc::Receiver<NewEntries>,
     /// The feed.
     pub(crate) feed: mpsc::Sender<FeedEvent>,
     /// The set that the feed writes.

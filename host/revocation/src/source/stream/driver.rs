@@ -146,6 +146,8 @@ impl Driver {
         if let Some(session) = self.session.take() {
             session.close().await;
         }
+        // The outbox reader must not wait for it.
+        drop(self);
         drain.stopping().await;
     }
 
@@ -157,6 +159,9 @@ impl Driver {
                 biased;
                 () = drain.stopping() => return Ok(()),
                 done = self.tasks.next() => self.done(done).await?,
+                Some(entries) = self.source.deps.entries.recv() => {
+                    self.apply_entries(entries).await?;
+                }
                 resync = self.source.deps.resyncs.next(),
                     if !self.tasks.reread.is_in_progress() => {
                     self.reread_began = Instant::now();

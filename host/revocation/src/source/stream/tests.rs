@@ -24,9 +24,11 @@ fn source() -> (StreamSource, Metrics) {
     let (_, resyncs) = refresh::build(&config.refresh).unwrap();
     let metrics_of_feed = metrics.feed();
     metrics_of_feed.expect_broker();
+    let (outbox, _, entries) = outbox_reader::build(redis.clone());
     let deps = StreamDeps {
-        redis: redis.clone(),
-        outbox: outbox_reader::build(redis, feed.clone()).0,
+        redis,
+        outbox,
+        entries,
         feed,
         blacklist,
         resyncs,

@@ -7,6 +7,7 @@ use super::{BATCH, Driver, FeedEnded, SKIP_REPLAY};
 use crate::{
     event::Event,
     feed::FeedEvent,
+    outbox_reader::NewEntries,
     rabbitmq::{BrokerError, Message},
     source::{
         received,
@@ -102,6 +103,20 @@ impl Driver {
             StreamLog::gap(before, message.offset);
         }
         self.perform(outputs).await
+    }
+
+    /// Applies what was found in the outbox. A query about an un-revocation of the same token that
+    /// is in flight is not valid any more, as with a message.
+    pub(super) async fn apply_entries(&mut self, entries: NewEntries) -> Result<(), FeedEnded> {
+        let NewEntries { events, last, applied } = entries;
+        let now = Instant::now();
+        for event in events.iter().chain([&last]) {
+            self.unrevocations.revoked(event, now);
+        }
+        if !events.is_empty() {
+            self.send(FeedEvent::InitApply(events)).await?;
+        }
+        self.send(FeedEvent::Apply(last, Some(applied))).await
     }
 
     pub(super) async fn apply(

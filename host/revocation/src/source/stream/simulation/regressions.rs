@@ -3,7 +3,7 @@
 use super::plan::{
     Step::{
         self, Alarm, BrokerDies, Delay, RedisSilent, Relay, Remove, Revoke, Silence, Start, Stop,
-        StreamDeleted, Suspend, Wait,
+        StreamDeleted, Suspend, Unbind, Wait,
     },
     Way::{EventFirst, KeyFirst, Ours},
 };
@@ -74,6 +74,22 @@ pub(super) const REGRESSIONS: &[(&str, u64, &[Step])] = &[
             Wait(1_615),
             Relay,
             BrokerDies { tail: 5 },
+        ],
+    ),
+    (
+        "a revocation in the outbox was late after Redis had been silent",
+        8_396_075_435_241_162_710,
+        &[
+            Start,
+            Wait(603),
+            RedisSilent(true),
+            Wait(1_608),
+            Remove { token: 3, way: KeyFirst, gap: 1 },
+            Wait(1_208),
+            Alarm(true),
+            Wait(625),
+            Unbind,
+            Revoke { token: 3, way: EventFirst, gap: 9 },
         ],
     ),
 ];

@@ -54,13 +54,14 @@ impl Replica {
         let (blacklist, feed, sender, _) = build_feed(&config, leeway, &readiness, &metrics);
         let section = config.redis.as_ref().unwrap();
         let redis = Redis::simulated(section, Arc::new(Line(Arc::clone(net))));
-        let (outbox, outbox_task) = outbox_reader::build(redis.clone(), sender.clone());
+        let (outbox, outbox_task, entries) = outbox_reader::build(redis.clone());
         let (lookups, answers) =
             lookup::build(config.mode, section, redis.clone(), outbox.clone(), sender.clone());
         let (_, resyncs) = refresh::build(&config.refresh).unwrap();
         let deps = StreamDeps {
             redis,
             outbox,
+            entries,
             feed: sender,
             blacklist: blacklist.clone(),
             resyncs,
