@@ -98,9 +98,11 @@ impl SyncState {
         )
     }
 
-    /// Whether a message was seen before, provided that the stream was not recreated.
+    /// Whether a message was seen before. If the stream was recreated, only the first message of a
+    /// connection shows it.
     pub(super) fn has_seen(&self, mark: Option<Mark>) -> bool {
-        mark.zip(self.last).is_some_and(|(mark, last)| mark.offset <= last.offset)
+        let is_seen = |(mark, last): (Mark, Mark)| mark == last || mark.offset < last.offset;
+        mark.zip(self.last).is_some_and(is_seen)
     }
 
     /// Handles an input, and returns the actions, in this order.

@@ -2,8 +2,8 @@
 
 use super::plan::{
     Step::{
-        self, Alarm, BrokerDies, Delay, RedisSilent, Relay, Remove, Revoke, Silence, Start, Stop,
-        StreamDeleted, Suspend, Unbind, Wait,
+        self, Alarm, BrokerBack, BrokerDies, Delay, RedisSilent, Relay, Remove, Revoke, Silence,
+        Start, Stop, StreamDeleted, Suspend, Unbind, Wait,
     },
     Way::{EventFirst, KeyFirst, Ours},
 };
@@ -90,6 +90,20 @@ pub(super) const REGRESSIONS: &[(&str, u64, &[Step])] = &[
             Wait(625),
             Unbind,
             Revoke { token: 3, way: EventFirst, gap: 9 },
+        ],
+    ),
+    (
+        "an un-revocation in a recreated stream was taken for a message that had been seen",
+        2_838_273_838_164_243_066,
+        &[
+            Revoke { token: 1, way: KeyFirst, gap: 0 },
+            Start,
+            Wait(37),
+            BrokerDies { tail: 1 },
+            BrokerBack { detour: 0 },
+            Remove { token: 1, way: EventFirst, gap: 1 },
+            Wait(126),
+            StreamDeleted,
         ],
     ),
 ];
