@@ -245,7 +245,12 @@ fn input<'a>(
     http: &'a HttpAttributes,
     token: &'a VerifiedToken,
 ) -> Input<'a> {
-    const NO_PEER: &Peer = &Peer { address: String::new(), port: 0, principal: String::new() };
+    const NO_PEER: &Peer = &Peer {
+        address: String::new(),
+        port: 0,
+        principal: String::new(),
+        certificate: String::new(),
+    };
     Input {
         route: "api",
         method: &http.method,
@@ -286,6 +291,8 @@ impl Subject {
         let skew = config.blacklist.skew.get();
         let (verifier, _) =
             token::build(&config.issuers, &config.tokens, skew).map_err(setup("the keys"))?;
+        let possession = token::possession(&config.issuers, &config.tokens)
+            .map_err(setup("the proofs of possession"))?;
         let issuers = verifier.issuer_set(&verifier.issuer_names()).map_err(setup("the issuer"))?;
         let uses = authorizer::policy_uses(&config.routes);
         let (policies, ..) = policy::build(&config.policy_host, &config.policies, &uses, &metrics)
@@ -297,7 +304,7 @@ impl Subject {
         let Config { routes, hosts, paths, cors, denials, request_limits, .. } = config;
         let authorizer = authorizer::build(
             authorizer::PipelineConfig { routes, hosts, paths, cors, denials, request_limits },
-            verifier.clone(),
+            (verifier.clone(), possession),
             revocation,
             &policies,
             recorder,

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
@@ -111,12 +111,33 @@ impl Request {
         tokio::time::timeout(TIMEOUT, self.exchange(to)).await?
     }
 
+    /// Sends it on a connection, which it ends, and waits for the response.
+    ///
+    /// # Panics
+    /// When there is no response.
+    pub async fn send_over(&self, stream: impl AsyncRead + AsyncWrite + Unpin) -> Response {
+        let answer = tokio::time::timeout(TIMEOUT, self.exchange_over(stream)).await;
+        let answer = answer.unwrap_or_else(|late| Err(late.into()));
+        answer.unwrap_or_else(|error| {
+            panic!("no response to {} {}: {error}", self.method, self.target)
+        })
+    }
+
     async fn exchange(&self, to: SocketAddr) -> io::Result<Response> {
-        let mut stream = TcpStream::connect(to).await?;
+        self.exchange_over(TcpStream::connect(to).await?).await
+    }
+
+    async fn exchange_over(
+        &self,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    ) -> io::Result<Response> {
         stream.write_all(&self.bytes()).await?;
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        Response::read(&answer)
+        // Over TLS, a server may end the connection without saying so.
+        match stream.read_to_end(&mut answer).await {
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
+            _ => Response::read(&answer),
+        }
     }
 
     /// Sends several requests on one connection, and returns the unparsed responses.

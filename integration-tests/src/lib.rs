@@ -13,6 +13,7 @@ pub mod grpc_client;
 pub mod http2;
 pub mod http_stub;
 pub mod issuer;
+pub mod mtls;
 pub mod places;
 pub mod portcullis;
 pub mod ports;

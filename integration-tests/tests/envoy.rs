@@ -20,6 +20,7 @@ mod paths;
 mod policies;
 mod raw_headers;
 mod revocation;
+mod sender_constrained;
 mod tokens;
 
 use std::net::SocketAddr;

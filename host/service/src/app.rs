@@ -193,6 +193,11 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Built, RunError> {
     let admin_token = config.admin.token_file.as_deref().map(Secret::read).transpose()?;
     let skew = config.blacklist.skew.get();
     let (verifier, keys) = token::build(&config.issuers, &config.tokens, skew)?;
+    let possession = token::possession(&config.issuers, &config.tokens)?;
+    if possession.remembered_proofs().is_some() {
+        let proofs = possession.clone();
+        metrics.report_remembered_proofs(move || proofs.remembered_proofs().unwrap_or_default());
+    }
     let keys = keys.report_to(&metrics.keys()).block(readiness);
     let uses = authorizer::policy_uses(&config.routes);
     let (policies, reload, reloader) =
@@ -224,8 +229,8 @@ fn build(config: &Config, readiness: &Readiness) -> Result<Built, RunError> {
         request_limits: config.request_limits,
     };
     let revocation = authorizer::Revocation { blacklist: blacklist.clone(), lookups, refresh };
-    let authorizer =
-        authorizer::build(authorizer_config, verifier.clone(), revocation, &policies, recorder)?;
+    let tokens = (verifier.clone(), possession);
+    let authorizer = authorizer::build(authorizer_config, tokens, revocation, &policies, recorder)?;
     Ok(Built {
         authorizer,
         verifier,

@@ -23,11 +23,13 @@ mod path;
 mod patience;
 mod pattern;
 mod percent;
+mod proof;
 mod record;
 mod request_line;
 mod revocation;
 mod route;
 mod route_error;
+mod target;
 
 use std::{
     collections::BTreeMap,
@@ -68,7 +70,7 @@ pub use route_error::{RouteCause, RouteError};
 
 use crate::{
     policy::{self, Budget, Input, Policies, PolicyUse},
-    token::{BearerError, KeysFetched, VerifiedToken, Verifier},
+    token::{BearerError, KeysFetched, Possession, VerifiedToken, Verifier},
 };
 
 /// How long a request waits for keys at most, whatever time its caller gives.
@@ -103,6 +105,7 @@ pub struct Authorizer {
     /// Of all routes.
     credentials: Credentials,
     verifier: Verifier,
+    possession: Possession,
     revocation: Revocation,
     recorder: Recorder,
 }
@@ -128,7 +131,7 @@ pub fn policy_uses(routes: &[RouteConfig]) -> BTreeMap<String, Vec<PolicyUse>> {
 /// When a route contradicts itself or names what does not exist.
 pub fn build(
     config: PipelineConfig,
-    verifier: Verifier,
+    (verifier, possession): (Verifier, Possession),
     revocation: Revocation,
     policies: &Policies,
     recorder: Recorder,
@@ -148,7 +151,7 @@ pub fn build(
                 Some(RoutePolicy { handle, metrics: recorder.metrics().policy(name) })
             }
         };
-        let credentials = Credentials::new(route, &verifier).map_err(error)?;
+        let credentials = Credentials::new(route, &verifier, &possession).map_err(error)?;
         let reading = ReadingRules { hosts: config.hosts, paths: &config.paths };
         let compiled = Route::new(route, policy, credentials, reading).map_err(error)?;
         compiled.check_reachable(&routes).map_err(error)?;
@@ -169,6 +172,7 @@ pub fn build(
         denials,
         request_limits,
         verifier,
+        possession,
         revocation,
         recorder,
     })
@@ -240,7 +244,7 @@ impl Authorizer {
         http: &HttpAttributes,
         line: &RequestLine<'_>,
     ) -> Decision {
-        let token = match self.verified(check, http).await {
+        let token = match self.verified(check, http, line).await {
             Ok(token) => token,
             Err(denied) => return denied.with_route(&check.route.name),
         };
@@ -297,6 +301,7 @@ impl Authorizer {
         &self,
         check: &Check<'_>,
         http: &HttpAttributes,
+        line: &RequestLine<'_>,
     ) -> Result<Option<Arc<VerifiedToken>>, Box<Decision>> {
         let route = check.route;
         if route.token == TokenMode::Ignored {
@@ -318,6 +323,7 @@ impl Authorizer {
             }
             verified => verified.map_err(|error| invalid(error.detail()))?,
         };
+        self.check_possession(check, &presented, &verified, http, line)?;
         match self.is_revoked(check, &verified).await {
             None => Ok(Some(verified)),
             Some((reason, detail)) => Err(Box::new(match detail {
@@ -333,7 +339,7 @@ impl Authorizer {
         check: &Check<'_>,
         presented: &Presented<'_>,
     ) -> Result<Arc<VerifiedToken>, Box<Decision>> {
-        let Presented { token, issuers } = presented;
+        let Presented { token, issuers, .. } = presented;
         let patience = patience(check.deadline).unwrap_or(LONGEST_FETCH).min(LONGEST_FETCH);
         let fetched = tokio::time::timeout(patience, self.verifier.fetch_keys(token, issuers));
         match (fetched.await, self.verifier.verify(token, issuers, check.now)) {
@@ -377,12 +383,16 @@ impl Authorizer {
     /// Gives a deny its configured body and headers, and lets scripts of known origins read it.
     fn finish_denial(&self, mut decision: Decision, attributes: &Attributes) -> Decision {
         let Verdict::Deny(deny) = &mut decision.verdict else { return decision };
+        let route = decision.route.as_deref();
+        let challenge = route.and_then(|route| self.routes.challenge(route));
+        if let Some(usual) = challenge.filter(|challenge| !challenge.is_configured) {
+            usual.put(decision.reason, deny);
+        }
         if decision.reason != Reason::PolicyDenied {
             self.denials.word(decision.reason, deny);
         }
-        let route = decision.route.as_deref();
-        if let Some(challenge) = route.and_then(|route| self.routes.challenge(route)) {
-            challenge.put(decision.reason, deny);
+        if let Some(configured) = challenge.filter(|challenge| challenge.is_configured) {
+            configured.put(decision.reason, deny);
         }
         let origin = attributes.http.as_ref().and_then(|http| http.headers.first("origin"));
         self.cors.share(&mut deny.headers, origin);

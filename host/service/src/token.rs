@@ -21,6 +21,7 @@ mod key_source;
 mod logout;
 mod memory;
 pub mod parse;
+mod possession;
 mod preset;
 mod reload;
 mod remote;
@@ -37,16 +38,22 @@ mod verifier;
 mod verify_error;
 mod watched_source;
 
+pub(crate) use self::possession::{BoundRequest, DPOP, PROOF_ALGORITHMS, TokenScheme};
 pub use self::{
     algorithm::Algorithm,
     bearer::{BearerError, is_other_scheme},
-    build::{build, fetch_once, warnings},
+    build::{build, fetch_once, possession, warnings},
     build_error::TokenBuildError,
     claims::VerifiedToken,
     config::{FetchConfig, IssuerConfig, ReportConfig, TokenTypeConfig, TokensConfig},
     credential::{AUTHORIZATION, CookieCredential, Credential, HeaderCredential, QueryCredential},
     key_config::{DiscoveredKeys, JwksFile, KeyConfig, KeysUrl, PemFile, SecretFile},
     key_fault::{JsonFault, KeyFault, LoadKeysError},
+    possession::{
+        CertificateFault, DpopConfig, DpopNonceConfig, Origin, Possession, PossessionError,
+        PossessionFault, Proof, ProofFault, SenderConstrainedConfig, XfccConfig,
+        forwarded_certificate,
+    },
     preset::IssuerPreset,
     reload::KeyReloader,
     remote::RemoteSetupError,

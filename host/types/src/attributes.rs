@@ -90,6 +90,8 @@ pub struct Peer {
     pub port: u32,
     /// Identity in the peer's certificate, for example a SPIFFE id.
     pub principal: String,
+    /// The peer's certificate in PEM format, percent-encoded, if Envoy passes it.
+    pub certificate: String,
 }
 
 /// Headers that describe the connection or the message, not the request (RFC 9110 section 7.6.1), and

@@ -89,6 +89,11 @@ crate::listed_enum! {
         MissingToken = "missing_token",
         /// The token, or the way it was sent, is not acceptable.
         InvalidToken = "invalid_token",
+        /// The token is bound to a key of its client, and the proof that the client has the key is missing
+        /// or not acceptable (RFC 9449).
+        InvalidProof = "invalid_proof",
+        /// The same proof would do with the nonce that the answer has (RFC 9449 section 9).
+        NonceNeeded = "nonce_needed",
         /// The token is blacklisted.
         TokenRevoked = "token_revoked",
         /// The token has a claim for an identity header that cannot be written into one, and the
@@ -171,6 +176,8 @@ impl Deny {
             // RFC 6750 section 3: the challenge names an error only if a token was sent.
             Reason::MissingToken => Some("Bearer"),
             Reason::InvalidToken => Some("Bearer error=\"invalid_token\""),
+            Reason::InvalidProof => Some("DPoP error=\"invalid_dpop_proof\""),
+            Reason::NonceNeeded => Some("DPoP error=\"use_dpop_nonce\""),
             _ => None,
         };
         Self {
@@ -196,7 +203,7 @@ impl Reason {
     pub const fn status(self) -> u16 {
         match self {
             Self::Allowed => 200,
-            Self::MissingToken | Self::InvalidToken => 401,
+            Self::MissingToken | Self::InvalidToken | Self::InvalidProof | Self::NonceNeeded => 401,
             Self::OriginNotAllowed
             | Self::TokenRevoked
             | Self::UnusableClaim
@@ -222,6 +229,8 @@ impl Reason {
             Self::OriginNotAllowed => "origin not allowed",
             Self::MissingToken => "missing token",
             Self::InvalidToken => "invalid token",
+            Self::InvalidProof => "invalid proof",
+            Self::NonceNeeded => "nonce needed",
             Self::TokenRevoked => "token revoked",
             Self::UnusableClaim | Self::PolicyDenied | Self::NoRoute => "access denied",
             Self::MalformedRequest => "malformed request",

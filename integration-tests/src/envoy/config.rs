@@ -27,6 +27,7 @@ pub struct EnvoyConfig {
     filters_before: Vec<Value>,
     per_route: Map<String, Value>,
     connection_manager: Map<String, Value>,
+    transport_socket: Option<Value>,
     routing: Map<String, Value>,
     /// Name and domains of each.
     virtual_hosts: Vec<(String, Value)>,
@@ -65,6 +66,7 @@ impl EnvoyConfig {
             filters_before: Vec::new(),
             per_route: Map::new(),
             connection_manager: Map::new(),
+            transport_socket: None,
             routing: Map::new(),
             virtual_hosts: vec![("all".to_owned(), json!(["*"]))],
         }
@@ -89,6 +91,7 @@ impl EnvoyConfig {
             filters_before: Vec::new(),
             per_route: Map::new(),
             connection_manager: Map::new(),
+            transport_socket: None,
             routing: Map::new(),
             virtual_hosts: vec![("all".to_owned(), json!(["*"]))],
         }
@@ -133,6 +136,13 @@ impl EnvoyConfig {
     #[must_use]
     pub fn with_connection_manager(mut self, field: &str, value: Value) -> Self {
         self.connection_manager.insert(field.to_owned(), value);
+        self
+    }
+
+    /// Has clients connect over this transport socket.
+    #[must_use]
+    pub fn with_transport_socket(mut self, socket: Value) -> Self {
+        self.transport_socket = Some(socket);
         self
     }
 
@@ -239,7 +249,11 @@ impl EnvoyConfig {
 
     /// The complete file.
     pub(super) fn bootstrap(&self) -> Value {
-        let mut listeners = vec![listener("http", &self.connection_manager())];
+        let mut http = listener("http", &self.connection_manager());
+        if let Some(socket) = &self.transport_socket {
+            http["filter_chains"][0]["transport_socket"] = socket.clone();
+        }
+        let mut listeners = vec![http];
         if let Some(filter) = &self.network_ext_authz {
             listeners.push(listener_with_proxy(filter));
         }

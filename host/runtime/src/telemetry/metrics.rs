@@ -47,6 +47,7 @@ pub struct Metrics {
     security_events: OnceLock<ReportMetrics>,
     dropped_lines: OnceLock<DroppedLines>,
     blacklist_size: Reading,
+    remembered_proofs: Reading,
     ready: Reading,
 }
 
@@ -127,6 +128,7 @@ impl Metrics {
             security_events: OnceLock::new(),
             dropped_lines: OnceLock::new(),
             blacklist_size: Reading::default(),
+            remembered_proofs: Reading::default(),
             ready: Reading::default(),
         }
     }
@@ -216,6 +218,12 @@ impl Metrics {
         self.blacklist_size.set(move || as_f64(read() as u64));
     }
 
+    /// Sets where to read how many proofs of possession are remembered; it is shown from then on. Only the
+    /// first call has an effect.
+    pub fn report_remembered_proofs(&self, read: impl Fn() -> usize + Send + Sync + 'static) {
+        self.remembered_proofs.set(move || as_f64(read() as u64));
+    }
+
     /// Sets where to read whether Portcullis is ready. Only the first call has an effect.
     pub fn report_ready(&self, read: impl Fn() -> bool + Send + Sync + 'static) {
         self.ready.set(move || f64::from(u8::from(read())));
@@ -234,6 +242,10 @@ impl Metrics {
         families.extend(self.event_families());
         families.extend(self.policy_families());
         families.extend(self.state_families());
+        families.extend(self.remembered_proofs.0.get().map(|read| {
+            let help = "Proofs of possession that are remembered, so that each is accepted once.";
+            level("portcullis_dpop_proofs", help, read())
+        }));
         families.extend(self.feed.families());
         families.extend(self.keys.families());
         families.extend(self.connections.families());

@@ -11,34 +11,92 @@ use super::{
     headers::{self, Names, OwnHeader},
     route_error::RouteCause,
 };
-use crate::token::{BearerError, Credential, IssuerSet, Verifier};
+use crate::token::{
+    BearerError, Credential, DPOP, HeaderCredential, IssuerSet, Possession, TokenScheme, Verifier,
+};
+
+/// The scheme of tokens that are sent with a proof.
+const DPOP_SCHEME: &str = "DPoP";
 
 /// The places of a route's tokens, in order.
 #[derive(Debug)]
 pub(super) struct Credentials {
     places: Vec<Place>,
     ignored_schemes: Vec<String>,
-    /// The headers among the places. A server must not find a token under another spelling.
+    /// The headers among the places, and that of proofs. A server must not find a token under another
+    /// spelling.
     pub(super) headers: Names,
+    /// With which schemes a client may send a token.
+    pub(super) schemes: Schemes,
+}
+
+/// The schemes with which a client may send a token.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Schemes {
+    /// `Bearer`.
+    pub(super) bearer: bool,
+    /// `DPoP`, with a proof that is checked.
+    pub(super) dpop: bool,
 }
 
 #[derive(Debug)]
 struct Place {
     credential: Credential,
+    /// The same with the scheme `DPoP`, where a token may have that in place of `Bearer`.
+    with_proof: Option<Credential>,
     issuers: IssuerSet,
 }
 
 /// A token, and who may have issued it.
 pub(super) struct Presented<'a> {
     pub(super) token: &'a str,
+    pub(super) scheme: TokenScheme,
     pub(super) issuers: &'a IssuerSet,
+}
+
+// === impl Place ===
+
+impl Place {
+    /// The token in this place, and how it was sent.
+    fn token<'a>(&self, http: &'a HttpAttributes) -> Result<(&'a str, TokenScheme), BearerError> {
+        match (self.credential.token(http), &self.with_proof) {
+            (Err(BearerError::WrongScheme), Some(with_proof)) => {
+                with_proof.token(http).map(|token| (token, TokenScheme::Dpop))
+            }
+            (Ok(token), _) if has_dpop_scheme(&self.credential) => Ok((token, TokenScheme::Dpop)),
+            (token, _) => token.map(|token| (token, TokenScheme::Bearer)),
+        }
+    }
+}
+
+fn has_dpop_scheme(credential: &Credential) -> bool {
+    let scheme = match credential {
+        Credential::Header(place) => place.scheme.as_deref(),
+        Credential::Cookie(_) | Credential::Query(_) => None,
+    };
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(DPOP_SCHEME))
+}
+
+/// The same place with the scheme `DPoP`, if it is one for bearer tokens with their scheme.
+fn with_proof(credential: &Credential) -> Option<Credential> {
+    let Credential::Header(HeaderCredential { header, scheme: Some(scheme) }) = credential else {
+        return None;
+    };
+    scheme.eq_ignore_ascii_case("Bearer").then(|| {
+        let (header, scheme) = (header.clone(), Some(DPOP_SCHEME.to_owned()));
+        Credential::Header(HeaderCredential { header, scheme })
+    })
 }
 
 // === impl Credentials ===
 
 impl Credentials {
     /// The places that the route names, or else those that its issuers name.
-    pub(super) fn new(route: &RouteConfig, verifier: &Verifier) -> Result<Self, RouteCause> {
+    pub(super) fn new(
+        route: &RouteConfig,
+        verifier: &Verifier,
+        possession: &Possession,
+    ) -> Result<Self, RouteCause> {
         let names = issuers(route, verifier)?;
         let accepted = |names: &[String]| {
             verifier.issuer_set(names).map_err(|error| RouteCause::Issuers(error.to_string()))
@@ -47,14 +105,19 @@ impl Credentials {
         accepted(&names)?;
         let places = places(route, &names, verifier);
         check(route, &places)?;
+        let schemes = schemes(route, &places, possession)?;
         let headers = places.iter().filter_map(|(credential, _)| credential.header());
+        let headers = headers.chain(schemes.dpop.then_some(DPOP));
+        let place = |(credential, names): (Credential, Vec<String>)| {
+            let accepts_proofs = names.iter().any(|name| possession.checks_proofs(name));
+            let with_proof = with_proof(&credential).filter(|_| accepts_proofs);
+            Ok(Place { with_proof, credential, issuers: accepted(&names)? })
+        };
         Ok(Self {
             headers: headers.map(str::to_owned).collect(),
             ignored_schemes: route.ignored_schemes.clone(),
-            places: places
-                .into_iter()
-                .map(|(credential, names)| Ok(Place { credential, issuers: accepted(&names)? }))
-                .collect::<Result<_, _>>()?,
+            schemes,
+            places: places.into_iter().map(place).collect::<Result<_, _>>()?,
         })
     }
 
@@ -62,15 +125,20 @@ impl Credentials {
     pub(super) fn of_all<'a>(routes: impl Iterator<Item = &'a Self>, none: &IssuerSet) -> Self {
         let mut places: Vec<Place> = Vec::new();
         let default = Credential::default();
-        let all = routes.flat_map(|route| &route.places).map(|place| &place.credential);
+        let mut schemes = Schemes::default();
+        let all = routes.flat_map(|route| {
+            schemes.dpop |= route.schemes.dpop;
+            route.places.iter().map(|place| &place.credential)
+        });
         for credential in all.chain(std::iter::once(&default)) {
             if !places.iter().any(|known| known.credential == *credential) {
-                places.push(Place { credential: credential.clone(), issuers: none.clone() });
+                let (credential, issuers) = (credential.clone(), none.clone());
+                places.push(Place { credential, with_proof: None, issuers });
             }
         }
         let headers = places.iter().filter_map(|place| place.credential.header());
-        let headers = headers.map(str::to_owned).collect();
-        Self { headers, ignored_schemes: Vec::new(), places }
+        let headers = headers.chain(schemes.dpop.then_some(DPOP)).map(str::to_owned).collect();
+        Self { headers, ignored_schemes: Vec::new(), schemes, places }
     }
 
     /// The one token of a request.
@@ -82,12 +150,19 @@ impl Credentials {
         http: &'a HttpAttributes,
     ) -> Result<Presented<'a>, BearerError> {
         let mut found: Option<Presented<'a>> = None;
-        for Place { credential, issuers } in &self.places {
-            match (credential.token(http), &found) {
-                (Ok(token), None) => found = Some(Presented { token, issuers }),
-                // The same token in two places, as some proxies send it, has one reading.
-                (Ok(token), Some(earlier))
-                    if earlier.token == token && earlier.issuers.is_same(issuers) => {}
+        for place in &self.places {
+            let Place { credential, issuers, .. } = place;
+            match (place.token(http), &mut found) {
+                (Ok((token, scheme)), None) => found = Some(Presented { token, scheme, issuers }),
+                // The same token in two places, as some proxies send it, has one reading. If one of them
+                // says that there is a proof, there must be one.
+                (Ok((token, scheme)), Some(earlier))
+                    if earlier.token == token && earlier.issuers.is_same(issuers) =>
+                {
+                    if scheme == TokenScheme::Dpop {
+                        earlier.scheme = scheme;
+                    }
+                }
                 (Ok(_), Some(_)) => return Err(BearerError::SeveralTokens),
                 (Err(BearerError::Missing), _) => {}
                 (Err(BearerError::WrongScheme), _) if self.ignores_scheme(credential, http) => {}
@@ -104,6 +179,9 @@ impl Credentials {
         allow: &mut Allow,
         own: &mut Vec<OwnHeader>,
     ) {
+        if self.schemes.dpop {
+            own.push((DPOP.to_owned(), None));
+        }
         for Place { credential, .. } in &self.places {
             match credential {
                 Credential::Header(place) => own.push((place.header.clone(), None)),
@@ -203,6 +281,40 @@ fn places(
         places.push((Credential::default(), names.to_vec()));
     }
     places
+}
+
+/// The schemes with which tokens may be sent to a route, as far as its settings go together.
+fn schemes(
+    route: &RouteConfig,
+    places: &[(Credential, Vec<String>)],
+    possession: &Possession,
+) -> Result<Schemes, RouteCause> {
+    if route.token == TokenMode::Ignored {
+        // As with the places, what goes with tokens of any issuer is removed.
+        let checks_proofs = possession.remembered_proofs().is_some();
+        return Ok(Schemes { bearer: false, dpop: checks_proofs && !route.forward_token });
+    }
+    let mut schemes = Schemes::default();
+    for (credential, names) in places {
+        let is_accepted = |accepts: &dyn Fn(&str) -> bool| names.iter().any(|name| accepts(name));
+        let checks_proofs = is_accepted(&|name| possession.checks_proofs(name));
+        let is_unchecked = is_accepted(&|name| possession.is_unchecked(name));
+        let is_dpop = has_dpop_scheme(credential);
+        if is_dpop && !checks_proofs && !is_unchecked {
+            return Err(RouteCause::SchemeWithoutProofs);
+        }
+        schemes.dpop |= checks_proofs && (is_dpop || with_proof(credential).is_some());
+        schemes.bearer |= !is_dpop && is_accepted(&|name| possession.accepts_bearer(name));
+    }
+    let names_dpop = |scheme: &String| scheme.eq_ignore_ascii_case(DPOP_SCHEME);
+    if schemes.dpop && route.ignored_schemes.iter().any(names_dpop) {
+        return Err(RouteCause::IgnoredProofs);
+    }
+    let has_issuers = places.iter().any(|(_, names)| !names.is_empty());
+    if has_issuers && !schemes.dpop && !schemes.bearer {
+        return Err(RouteCause::NoPlaceWithProof);
+    }
+    Ok(schemes)
 }
 
 /// Checks the places of a route, wherever they are named.

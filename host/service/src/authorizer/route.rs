@@ -236,6 +236,7 @@ impl Route {
         reading: ReadingRules<'_>,
     ) -> Result<Self, RouteCause> {
         check(config)?;
+        let challenge = Challenge::new(config, credentials.schemes)?;
         Ok(Self {
             name: config.name.as_str().into(),
             token: config.token,
@@ -243,7 +244,7 @@ impl Route {
             policy,
             deadline: config.deadline.get(),
             forward_token: config.forward_token,
-            challenge: Challenge::new(config)?,
+            challenge,
             identity: IdentityRules::from(config),
             overrides: Names::overrides_but(&config.keep_override_headers),
             matches: Matcher::new(&config.matches, reading)?,

@@ -104,6 +104,21 @@ pub enum RouteCause {
          `Negotiate` or the like, without credentials"
     )]
     Scheme(usize),
+    /// A scheme of tokens with proofs, which no issuer accepts.
+    #[error(
+        "`token_from` names the scheme `DPoP`, and none of the issuers has `sender_constrained.dpop` or \
+         `accept_sender_constrained`; set one of them, or remove the scheme"
+    )]
+    SchemeWithoutProofs,
+    /// A scheme that counts as no token, and as one.
+    #[error("`ignored_schemes` names `DPoP`, with which tokens of an issuer are sent; remove it")]
+    IgnoredProofs,
+    /// All tokens need proofs, and no place has them.
+    #[error(
+        "`token_from` has no place for tokens with a proof, and all issuers need one; add \
+         `{{header: authorization}}`"
+    )]
+    NoPlaceWithProof,
     /// A challenge for a token that is not read.
     #[error("`challenge` needs a token; set `token: required` or `optional`, or leave it out")]
     ChallengeWithoutToken,

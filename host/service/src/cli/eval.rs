@@ -179,6 +179,7 @@ impl RequestFile {
             address: self.source.address,
             port: self.source.port,
             principal: self.source.principal,
+            certificate: String::new(),
         };
         let body = self.body.map(|text| Body { bytes: text.into_bytes(), truncated: false });
         let raw_path = match &self.query {

@@ -18,6 +18,7 @@ fn configuration() -> Value {
         "admin": {"listen": "127.0.0.1:3", "token_file": "t"},
         "issuers": {"main": {
             "issuer": "https://id", "audiences": ["api"], "leeway": "1s",
+            "sender_constrained": {"dpop": true, "mtls": true, "required": false},
             "keys": [
                 {"jwks_file": "j"},
                 {"secret_file": "s", "algorithm": "HS256", "kid": "k", "allow_short_secret": true},
@@ -25,7 +26,14 @@ fn configuration() -> Value {
                 {"discovery": true, "allow_http": true},
             ],
         }},
-        "tokens": {"cache_capacity": 1, "key_reload_interval": "1s", "fetch": {"cache_dir": "d"}},
+        "tokens": {
+            "cache_capacity": 1, "key_reload_interval": "1s", "fetch": {"cache_dir": "d"},
+            "dpop": {
+                "window": "1m", "remembered_proofs": 1, "origins": ["https://a"],
+                "nonce": {"secret_file": "s", "lasts": "5m"},
+            },
+            "x_forwarded_client_cert": {"elements": 1, "trusted_peers": ["spiffe://a/b"]},
+        },
         "blacklist": {
             "mode": "redis-on-miss",
             "redis": {"url": "redis://u:p@h", "password_file": "p", "timeout": "1s"},

@@ -185,6 +185,8 @@ fn peer(peer: &mut Peer, fields: Fields<'_>) -> Result<(), Undecodable> {
                 }
             }
             (4, value) => value.text()?.clone_into(&mut peer.principal),
+            // Not there unless Envoy is told to pass it.
+            (5, value) => value.text()?.clone_into(&mut peer.certificate),
             _ => {}
         }
     }

@@ -80,7 +80,7 @@ pub(super) fn attributes(
         source: Peer {
             address: peer.ip().to_canonical().to_string(),
             port: peer.port().into(),
-            principal: String::new(),
+            ..Peer::default()
         },
         context_extensions: Vec::new(),
         metadata: Map::new(),

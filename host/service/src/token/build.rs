@@ -12,6 +12,7 @@ use super::{
     key_fault::LoadKeysError,
     key_file::{KeyFile, KeyFormat},
     key_source::KeySource,
+    possession::Possession,
     reload::{IssuerKeys, KeyReloader},
     remote::{self, Remote, RemoteSetupError, RemoteTask},
     verifier::{IssuerParts, Verifier},
@@ -46,6 +47,19 @@ pub fn build(
     let interval = tokens.key_reload_interval.get();
     let reloader = KeyReloader::new(verifier.clone(), issuer_keys, tasks, interval);
     Ok((verifier, reloader))
+}
+
+/// Makes what checks that requests come from the clients that their tokens are bound to.
+///
+/// # Errors
+/// When a setting makes no sense or has no effect, or the secret of nonces cannot be read.
+pub fn possession(
+    issuers: &BTreeMap<String, IssuerConfig>,
+    tokens: &TokensConfig,
+) -> Result<Possession, TokenBuildError> {
+    let rules = issuers.iter().map(|(name, issuer)| (name.clone(), issuer.binding())).collect();
+    let xfcc = tokens.x_forwarded_client_cert.as_ref();
+    Ok(Possession::new(rules, tokens.dpop.as_ref(), xfcc)?)
 }
 
 /// Fetches the keys of all issuers once. For each key set: where it is, and how many keys it has.

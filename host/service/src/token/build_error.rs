@@ -1,6 +1,6 @@
 //! Errors of building the verifier: settings and sources of keys that cannot be used.
 
-use super::{key_fault::LoadKeysError, remote::RemoteSetupError};
+use super::{key_fault::LoadKeysError, possession::PossessionError, remote::RemoteSetupError};
 
 /// What `tokens.max_bytes` must be at least: a token with the fewest claims and the shortest
 /// signature is hardly smaller.
@@ -56,6 +56,9 @@ pub enum TokenBuildError {
          max_stale; change one of them"
     )]
     RefreshOrder,
+    /// What tokens are bound to cannot be checked.
+    #[error(transparent)]
+    Possession(#[from] PossessionError),
     /// Every token would be too large, or one could be larger than proxies pass on.
     #[error(
         "tokens.max_bytes: must be {SMALLEST_TOKEN_BYTES} to {LARGEST_TOKEN_BYTES}, such as 16384"

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     credential::Credential,
     key_config::KeyConfig,
+    possession::{BindingRules, DpopConfig, SenderConstrainedConfig, XfccConfig},
     preset::{IssuerPreset, PresetSettings},
     report::{ReportRules, ReportScope},
 };
@@ -32,6 +33,13 @@ pub struct TokensConfig {
     pub key_reload_interval: HumanDuration,
     /// How keys are fetched from issuers (`jwks_url`, `discovery`). Without it, the defaults hold.
     pub fetch: Option<FetchConfig>,
+    /// How `DPoP` proofs are checked. Without it, the defaults hold. Needs an issuer with
+    /// `sender_constrained.dpop`.
+    pub dpop: Option<DpopConfig>,
+    /// Has the certificate of the client read from the header `x-forwarded-client-cert`. Without it, it is
+    /// that of the connection, which Envoy passes over gRPC. Needs an issuer with
+    /// `sender_constrained.mtls`.
+    pub x_forwarded_client_cert: Option<XfccConfig>,
 }
 
 /// How keys are fetched from issuers.
@@ -118,9 +126,13 @@ pub struct IssuerConfig {
     /// a claim.
     #[serde(default)]
     pub token_type: Option<TokenTypeConfig>,
+    /// Accepts tokens that are bound to a key of their client (claim `cnf`), and checks that the client has
+    /// it. Without it, such tokens are refused.
+    #[serde(default)]
+    pub sender_constrained: Option<SenderConstrainedConfig>,
     /// Accepts tokens that are bound to a key of their client (claim `cnf`, as with `DPoP` or mTLS)
-    /// although they are sent as bearer tokens. Only right where something before Portcullis checks
-    /// the proof: otherwise a stolen token is as good as its owner's.
+    /// and does not check that the client has it. Only right where something before Portcullis checks
+    /// the proof: otherwise a stolen token is as good as its owner's. Not with `sender_constrained`.
     #[serde(default)]
     pub accept_sender_constrained: bool,
     /// Accepts this issuer's logout tokens at `receiver.listen` (`OpenID` Connect Back-Channel Logout
@@ -189,6 +201,8 @@ impl Default for TokensConfig {
             max_bytes: 16 * 1024,
             key_reload_interval: HumanDuration::from_millis(1_000),
             fetch: None,
+            dpop: None,
+            x_forwarded_client_cert: None,
         }
     }
 }
@@ -213,10 +227,16 @@ impl IssuerConfig {
             max_lifetime: None,
             header_types: None,
             token_type: None,
+            sender_constrained: None,
             accept_sender_constrained: false,
             backchannel_logout: None,
             security_events: None,
         }
+    }
+
+    /// In which ways its tokens may be bound to a key of their client.
+    pub(super) fn binding(&self) -> BindingRules {
+        BindingRules::new(self.accept_sender_constrained, self.sender_constrained)
     }
 
     /// The same, with the settings of its preset, or the general ones, in place of those that are left

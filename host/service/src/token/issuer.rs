@@ -16,6 +16,7 @@ use super::{
     header_type::HeaderTypes,
     logout,
     parse::Jws,
+    possession::BindingRules,
     report::{Report, ReportKind, ReportRules},
     security_event, setting,
     verify_error::{Shown, VerifyError},
@@ -35,7 +36,7 @@ pub(super) struct Issuer {
     required_scopes: Vec<Arc<str>>,
     header_types: HeaderTypes,
     token_type: Option<TokenType>,
-    accept_sender_constrained: bool,
+    binding: BindingRules,
     authorized_parties: Vec<String>,
     max_age: Option<Duration>,
     max_lifetime: Option<Duration>,
@@ -78,7 +79,7 @@ impl Issuer {
                 claim: rule.claim.as_str().into(),
                 one_of: rule.one_of.clone(),
             }),
-            accept_sender_constrained: config.accept_sender_constrained,
+            binding: config.binding(),
             authorized_parties: config.authorized_parties.clone(),
             max_age: config.max_age.map(HumanDuration::get),
             max_lifetime: config.max_lifetime.map(HumanDuration::get),
@@ -157,10 +158,7 @@ impl Issuer {
             return Err(VerifyError::WrongTokenType("events".into()));
         }
         // RFC 7800: the issuer wants it presented together with a proof.
-        if !self.accept_sender_constrained && present(&jws.claims, "cnf").is_some() {
-            return Err(VerifyError::SenderConstrained);
-        }
-        Ok(())
+        self.binding.check(&jws.claims)
     }
 
     /// Whether the token was issued to one of the configured clients.

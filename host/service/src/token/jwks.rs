@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
     DecodingKey,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk},
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, ThumbprintHash},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -14,6 +15,9 @@ use super::{
     key::Key,
     key_fault::{JsonFault, KeyFault, LoadKeysError, MAX_KEYS},
 };
+
+/// The members of which no public key has one.
+const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// What some editors put before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -25,6 +29,13 @@ const KEY_MEMBERS: [&str; 6] = ["kty", "crv", "n", "e", "x", "y"];
 struct JwkSet {
     /// Each is read by itself, so that one odd key does not spoil the others.
     keys: Vec<Value>,
+}
+
+/// A public key that stands in the header of a proof, and the algorithm of the proof. Nothing is known of
+/// it but that they suit each other.
+pub(super) struct EmbeddedKey {
+    jwk: Jwk,
+    algorithm: Algorithm,
 }
 
 /// Reads the keys of a JWK set, which may be empty: an issuer that removes its last key publishes
@@ -82,6 +93,36 @@ fn key(value: &Value) -> Result<Key, KeyFault> {
     let algorithm = pinned_algorithm(&jwk.algorithm, members.get("alg"))?;
     let decoding = DecodingKey::from_jwk(&jwk).map_err(|_| KeyFault::NotSuchAKey)?;
     Key::public(kid, algorithm, decoding)
+}
+
+/// Reads the public key of a proof, which `algorithm` has signed (RFC 9449 section 4.2).
+///
+/// # Errors
+/// When it has a private member, or is no key for `algorithm`.
+pub(super) fn embedded(value: &Value, algorithm: Algorithm) -> Result<EmbeddedKey, KeyFault> {
+    let members = value.as_object().ok_or(KeyFault::Unsupported)?;
+    if PRIVATE_MEMBERS.iter().any(|name| members.contains_key(*name)) {
+        return Err(KeyFault::PrivateKey);
+    }
+    let jwk = only_key_members(members)?;
+    pinned_algorithm(&jwk.algorithm, Some(&Value::from(algorithm.name())))?;
+    Ok(EmbeddedKey { jwk, algorithm })
+}
+
+// === impl EmbeddedKey ===
+
+impl EmbeddedKey {
+    /// Its thumbprint by SHA-256 (RFC 7638).
+    pub(super) fn thumbprint(&self) -> Option<[u8; 32]> {
+        let text = self.jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
+        URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
+    }
+
+    /// The key itself, unless it is a weak one.
+    pub(super) fn verifying_key(&self) -> Result<Key, KeyFault> {
+        let decoding = DecodingKey::from_jwk(&self.jwk).map_err(|_| KeyFault::NotSuchAKey)?;
+        Key::public(None, self.algorithm, decoding)
+    }
 }
 
 /// The key without everything that says what it is for, which is read in here. Some writers pad

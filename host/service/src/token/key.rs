@@ -67,7 +67,8 @@ impl Key {
         Ok(Self { kid, algorithm, decoding, digest })
     }
 
-    fn verifies(&self, jws: &Jws<'_>) -> bool {
+    /// Whether the signature of a token is one of this key.
+    pub(super) fn verifies(&self, jws: &Jws<'_>) -> bool {
         let message = jws.signing_input.as_bytes();
         let algorithm = self.algorithm.jose();
         // A key that cannot be used at all has not verified anything.

@@ -60,6 +60,11 @@ pub fn split(token: &str, max_bytes: usize) -> Result<Jws<'_>, VerifyError> {
     Ok(Jws { signing_input, signature, header, claims: object(payload)? })
 }
 
+/// All parameters of the header of a token that was taken apart.
+pub(super) fn header(jws: &Jws<'_>) -> Result<JsonObject, VerifyError> {
+    object(jws.signing_input.split('.').next().unwrap_or_default())
+}
+
 fn decode(part: &str) -> Result<Vec<u8>, VerifyError> {
     // This engine refuses padding, white space and bits that are set behind the last byte.
     URL_SAFE_NO_PAD

@@ -45,6 +45,7 @@ pub(super) fn check(config: &IssuerConfig) -> Result<(), Problem> {
         return Err(("token_type.one_of", "is empty, so no token would be accepted"));
     }
     check_reports(config)?;
+    check_binding(config)?;
     if config.keys.is_empty() {
         return Err((
             "keys",
@@ -55,6 +56,22 @@ pub(super) fn check(config: &IssuerConfig) -> Result<(), Problem> {
         let problem = "is longer than 1h, and expired tokens would be accepted for as long; write what \
                        clocks may be off, such as 5s";
         return Err(("leeway", problem));
+    }
+    Ok(())
+}
+
+/// Checks in which ways tokens may be bound.
+fn check_binding(config: &IssuerConfig) -> Result<(), Problem> {
+    let Some(bound) = &config.sender_constrained else { return Ok(()) };
+    if !bound.dpop && !bound.mtls {
+        let problem = "has neither `dpop: true` nor `mtls: true`, so nothing is checked; set one, or leave \
+                       the section out";
+        return Err(("sender_constrained", problem));
+    }
+    if config.accept_sender_constrained {
+        let problem =
+            "accepts without a check what `sender_constrained` checks; remove one of them";
+        return Err(("accept_sender_constrained", problem));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod cache;
 mod claims;
 mod keys;
 mod logout;
+mod possession;
 mod presets;
 mod reload;
 mod security_event;

@@ -74,9 +74,16 @@ pub enum VerifyError {
     /// A claim says that the token was issued for another use, such as refreshing or logging out.
     #[error("the token is of another type than those that are accepted, by its claim `{0}`")]
     WrongTokenType(Arc<str>),
-    /// The token may be used only by the holder of a key, which a bearer does not prove.
-    #[error("the token is bound to a key by its claim `cnf`, and was sent as a bearer token")]
+    /// The token may be used only by the holder of a key, which a bearer does not prove, or which is not
+    /// checked in the way that the token asks for.
+    #[error(
+        "the token is bound to a key by its claim `cnf`, and was sent as a bearer token or is bound in a \
+         way that is not checked"
+    )]
     SenderConstrained,
+    /// The token must be bound to a key, or was sent as one that is, and is not.
+    #[error("the token is not bound to a key by its claim `cnf`")]
+    NotSenderConstrained,
 }
 
 /// A text that a client wrote, in the form in which a log may show it. `Debug` does not.
@@ -111,6 +118,7 @@ impl VerifyError {
             Self::WrongHeaderType(_) => "wrong_header_type",
             Self::WrongTokenType(_) => "wrong_token_type",
             Self::SenderConstrained => "sender_constrained",
+            Self::NotSenderConstrained => "not_sender_constrained",
         }
     }
 
@@ -138,7 +146,7 @@ impl VerifyError {
             }
             Self::TooLarge(limit) => format!("{code}: more than {limit} bytes"),
             Self::TooManyKeys(limit) => format!("{code}: more than {limit} keys could be meant"),
-            Self::SenderConstrained => format!("{code}: cnf"),
+            Self::SenderConstrained | Self::NotSenderConstrained => format!("{code}: cnf"),
             Self::IssuedInFuture | Self::TooOld => format!("{code}: iat"),
             Self::LivesTooLong => format!("{code}: exp"),
             Self::UnsupportedAlgorithm

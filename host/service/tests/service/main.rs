@@ -40,4 +40,5 @@ mod receiver;
 mod refused;
 mod revoke;
 mod routes;
+mod sender_constrained;
 mod swap;

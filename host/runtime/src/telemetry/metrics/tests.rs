@@ -88,7 +88,10 @@ fn gauges_are_read_when_scraped() {
     metrics.report_blacklist_size(|| 7);
     metrics.report_ready(|| true);
     let flight = metrics.in_flight();
+    assert!(!scrape(&metrics).contains_key("portcullis_dpop_proofs"));
+    metrics.report_remembered_proofs(|| 5);
     let samples = scrape(&metrics);
+    assert_eq!(samples["portcullis_dpop_proofs"], 5.0);
     assert_eq!(samples["ext_authz_blacklist_size"], 7.0);
     assert_eq!(samples["portcullis_ready"], 1.0);
     assert_eq!(samples["ext_authz_requests_in_flight"], 1.0);

@@ -8,7 +8,7 @@ use portcullis_types::attributes::fold_alike;
 
 /// What no browser adds to a preflight, besides what overrides the request: credentials, and what
 /// announces a body. A length of zero may come from a proxy.
-const NEVER_SENT: [&str; 13] = [
+const NEVER_SENT: [&str; 14] = [
     "authorization",
     "content-encoding",
     "content-language",
@@ -17,6 +17,7 @@ const NEVER_SENT: [&str; 13] = [
     "content-type",
     "cookie",
     "cookie2",
+    "dpop",
     "expect",
     "proxy-authorization",
     "trailer",

@@ -87,6 +87,7 @@ fn every_field_that_policies_read_arrives() {
     let source = attributes.source;
     assert_eq!((source.address.as_str(), source.port), ("10.0.0.1", 5000));
     assert_eq!(source.principal, "spiffe://cluster.local/ns/a/sa/a");
+    assert_eq!(source.certificate, "-----BEGIN CERTIFICATE-----");
     assert_eq!(attributes.context_extensions, [("route".to_owned(), "api".to_owned())]);
 }
 
