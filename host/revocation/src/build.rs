@@ -146,9 +146,10 @@ pub fn build_feed(
     };
     let (sender, events) = mpsc::channel(WAITING_EVENTS);
     let (feed, published) = Feed::new((writer, blacklist.clone()), events, config, readiness);
+    // It must not hold the metrics, which hold it.
+    let summary = published.clone();
+    metrics.report(move || summary.borrow().reading());
     let status = Status::new(blacklist.clone(), published, metrics.clone());
-    let read = status.clone();
-    metrics.report(move || read.reading());
     (blacklist, feed, sender, status)
 }
 

@@ -69,12 +69,12 @@ impl Status {
     /// The present status.
     #[must_use]
     pub fn get(&self) -> FeedStatus {
-        let FeedSummary { state, since, stale_since, lost, last_event_at } =
-            *self.published.borrow();
+        let summary = *self.published.borrow();
+        let FeedSummary { state, since, lost, last_event_at, .. } = summary;
         FeedStatus {
             state,
             since,
-            staleness: stale_since.map_or(Duration::ZERO, |since| since.elapsed()),
+            staleness: summary.staleness(),
             lost,
             connected: self.metrics.has_broker().then(|| self.metrics.is_connected()),
             reconnects: self.metrics.reconnects(),
@@ -85,21 +85,28 @@ impl Status {
         }
     }
 
-    /// The same for the metrics.
-    pub(crate) fn reading(&self) -> FeedReading {
-        let status = self.get();
-        FeedReading {
-            state: status.state.as_str(),
-            states: &FeedState::NAMES,
-            staleness: status.staleness,
-            last_event_secs: status.last_event_at.map(Timestamp::as_secs),
-        }
-    }
-
     /// Resolves once the feed is in the state `state`, or has ended.
     #[cfg(test)]
     pub(crate) async fn reached(&mut self, state: FeedState) {
         // An error means that the feed has ended: its last summary stays valid.
         let _ = self.published.wait_for(|published| published.state == state).await;
+    }
+}
+
+// === impl FeedSummary ===
+
+impl FeedSummary {
+    /// The summary in the form of the metrics.
+    pub(crate) fn reading(&self) -> FeedReading {
+        FeedReading {
+            state: self.state.as_str(),
+            states: &FeedState::NAMES,
+            staleness: self.staleness(),
+            last_event_secs: self.last_event_at.map(Timestamp::as_secs),
+        }
+    }
+
+    fn staleness(&self) -> Duration {
+        self.stale_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
