@@ -81,8 +81,8 @@ pub struct Body {
     pub truncated: bool,
 }
 
-/// One end of a connection. Empty fields are unknown.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// One end of a connection. Empty fields are unknown. `Debug` does not show the certificate.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Peer {
     /// IP address.
     pub address: String,
@@ -92,6 +92,15 @@ pub struct Peer {
     pub principal: String,
     /// The peer's certificate in PEM format, percent-encoded, if Envoy passes it.
     pub certificate: String,
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { address, port, principal, certificate: _ } = self;
+        let mut shown = f.debug_struct("Peer");
+        shown.field("address", address).field("port", port).field("principal", principal);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// Headers that describe the connection or the message, not the request (RFC 9110 section 7.6.1), and

@@ -232,8 +232,9 @@ impl<'p> Proof<'p> {
         }
         let uri = self.text("htu")?;
         if !(proven.is_target)(uri) {
-            let without_query = uri.split(['?', '#']).next().unwrap_or_default();
-            return Err(ProofFault::WrongUri(Shown::new(without_query)));
+            // A query may hold a token, and what precedes an `@` a password.
+            let shown = uri.split(['?', '#']).next().filter(|uri| !uri.contains('@'));
+            return Err(ProofFault::WrongUri(Shown::new(shown.unwrap_or("(not shown)"))));
         }
         let hash = URL_SAFE_NO_PAD.encode(digest(&SHA256, proven.token.as_bytes()));
         if self.text("ath")? == hash { Ok(()) } else { Err(ProofFault::WrongToken) }

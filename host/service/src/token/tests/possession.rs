@@ -319,14 +319,16 @@ fn each_claim_of_a_proof_is_needed_and_typed() {
     }
     // None of the bad ones is remembered.
     assert_eq!(bound.possession.remembered_proofs(), Some(3));
-    let fault = {
-        let token = bound.dpop_token();
-        let claims = json!({"htu": format!("https://evil.test/?access_token={token}")});
-        let proof = bound.proof(&token, json!({}), claims);
-        bound.fault(&token, &Sent { proofs: vec![proof], ..bound.sent(&token) })
-    };
-    let Some(PossessionFault::Proof(fault)) = fault else { panic!("{fault:?}") };
-    assert_eq!(fault.detail(), "wrong_uri: https://evil.test/");
+    let token = bound.dpop_token();
+    for (uri, shown) in [
+        (format!("https://evil.test/?access_token={token}"), "https://evil.test/"),
+        ("https://alice:secret@evil.test/".to_owned(), "(not shown)"),
+    ] {
+        let proof = bound.proof(&token, json!({}), json!({"htu": uri}));
+        let fault = bound.fault(&token, &Sent { proofs: vec![proof], ..bound.sent(&token) });
+        let Some(PossessionFault::Proof(fault)) = fault else { panic!("{fault:?}") };
+        assert_eq!(fault.detail(), format!("wrong_uri: {shown}"));
+    }
 }
 
 #[test]
